@@ -1,0 +1,77 @@
+"""What the parts hand to one another. Shapes: N images, B batch, D feature size, k neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KnnGraph:
+    """The k nearest images of each image by cosine similarity, the image itself among them.
+
+    Args:
+        indices: i64 [M, k], dataset rows, nearest first; ties by lower index. M is N, or the number
+            of rows asked for.
+        similarity: f32 [M, k], cosine in [-1, 1], descending.
+    """
+
+    indices: np.ndarray
+    similarity: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.similarity.shape or self.indices.ndim != 2:
+            raise ValueError(
+                f"indices {self.indices.shape} and similarity {self.similarity.shape} must both be [M, k]."
+            )
+
+    @property
+    def k(self) -> int:
+        """Neighbours per image, itself included."""
+        return int(self.indices.shape[1])
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """One labelling of a data set.
+
+    Args:
+        labels: i64 [N], -1 = outlier, otherwise 0..C-1 without gaps, clusters numbered by their
+            first image.
+        eps: radius the clusters were found at; None where the clusterer has none.
+        seconds: wall-clock per stage, e.g. {"neighbors": 1.2, "distance": 0.1, "cluster": 0.0}.
+    """
+
+    labels: np.ndarray
+    eps: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def num_clusters(self) -> int:
+        """C."""
+        return int(self.labels.max(initial=-1)) + 1
+
+    @property
+    def num_outliers(self) -> int:
+        """Images that belong to no cluster."""
+        return int((self.labels < 0).sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss or a memory sees of one training batch.
+
+    Args:
+        features: [B, D], as the head gives them (not scaled to unit length), with gradient in a
+            loss, without in `Memory.update`.
+        targets: i64 [B], row of the label space: source classes, then clusters, then outliers.
+        indices: i64 [B], dataset row of each image.
+        cameras: i64 [B], camera of each image, 0 for all where unknown.
+    """
+
+    features: Tensor
+    targets: Tensor
+    indices: Tensor
+    cameras: Tensor
