@@ -23,12 +23,17 @@ class Registry:
     Args:
         family: what the parts are, for messages, e.g. "memory".
         key: the config node that holds the parts' parameters, e.g. "CC.MEMORY".
+
+    Attributes:
+        listeners: called with the registry and the name whenever a part is registered, so that
+            parts from outside get their config keys too.
     """
 
     def __init__(self, family: str, key: str) -> None:
         self.family = family
         self.key = key
         self._classes: dict[str, type] = {}
+        self.listeners: list[Callable[[Registry, str], None]] = []
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
         """Decorator that registers a class under `name` (default: its own name).
@@ -43,6 +48,8 @@ class Registry:
             if known is not None and known.__qualname__ != cls.__qualname__:
                 raise KeyError(f"{self.family} {label!r} is registered already, by {known!r}.")
             self._classes[label] = cls
+            for heard in self.listeners:
+                heard(self, label)
             return cls
 
         return add
