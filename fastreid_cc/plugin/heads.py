@@ -1,0 +1,75 @@
+"""The head of label-free training: fastreid's EmbeddingHead without its classifier."""
+
+from __future__ import annotations
+
+from fastreid.config import configurable
+from fastreid.layers import get_norm, pooling
+from fastreid.layers.weight_init import weights_init_kaiming
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from torch import Tensor, nn
+
+
+@REID_HEADS_REGISTRY.register()
+class ClusterContrastHead(nn.Module):
+    """Pooling, optional reduction and BN neck, named as in EmbeddingHead; no classifier.
+
+    A classifier that gets no gradient still decays, and breaks DDP; a memory takes its place. The
+    names are EmbeddingHead's, so a checkpoint loads in stock fastreid.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        feat_dim: int,
+        embedding_dim: int,
+        neck_feat: str,
+        pool_type: str,
+        with_bnneck: bool,
+        norm_type: str,
+    ) -> None:
+        super().__init__()
+        if pool_type not in pooling.__all__:
+            raise ValueError(
+                f"MODEL.HEADS.POOL_LAYER={pool_type!r} must be one of {', '.join(pooling.__all__)}."
+            )
+        if neck_feat not in ("before", "after"):
+            raise ValueError(f"MODEL.HEADS.NECK_FEAT={neck_feat!r} must be before or after.")
+        self.pool_layer = getattr(pooling, pool_type)()
+        self.neck_feat = neck_feat
+        neck: list[nn.Module] = []
+        if embedding_dim > 0:
+            neck.append(nn.Conv2d(feat_dim, embedding_dim, 1, 1, bias=False))
+            feat_dim = embedding_dim
+        if with_bnneck:
+            neck.append(get_norm(norm_type, feat_dim, bias_freeze=True))
+        self.bottleneck = nn.Sequential(*neck)
+        self.feature_size = feat_dim
+        self.bottleneck.apply(weights_init_kaiming)
+
+    @classmethod
+    def from_config(cls, cfg):
+        """Constructor arguments from MODEL.BACKBONE and MODEL.HEADS."""
+        return {
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,
+            "neck_feat": cfg.MODEL.HEADS.NECK_FEAT,
+            "pool_type": cfg.MODEL.HEADS.POOL_LAYER,
+            "with_bnneck": cfg.MODEL.HEADS.WITH_BNNECK,
+            "norm_type": cfg.MODEL.HEADS.NORM,
+        }
+
+    def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """Maps a feature map [B, C, H, W] to features [B, D].
+
+        Returns:
+            In evaluation the neck's output, as EmbeddingHead does. In training a dict: "features"
+            for pairwise losses (NECK_FEAT before or after) and "embedding", the neck's output, which
+            is what extraction sees and what a memory is compared with.
+        """
+        pooled = self.pool_layer(features)
+        embedding = self.bottleneck(pooled)[..., 0, 0]
+        if not self.training:
+            return embedding
+        before = self.neck_feat == "before"
+        return {"features": pooled[..., 0, 0] if before else embedding, "embedding": embedding}

@@ -1,0 +1,146 @@
+"""Data loaders of label-free training: extraction in data-set order, and pseudo-labelled batches.
+
+Every image is augmented under random states of its own, fixed by seed, epoch and place in the
+epoch, so the number of workers changes nothing and the global generators stay untouched.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.data.build import fast_batch_collator
+from fastreid.data.data_utils import DataLoaderX, read_image
+from fastreid.utils import comm
+from torch.utils.data import Dataset
+
+
+@contextmanager
+def random_state(*entropy: int) -> Iterator[None]:
+    """Seeds python's, numpy's and torch's global generators within, and puts them back after."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.random.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class ContrastDataset(Dataset):
+    """Images with pseudo-labels; keys are (row, place in the epoch).
+
+    Args:
+        paths: N image paths, row i everywhere.
+        cameras: i64 [N].
+        targets: i64 [N], row of the label space, -1 = not trained on.
+        transform: fastreid's training or test transform.
+        entropy: seed and epoch.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        cameras: np.ndarray,
+        targets: np.ndarray,
+        transform: Any,
+        entropy: tuple[int, ...],
+    ) -> None:
+        self.paths, self.cameras, self.targets = paths, cameras, targets
+        self.transform, self.entropy = transform, entropy
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        row, place = key
+        try:
+            image = read_image(self.paths[row])
+        except OSError as error:
+            raise RuntimeError(
+                f"Cannot read image {self.paths[row]} any more: {error}. Put it back and run again"
+                " with --resume, or remove it and start anew."
+            ) from error
+        with random_state(*self.entropy, place):
+            image = self.transform(image)
+        return {
+            "images": image,
+            "targets": int(self.targets[row]),
+            "camids": int(self.cameras[row]),
+            "img_paths": self.paths[row],
+            "indices": int(row),
+        }
+
+
+def build_loader(dataset: ContrastDataset, batches: Sequence[np.ndarray], num_workers: int) -> Any:
+    """A fastreid loader over stated batches; places are counted across the epoch and ranks.
+
+    Args:
+        dataset: what to read.
+        batches: this process's batches, each i64 [b], dataset rows in order.
+        num_workers: loader processes; 0 reads in this one.
+    """
+    size = max((len(batch) for batch in batches), default=0)
+    step, first = size * comm.get_world_size(), size * comm.get_rank()
+    keys = [
+        [(int(row), n * step + first + i) for i, row in enumerate(batch)]
+        for n, batch in enumerate(batches)
+    ]
+    generator = torch.Generator()
+    generator.manual_seed(0)  # workers take their base seed from it, not from the global one
+    return DataLoaderX(
+        comm.get_local_rank(),
+        dataset=dataset,
+        batch_sampler=keys,
+        num_workers=min(num_workers, len(keys)),
+        collate_fn=fast_batch_collator,
+        pin_memory=torch.cuda.is_available(),
+        generator=generator,
+    )
+
+
+class _Extent(Dataset):
+    """As long as an epoch; knows no classes. fastreid reads its length, nothing else."""
+
+    num_classes = 0
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        raise IndexError("No pseudo-labels yet: the hook swaps the loader in before the first epoch.")
+
+
+class UnlabeledLoader:
+    """Stands where the stock training loader would, until pseudo-labels exist.
+
+    Args:
+        items: (path, camera) of every image, in data-set order.
+        truth: i64 [N] identities for the log, or None; nothing else reads them.
+        epoch_images: images trained on per epoch, over all processes.
+    """
+
+    def __init__(
+        self, items: list[tuple[str, int]], truth: np.ndarray | None, epoch_images: int
+    ) -> None:
+        self.paths = [path for path, _ in items]
+        self.cameras = np.array([camera for _, camera in items], dtype=np.int64)
+        self.truth = truth
+        self.dataset = _Extent(epoch_images)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
