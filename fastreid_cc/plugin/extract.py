@@ -1,0 +1,101 @@
+"""Features of all unlabelled images, in data-set order, sharded over processes."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from fastreid.data.transforms import build_transforms
+from fastreid.utils import comm
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..batch_norm import batch_statistics
+from ..distributed import gather_objects
+from .compat.loader import close_loader
+from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+
+
+def extraction_batches(
+    cameras: np.ndarray, batch_size: int, *, per_camera: bool, seed: int
+) -> list[np.ndarray]:
+    """Splits all rows into batches, each row in exactly one.
+
+    Args:
+        cameras: i64 [N].
+        batch_size: images per batch at most.
+        per_camera: batches hold one camera each, near-equal in size and shuffled, since their
+            statistics stand for the camera's and a folder's order may follow identities.
+        seed: of that shuffle.
+    """
+    groups = [np.arange(len(cameras))]
+    if per_camera:
+        generator = np.random.default_rng(seed)
+        groups = [
+            generator.permutation(np.flatnonzero(cameras == camera)) for camera in np.unique(cameras)
+        ]
+    batches: list[np.ndarray] = []
+    for group in groups:
+        batches += np.array_split(group, -(-len(group) // batch_size))
+    return batches
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives all processes rank 0's batch-norm statistics, which DDP leaves apart."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+@torch.no_grad()
+def extract_features(cfg: Any, model: nn.Module, images: UnlabeledLoader) -> Tensor:
+    """Unit-length features f32 [N, D] of all images by the model in eval mode, on the CPU.
+
+    With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
+    statistics stay as they are. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is
+    put back. Every process gives its share of the batches and gets all rows.
+    """
+    share_buffers(model)
+    per_camera = cfg.CC.EXTRACT.BN == "camera"
+    batches = extraction_batches(
+        images.cameras, cfg.CC.EXTRACT.IMS_PER_BATCH // comm.get_world_size(),
+        per_camera=per_camera, seed=cfg.CC.SEED,
+    )  # fmt: skip
+    mine = batches[comm.get_rank() :: comm.get_world_size()]
+    dataset = ContrastDataset(
+        images.paths, images.cameras, np.zeros(len(images.paths), dtype=np.int64),
+        build_transforms(cfg, is_train=False), (cfg.CC.SEED,),
+    )  # fmt: skip
+    loader = build_loader(dataset, mine, cfg.DATALOADER.NUM_WORKERS)
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        with batch_statistics(model) if per_camera else nullcontext():
+            for batch in tqdm(
+                loader, "extracting features", total=len(mine), leave=False,
+                disable=None if comm.is_main_process() else True,
+            ):  # fmt: skip
+                found.append(_forward(model, batch, flip=cfg.CC.EXTRACT.FLIP))
+    finally:
+        model.train(was_training)
+        close_loader(loader)
+    local = torch.cat(found).numpy() if found else np.empty((0, 0), dtype=np.float32)
+    rows = np.concatenate(mine) if mine else np.empty(0, dtype=np.int64)
+    parts = [part for part in gather_objects((rows, local)) if len(part[0])]
+    features = np.empty((len(images.paths), parts[0][1].shape[1]), dtype=np.float32)
+    for part_rows, part in parts:
+        features[part_rows] = part
+    return torch.from_numpy(features)
+
+
+def _forward(model: nn.Module, batch: dict[str, Any], *, flip: bool) -> Tensor:
+    pixels = batch["images"]
+    feature = model({"images": pixels.clone() if flip else pixels})  # fastreid normalises in place
+    if flip:
+        feature = feature + model({"images": pixels.flip(dims=[3])})
+    return F.normalize(feature.float()).cpu()

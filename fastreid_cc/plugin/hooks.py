@@ -1,0 +1,295 @@
+"""The hook that turns fastreid's stock trainer into a label-free one: it only orchestrates.
+
+Before an epoch: 1 extract, 2 label, 3 settle a collapse, 4 reset the memory, 5 swap the loader in.
+After a step: 6 update the memory. Around it all: 7 the state a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.data.transforms import build_transforms
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from torch import Tensor
+
+from ..collapse import Policy, settle
+from ..config import build_part
+from ..data.samplers import ClusterSampler, ViewSampler
+from ..diagnostics import summarize, summary_line
+from ..distributed import broadcast_object, gather_rows
+from ..labeling import PseudoLabeler
+from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from ..structures import Batch, PseudoLabels
+from .compat.loader import close_loader
+from .extract import extract_features
+from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+
+logger = logging.getLogger("fastreid.cc.hooks")
+
+
+def build_labeler(cfg: Any) -> PseudoLabeler:
+    """The labeller of CC.NEIGHBORS, DISTANCE, CLUSTER and REFINE; its graph reaches EPS_BOUND."""
+    clusterer = build_part(cfg, CLUSTERERS, cfg.CC.CLUSTER.NAME)
+    uses_distances = clusterer.consumes == "distances"
+    eps = getattr(clusterer, "eps", None)
+    return PseudoLabeler(
+        neighbors=build_part(cfg, NEIGHBORS, cfg.CC.NEIGHBORS.NAME),
+        distance=build_part(cfg, DISTANCES, cfg.CC.DISTANCE.NAME) if uses_distances else None,
+        clusterer=clusterer,
+        refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
+        max_eps=None if eps is None else eps + cfg.CC.COLLAPSE.EPS_BOUND,
+    )
+
+
+def seed_globals(*entropy: int) -> None:
+    """Seeds python's, numpy's and torch's global generators (initial weights, dropout)."""
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+class PseudoLabelHook(HookBase):
+    """Labels the images before an epoch, trains the epoch on the labels, keeps the memory moving.
+
+    Args:
+        cfg: fastreid config with CC.ENABLED.
+        images: the loader that stands in for the stock one; holds paths and cameras.
+    """
+
+    def __init__(self, cfg: Any, images: UnlabeledLoader) -> None:
+        self.cfg, self.images = cfg, images
+        self.labeler = build_labeler(cfg)
+        self.transform = build_transforms(cfg, is_train=True)
+        self.memory: Any = None
+        self.labels: PseudoLabels | None = None
+        self._restored: dict[str, Any] | None = None
+        self._scale: float | None = None
+
+    # ---- what the trainer calls -------------------------------------------------------------
+
+    def before_train(self) -> None:
+        """Says what the run will do: batch, batch-norm chunk, cameras."""
+        cc, batch = self.cfg.CC, self.cfg.SOLVER.IMS_PER_BATCH
+        instances, world = self.cfg.DATALOADER.NUM_INSTANCE, comm.get_world_size()
+        logger.info(
+            f"{len(self.images.paths):,} images, {len(np.unique(self.images.cameras))} camera(s);"
+            f" batches of {batch} = {batch // instances} clusters x {instances} images over {world}"
+            f" process(es); batch norm over {cc.SAMPLES_PER_BN or batch // world} images"
+            " (CC.SAMPLES_PER_BN)"
+        )
+
+    def before_epoch(self) -> None:
+        """Labels if it is time to, and swaps in the epoch's loader."""
+        epoch = self.trainer.epoch
+        seed_globals(self.cfg.CC.SEED, epoch)
+        if self.is_warmup(epoch):
+            self._start_warmup()
+        elif self.is_due(epoch):
+            self._label(epoch)
+        elif self.memory is None:
+            self._restore()
+        self._swap_loader(self._epoch_loader(epoch))
+
+    def before_step(self) -> None:
+        """Notes the loss scale, to see whether mixed precision skips the step."""
+        scaler = self.trainer.grad_scaler
+        self._scale = scaler.get_scale() if scaler is not None else None
+
+    def after_step(self) -> None:
+        """Moves the memory by the batch of all processes, unless the step was skipped."""
+        model = self._model()
+        seen, model.seen = model.seen, None
+        scaler = self.trainer.grad_scaler
+        if seen is None or (scaler is not None and scaler.get_scale() < self._scale):
+            return
+        parts = (seen.features, seen.targets, seen.indices, seen.cameras)
+        self.memory.update(Batch(*(gather_rows(part) for part in parts)))
+
+    def after_train(self) -> None:
+        """Ends the loader's workers."""
+        close_loader(self.trainer._trainer.data_loader)
+
+    # ---- labelling --------------------------------------------------------------------------
+
+    def is_warmup(self, epoch: int) -> bool:
+        """Whether an epoch is one of instance discrimination."""
+        return epoch < self.cfg.CC.WARMUP.EPOCHS
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether an epoch starts with a labelling."""
+        return not self.is_warmup(epoch) and (
+            (epoch - self.cfg.CC.WARMUP.EPOCHS) % self.cfg.CC.LABELS.PERIOD == 0
+        )
+
+    def _start_warmup(self) -> None:
+        cc = self.cfg.CC
+        features = extract_features(self.cfg, self._model(), self.images)
+        self.memory = MEMORIES.get("instance")(
+            temperature=cc.WARMUP.TEMPERATURE, momentum=cc.WARMUP.MOMENTUM, momentum_growth=0.0,
+            init="features", update="mean", negatives=cc.WARMUP.NEGATIVES,
+        )  # fmt: skip
+        self._reset_memory(features, np.arange(len(features)))
+        self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
+
+    def _label(self, epoch: int) -> None:
+        """Steps 1 to 4."""
+        start = time.perf_counter()
+        features = extract_features(self.cfg, self._model(), self.images)
+        extracted = time.perf_counter() - start
+        if self._restored is not None:  # refiners keep thresholds of earlier epochs
+            self.labeler.load_state_dict(self._restored["labeler"])
+        found: Any = None
+        if comm.is_main_process():
+            found = self._labels_or_error(features)
+        found, note = broadcast_object(found)
+        if isinstance(found, Exception):
+            raise found
+        self.labels = found
+        if note:
+            logger.warning(f"epoch {epoch}: {note}")
+        self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
+        self._reset_memory(features, self._training_labels())
+        self._model().watch(self.memory)
+        self._report(epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start)
+
+    def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
+        """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
+        cc = self.cfg.CC
+        policy = Policy(
+            num_wanted=self.cfg.SOLVER.IMS_PER_BATCH // self.cfg.DATALOADER.NUM_INSTANCE,
+            eps_bound=cc.COLLAPSE.EPS_BOUND, shrink=cc.COLLAPSE.SHRINK_P,
+            keep_previous=cc.COLLAPSE.KEEP_PREVIOUS,
+        )  # fmt: skip
+        try:
+            result = self.labeler(features, self.images.cameras)
+            return settle(result, self.labeler, policy, self.labels)
+        except Exception as error:  # noqa: BLE001  raised again on every process
+            if comm.get_world_size() == 1:
+                raise
+            return error, ""
+
+    def _training_labels(self) -> np.ndarray:
+        labels = self.labels.labels
+        if self.cfg.CC.LABELS.OUTLIERS == "singleton":
+            labels = labels.copy()
+            lone = labels < 0
+            labels[lone] = self.labels.num_clusters + np.arange(lone.sum())
+        return labels
+
+    def _reset_memory(self, features: Tensor, labels: np.ndarray) -> None:
+        device = self._model().device
+        generator = torch.Generator().manual_seed(self.cfg.CC.SEED)
+        self.memory.reset(
+            features, torch.from_numpy(labels), cameras=torch.from_numpy(self.images.cameras),
+            generator=generator,
+        )  # fmt: skip
+        self.targets = self.memory.label_space(torch.from_numpy(labels)).cpu().numpy()
+        self.memory.set_epoch(self.trainer.epoch)
+        self.memory.to(device)
+
+    def _report(self, epoch: int, seconds: dict[str, float], total: float) -> None:
+        found = summarize(self.labels.labels, self.images.cameras, self.images.truth)
+        logger.info(summary_line(epoch, found, self.labels.eps, total))
+        num_cameras = len(np.unique(self.images.cameras))
+        if num_cameras > 1 and found["num_clusters"] and found["cameras_per_cluster"] < 1.2:
+            logger.warning(
+                f"clusters hold {found['cameras_per_cluster']:.1f} of {num_cameras} cameras each: they"
+                " may follow the camera, not the identity. Try CC.WARMUP.EPOCHS, CC.EXTRACT.BN camera,"
+                " or CC.DISTANCE.NAME ca_jaccard."
+            )
+        scalars = {f"cc/{key}": value for key, value in found.items()}
+        scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
+        if self.labels.eps is not None:
+            scalars["cc/eps"] = float(self.labels.eps)
+        storage = self.trainer.storage
+        storage.iter = self.trainer.iter  # else the writer takes them for written already
+        storage.put_scalars(**scalars, smoothing_hint=False)
+
+    # ---- the epoch's batches ----------------------------------------------------------------
+
+    def _epoch_loader(self, epoch: int) -> Any:
+        cfg = self.cfg
+        iters = len(self.images.dataset) // cfg.SOLVER.IMS_PER_BATCH
+        shared: dict[str, int] = {
+            "num_batches": iters, "seed": cfg.CC.SEED,
+            "rank": comm.get_rank(), "world_size": comm.get_world_size(),
+        }  # fmt: skip
+        if self.is_warmup(epoch):
+            sampler: Any = ViewSampler(
+                len(self.targets), views=cfg.CC.WARMUP.VIEWS, batch_size=cfg.SOLVER.IMS_PER_BATCH,
+                **shared,
+            )  # fmt: skip
+        else:
+            sampler = ClusterSampler(
+                self.targets, self.images.cameras if self._is_camera_aware() else None,
+                num_instances=cfg.DATALOADER.NUM_INSTANCE, batch_size=self._batch_size(), **shared,
+            )  # fmt: skip
+        dataset = ContrastDataset(
+            self.images.paths, self.images.cameras, self.targets, self.transform,
+            (cfg.CC.SEED, epoch),
+        )  # fmt: skip
+        return build_loader(dataset, sampler.local_batches(epoch), cfg.DATALOADER.NUM_WORKERS)
+
+    def _is_camera_aware(self) -> bool:
+        choice = self.cfg.CC.SAMPLER.CAMERA_AWARE
+        return choice == "on" or (choice == "auto" and len(np.unique(self.images.cameras)) > 1)
+
+    def _batch_size(self) -> int:
+        """IMS_PER_BATCH, or what the clusters fill of it in whole groups of K per process."""
+        wanted, instances = self.cfg.SOLVER.IMS_PER_BATCH, self.cfg.DATALOADER.NUM_INSTANCE
+        sizes = np.bincount(self.targets[self.targets >= 0])
+        sizes = sizes[sizes > 0]
+        filled = int(np.where(sizes > 1, instances, 1).sum())
+        group = instances * comm.get_world_size()
+        return min(wanted, max(filled // group, 1) * group)
+
+    def _swap_loader(self, loader: Any) -> None:
+        trainer = self.trainer._trainer
+        close_loader(trainer.data_loader)
+        trainer.data_loader = loader
+        trainer._data_loader_iter = iter(loader)
+
+    def _model(self) -> Any:
+        model = self.trainer.model
+        return getattr(model, "module", model)
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Labels, refiner state and, between labellings, the memory: tensors and primitives only."""
+        state: dict[str, Any] = {"version": 1, "labeler": self.labeler.state_dict()}
+        if self.labels is not None:
+            state["labels"] = torch.from_numpy(self.labels.labels)
+            state["eps"] = self.labels.eps
+            if not self.is_due(self.trainer.epoch + 1):
+                state["memory"] = self.memory.get_state()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keeps a checkpoint's state until the first epoch needs it."""
+        labels = state.get("labels")
+        if labels is not None and len(labels) != len(self.images.paths):
+            raise ValueError(
+                f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has"
+                f" {len(self.images.paths)}: they are not the same data set. Start anew in another"
+                " OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
+            )
+        self._restored = state
+        self.labeler.load_state_dict(state["labeler"])
+        if labels is not None:
+            self.labels = PseudoLabels(labels.numpy(), state["eps"])
+
+    def _restore(self) -> None:
+        """Memory and targets of a run that goes on between two labellings."""
+        self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
+        self.memory.set_state(self._restored["memory"])
+        self.targets = self.memory.label_space(torch.from_numpy(self._training_labels())).numpy()
+        self.memory.to(self._model().device)
+        self._model().watch(self.memory)
