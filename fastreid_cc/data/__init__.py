@@ -1,0 +1,1 @@
+"""Images to learn from: synthetic people, any folder, one order of items, augmentation."""

@@ -1,0 +1,162 @@
+"""What a camera does to a picture, and the scene it looks at.
+
+The response is deliberately of another form than the training augmentation (gamma, channel gain and
+bias, brightness): monotone tone curves with several knots per channel, a cross-channel matrix,
+vignetting, sensor noise, lost resolution and JPEG. So a number measured here is not the reward for
+knowing the simulator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, sin
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.interpolate import PchipInterpolator
+
+LEVELS = 1024
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera and its scene.
+
+    Args:
+        tone: f32 [3, 1024], tone curve of each channel, 0..1 to 0..255, rising.
+        matrix: f32 [3, 3], white balance and cross-talk; rows are output channels.
+        vignette: f32 [H, W, 1], factor of each pixel.
+        noise: standard deviation of the sensor noise at mid grey, 0..1.
+        resolution: share of the pixels across that the sensor really has, 0..1.
+        quality: of the JPEG file, 1..95.
+        light: (x, y), direction and strength of the light on a body.
+        scene: RGB panorama, wider and higher than a picture.
+        views: the camera's usual viewing angle of people, degrees, and its spread.
+    """
+
+    tone: np.ndarray
+    matrix: np.ndarray
+    vignette: np.ndarray
+    noise: float
+    resolution: float
+    quality: int
+    light: tuple[float, float]
+    scene: Image.Image
+    view: float
+    view_spread: float
+
+
+def _smooth(rng: np.random.Generator, h: int, w: int, cells: int) -> np.ndarray:
+    """Soft noise in -1..1, f32 [h, w], about `cells` bumps across the shorter side."""
+    n = max(2, cells)
+    shape = (max(2, round(n * h / min(h, w))), max(2, round(n * w / min(h, w))))
+    small = Image.fromarray(rng.uniform(-1, 1, shape).astype(np.float32))
+    return np.asarray(small.resize((w, h), Image.Resampling.BICUBIC))
+
+
+def _scene(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    """A street: wall, ground, tiles, posts and patches; six pictures wide."""
+    h, w = round(1.4 * height), 6 * width
+    wall, ground = rng.uniform(50, 205, (2, 3)), rng.uniform(60, 190, (2, 1))
+    wall = 0.55 * wall[:1] + 0.45 * wall[:1].mean()
+    floor = ground[:1] * (1 + rng.uniform(-0.12, 0.12, (1, 3)))
+    horizon = int(h * rng.uniform(0.35, 0.7))
+    picture = np.empty((h, w, 3), np.float32)
+    picture[:horizon], picture[horizon:] = wall, floor
+    grain = 26 * _smooth(rng, h, w, int(rng.integers(3, 9)))
+    grain += 16 * _smooth(rng, h, w, int(rng.integers(20, 60)))
+    picture += grain[..., None]
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    pitch = int(rng.integers(h // 12, h // 4))
+    line = tuple(int(v) for v in np.clip(wall[0] * rng.uniform(0.6, 1.3), 0, 255))
+    if rng.random() < 0.6:
+        for y in range(pitch // 2, horizon, pitch):
+            draw.line((0, y, w, y), fill=line, width=max(1, h // 90))
+    if rng.random() < 0.6:
+        for x in range(0, w, pitch):
+            draw.line((x, 0, x, horizon), fill=line, width=max(1, h // 90))
+    for _ in range(int(rng.integers(8, 18))):
+        c = tuple(int(v) for v in rng.uniform(30, 225, 3))
+        x, bw, bh = rng.uniform(0, w), rng.uniform(0.1, 0.9) * width, rng.uniform(0.08, 0.5) * h
+        y = rng.uniform(0, horizon) if rng.random() < 0.7 else rng.uniform(horizon, h)
+        draw.rectangle((x, y, x + bw, y + bh), fill=c)
+    return image
+
+
+def _tone(rng: np.random.Generator) -> np.ndarray:
+    """Three rising curves through six knots: a shared shape, and each channel its own."""
+    knots = np.linspace(0, 1, 6)
+    shared = rng.uniform(-0.7, 0.7, 5)
+    curves = []
+    for _ in range(3):
+        steps = np.exp(shared + rng.uniform(-0.55, 0.55, 5))
+        levels = np.concatenate([[0], np.cumsum(steps) / steps.sum()])
+        low, high = rng.uniform(0.0, 0.14), rng.uniform(0.78, 1.0)
+        curve = PchipInterpolator(knots, low + (high - low) * levels)
+        curves.append(255 * curve(np.linspace(0, 1, LEVELS)))
+    return np.asarray(curves, np.float32)
+
+
+def sample_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
+    """Draws a camera and its scene; all its randomness comes from `rng`."""
+    gains = np.exp(rng.uniform(-0.28, 0.28, 3))
+    cross = rng.uniform(-0.05, 0.22, (3, 3))
+    np.fill_diagonal(cross, 0)
+    matrix = gains[:, None] * (np.diag(1 - cross.sum(1)) + cross)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    cx, cy = rng.uniform(-0.3, 1.3, 2)
+    far = ((x / width - cx) * 0.6) ** 2 + (y / height - cy) ** 2
+    vignette = 1 / (1 + rng.uniform(0.1, 0.7) * far) ** 2
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45)
+    return Camera(
+        tone=_tone(rng),
+        matrix=matrix.astype(np.float32),
+        vignette=vignette[..., None].astype(np.float32),
+        noise=float(rng.uniform(0.01, 0.05)),
+        resolution=float(rng.uniform(0.35, 0.9)),
+        quality=int(rng.integers(35, 85)),
+        light=(strength * cos(angle), 0.6 * strength * sin(angle)),
+        scene=_scene(rng, height, width),
+        view=float(rng.uniform(0, 360)),
+        view_spread=70.0,
+    )
+
+
+def background(camera: Camera, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A piece of the camera's scene at a random place and scale, f32 [H, W, 3] in 0..255."""
+    zoom = rng.uniform(0.75, 1.25)
+    w, h = width / zoom, min(height / zoom, camera.scene.height)
+    x = rng.uniform(0, camera.scene.width - w)
+    y = rng.uniform(0, camera.scene.height - h)
+    piece = camera.scene.resize(
+        (width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h)
+    )
+    return np.asarray(piece, np.float32)
+
+
+def expose(camera: Camera, picture: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """What the camera stores of a picture.
+
+    Args:
+        picture: f32 [H, W, 3], 0..255, not changed.
+    Returns:
+        RGB image of the same size, before JPEG.
+
+    Order: resolution, vignetting and exposure, noise, colour matrix, tone curves. Cost: under 1 ms
+    at 128x64.
+    """
+    height, width = picture.shape[:2]
+    coarse = camera.resolution * rng.uniform(0.85, 1.1)
+    small = (max(8, round(width * coarse)), max(8, round(height * coarse)))
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    image = image.resize(small, Image.Resampling.BOX)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    light = np.asarray(image, np.float32) * (rng.uniform(0.85, 1.15) / 255)
+    light = light * camera.vignette
+    noise = rng.standard_normal(light.shape, np.float32)
+    light += noise * (camera.noise * (0.4 + np.sqrt(light)))
+    light = light @ camera.matrix.T
+    level = np.clip(light * (LEVELS - 1), 0, LEVELS - 1).astype(np.intp)
+    stored = np.stack([camera.tone[c][level[..., c]] for c in range(3)], axis=-1)
+    return Image.fromarray(stored.astype(np.uint8))
