@@ -1,0 +1,76 @@
+"""What every loss does: a scalar from a batch and, for some, a memory; no side effects.
+
+A loss computes in float32 (float64 if the features are), whatever autocast does outside, scales
+features to unit length itself, and ignores images whose target is negative. With several processes,
+averaging the gradients over ranks (what DDP does) gives the gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributed import gather_rows, gather_rows_with_grad, world_size
+from ..structures import Batch
+
+
+class Loss(nn.Module):
+    """Base of all losses: subclasses write `compute`."""
+
+    needs_memory: bool = False
+
+    def forward(self, batch: Batch, memory: nn.Module | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            batch: features [B, D] with gradient, any float dtype, any scale; targets < 0 ignored.
+            memory: a `Memory`, for losses with `needs_memory`.
+        Returns:
+            scalar, float32 (float64 if the features are).
+        Raises:
+            ValueError: if a memory is needed and missing.
+        """
+        if self.needs_memory and memory is None:
+            raise ValueError(f"{type(self).__name__} needs a memory: set CC.MEMORY.NAME.")
+        features = batch.features
+        with torch.autocast(features.device.type, enabled=False):
+            features = features if features.dtype == torch.float64 else features.float()
+            return self.compute(replace(batch, features=features), memory)
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """The formula; autocast is off and the features are float32 or float64."""
+        raise NotImplementedError
+
+
+class PairwiseLoss(Loss):
+    """Base of losses on all pairs of the whole batch: subclasses write `pairwise`.
+
+    With several processes the features are gathered, every rank computes the loss of all rows, and
+    the gradient of a rank's own rows is scaled so that averaging over ranks gives the gradient of
+    the whole batch. Every rank must bring equally many rows. Cost: O(B²·D) time, O(B²) floats for B
+    rows of all ranks.
+    """
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Gathers, computes, scales."""
+        loss = self.pairwise(gather_rows_with_grad(batch.features), gather_rows(batch.targets))
+        ranks = world_size()
+        return loss if ranks == 1 else loss * ranks - loss.detach() * (ranks - 1)
+
+    def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The loss of rows [B, D] (not unit length) with labels i64 [B], < 0 ignored."""
+        raise NotImplementedError
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows scaled to unit length; a zero row stays zero."""
+    return F.normalize(features, eps=1e-12)
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{message}.")

@@ -1,0 +1,103 @@
+"""Cross-entropy of a batch against a memory: cluster, instance and hybrid contrast."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import gather_rows, world_size
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import Loss, check, unit
+
+
+@LOSSES.register()
+class MemoryContrast(Loss):
+    """Mean of -log softmax(memory.logits)[target]; which contrast it is depends on the memory.
+
+    Args:
+        eps: SpCL's constant (1e-6 there): q = exp z / (sum exp z + eps), loss = -log(q + eps).
+            0 = plain cross-entropy. It caps the loss at -log eps and stops the gradient of images
+            whose own class is improbable.
+        camera_entropy: weight images by the camera entropy of their cluster in the batch:
+            w = P·exp(H) / sum over the P clusters of exp(H), H in bits.
+
+    Cost: that of `memory.logits`, and B² for the weights. Computed in log space, so no finite
+    logit overflows (the authors of SpCL exponentiate directly).
+    Sources: Dai et al., arXiv:2103.11568; Ge et al., SpCL, arXiv:2006.02713; the weights: 3C,
+    arXiv:2408.09464.
+    """
+
+    needs_memory = True
+
+    def __init__(self, *, eps: float = 0.0, camera_entropy: bool = False) -> None:
+        super().__init__()
+        check(0 <= eps < 1, f"MODEL.LOSSES.MemoryContrast.EPS={eps} must lie in [0, 1)")
+        self.eps = eps
+        self.camera_entropy = camera_entropy
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Mean over the images with a target."""
+        assert memory is not None
+        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
+        mask = memory.loss_mask(batch)  # type: ignore[operator]
+        targets = memory.targets(batch)  # type: ignore[operator]
+        losses = cross_entropy(logits, targets, mask=mask, eps=self.eps)
+        if self.camera_entropy:
+            losses = losses * local_weights(batch).to(losses.dtype)
+        return batch_mean(losses, targets >= 0)
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, *, mask: Tensor | None = None, eps: float = 0.0
+) -> Tensor:
+    """-log softmax at the target per image, [B]; 0 where the target is negative.
+
+    Args:
+        logits: [B, L].
+        targets: i64 [B], < 0 = ignored.
+        mask: bool [B, L], classes in the denominator; None = all.
+        eps: SpCL's constant, see `MemoryContrast`.
+    """
+    valid = targets >= 0
+    if mask is not None:
+        logits = logits.masked_fill(~(mask | ~valid[:, None]), -torch.inf)
+    own = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    total = torch.logsumexp(logits, dim=1)
+    if eps:
+        floor = logits.new_full((), math.log(eps))
+        losses = -torch.logaddexp(own - torch.logaddexp(total, floor), floor)
+    else:
+        losses = total - own
+    return torch.where(valid, losses, 0.0)
+
+
+def batch_mean(losses: Tensor, valid: Tensor) -> Tensor:
+    """Sum of the losses over the number of valid images of all ranks, times the number of ranks."""
+    count = gather_rows(valid.sum()[None]).sum().clamp(min=1)
+    return losses.sum() * world_size() / count
+
+
+def local_weights(batch: Batch) -> Tensor:
+    """Camera-entropy weights of this rank's images, with clusters counted over all ranks, [B]."""
+    targets, cameras = gather_rows(batch.targets), gather_rows(batch.cameras)
+    weights = camera_entropy_weights(targets, cameras)
+    own = (targets == batch.targets[:, None]).int().argmax(1)  # weight depends on the target only
+    return weights[own]
+
+
+def camera_entropy_weights(targets: Tensor, cameras: Tensor) -> Tensor:
+    """w = P·exp(H_c) / sum exp(H) for each image of cluster c, f32 [B]; 0 where target < 0.
+
+    H_c is the entropy in bits of the cameras of cluster c in the batch, P the number of clusters.
+    """
+    valid = targets >= 0
+    same = (targets == targets[:, None]) & valid & valid[:, None]
+    size = same.sum(1).clamp(min=1)
+    share = (same & (cameras == cameras[:, None])).sum(1) / size
+    bits = torch.where(valid, -torch.log2(share), 0.0)
+    entropy = (same * bits).sum(1) / size  # mean of -log2 p over the members
+    gain = entropy.exp() * valid
+    return gain * (valid / size).sum() / (gain / size).sum().clamp(min=1e-12)

@@ -1,0 +1,206 @@
+"""What every memory does: reset once per labelling, logits in a loss, update once per step.
+
+A memory holds rows on the unit sphere. Losses only read it; nothing is written inside backward.
+The caller gathers (features, targets, indices, cameras) over ranks in rank order and calls `update`
+after `optimizer.step()`, so all ranks hold equal bytes, a step that AMP skips writes nothing and
+gradient accumulation writes once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..label_space import Outliers, build_label_space, count_clusters
+from ..structures import Batch
+
+State = dict[str, Tensor | int | float | str]
+
+
+class Memory(nn.Module):
+    """Base of all memories. The rows live on the module's device (`memory.to(device)`).
+
+    Args:
+        key: config node of the memory, for messages, e.g. "CC.MEMORY.CLUSTER".
+        temperature: logits are cosines divided by it.
+        momentum: weight of the OLD row in an update, in [0, 1].
+    """
+
+    outliers: Outliers = "drop"
+    rows: Tensor
+
+    def __init__(self, *, key: str, temperature: float, momentum: float) -> None:
+        super().__init__()
+        check(temperature > 0, f"{key}.TEMPERATURE={temperature} must be above 0")
+        check(0 <= momentum <= 1, f"{key}.MOMENTUM={momentum} must lie in [0, 1]")
+        self.temperature = temperature
+        self.momentum = momentum
+        self.epoch = 0
+        self.num_sources = 0
+        self.num_clusters = 0
+        self.num_images = 0
+        self.keep("rows", torch.empty(0, 0))
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Sets a non-persistent buffer; its size may differ from the one it replaces."""
+        self.register_buffer(name, value, persistent=False)
+
+    @property
+    def num_targets(self) -> int:
+        """Size of the label space: targets lie in 0..num_targets-1."""
+        return self.num_sources + self.num_clusters
+
+    @property
+    def current_momentum(self) -> float:
+        """Weight of the old row in this epoch."""
+        return self.momentum
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the memory the epoch (from 0), for schedules."""
+        self.epoch = epoch
+
+    def reset(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        cameras: Tensor | None = None,
+        source_centroids: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Fills the rows for a new labelling.
+
+        Args:
+            features: f32 [N, D], unit rows, in dataset order.
+            labels: i64 [N], clusters 0..C-1 without gaps, -1 = outlier.
+            cameras: i64 [N], camera of each image, None if unknown.
+            source_centroids: f32 [S, D], one row per source class (scaled to unit length here).
+            generator: source of random choices; None = a generator seeded with 0.
+        Raises:
+            ValueError: if the shapes disagree or a cluster in 0..max(labels) has no image.
+        """
+        device = self.rows.device
+        features, labels = features.detach().to(device), labels.to(device)
+        check(
+            features.ndim == 2 and labels.shape == features.shape[:1],
+            f"features {list(features.shape)} must be [N, D] and labels {list(labels.shape)} [N]",
+        )
+        check(
+            cameras is None or cameras.shape == labels.shape,
+            "cameras must be [N], one per image, or None",
+        )
+        sources = features[:0] if source_centroids is None else source_centroids.detach().to(device)
+        check(
+            sources.shape[1:] == features.shape[1:],
+            f"source_centroids {list(sources.shape)} must be [S, {features.shape[1]}]",
+        )
+        self.num_sources = len(sources)
+        self.num_clusters = count_clusters(labels)
+        self.num_images = len(labels)
+        self.fill(
+            features,
+            labels,
+            None if cameras is None else cameras.to(device),
+            F.normalize(sources.to(features.dtype)),
+            generator or torch.Generator().manual_seed(0),
+        )
+
+    def fill(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        cameras: Tensor | None,
+        sources: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Sets the rows; arguments are checked, on the device, and `sources` is unit f32 [S, D]."""
+        raise NotImplementedError
+
+    def label_space(self, labels: Tensor) -> Tensor:
+        """Targets of all images, i64 [N], -1 = not trained. Call after `reset`."""
+        return build_label_space(labels, num_sources=self.num_sources, outliers=self.outliers)
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Column of `logits` that is right for each image, i64 [B], -1 = ignored."""
+        return batch.targets
+
+    def logits(self, features: Tensor, batch: Batch) -> Tensor:
+        """Cosines with the classes over temperature, [B, classes]; float32 (or float64) always.
+
+        Args:
+            features: [B, D], unit rows; the gradient flows into them, the rows are constants.
+            batch: the batch they come from.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features if features.dtype == torch.float64 else features.float()
+            return features @ self.rows.to(features.dtype).T / self.temperature
+
+    def loss_mask(self, batch: Batch) -> Tensor | None:
+        """bool [B, classes], the classes that stay in the softmax; None = all."""
+        return None
+
+    @torch.no_grad()
+    def update(self, batch: Batch) -> None:
+        """Moves the rows of the batch's images. Mutates the memory, not the batch.
+
+        Args:
+            batch: gathered over ranks; features are scaled to unit length here, targets < 0 are
+                skipped.
+        """
+        features = batch.features.detach().to(self.rows.device, self.rows.dtype)
+        self.move(F.normalize(features), batch)
+
+    def move(self, features: Tensor, batch: Batch) -> None:
+        """The update rule; `features` are unit rows of the memory's dtype, [B, D]."""
+        raise NotImplementedError
+
+    def clustering_features(self) -> Tensor | None:
+        """f32 [N, D] for the next labelling to cluster; None = extract them from the images."""
+        return None
+
+    def get_state(self) -> State:
+        """Everything needed to go on, as tensors and plain numbers (torch `weights_only` safe)."""
+        state: State = {name: value.clone() for name, value in self.named_buffers(recurse=False)}
+        for name in ("epoch", "num_sources", "num_clusters", "num_images"):
+            state[name] = getattr(self, name)
+        return state
+
+    def set_state(self, state: State) -> None:
+        """Restores what `get_state` gave, on this module's device.
+
+        Raises:
+            ValueError: if entries are missing.
+        """
+        missing = sorted(self.get_state().keys() - state.keys())
+        check(not missing, f"memory state lacks {missing}")
+        for name in Memory.get_state(self):
+            value = state[name]
+            if isinstance(value, Tensor):
+                self.keep(name, value.clone().to(getattr(self, name).device))
+            else:
+                setattr(self, name, value)
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{message}.")
+
+
+def camera_mask(row_cameras: Tensor, batch: Batch, own: Tensor, num_sources: int) -> Tensor:
+    """Classes of the anchor's camera and its own class, bool [B, R].
+
+    Source rows count as one camera (-1): a source image meets source rows, a target image rows of
+    its own camera.
+
+    Args:
+        row_cameras: i64 [R], camera of each row, -1 for source rows.
+        batch: the batch; targets below `num_sources` are source images.
+        own: i64 [B], each image's own row, -1 = none.
+        num_sources: S.
+    """
+    is_source = (batch.targets >= 0) & (batch.targets < num_sources)
+    camera = torch.where(is_source, batch.cameras.new_full((), -1), batch.cameras)
+    rows = torch.arange(len(row_cameras), device=row_cameras.device)
+    return (row_cameras == camera[:, None]) | (rows == own[:, None])

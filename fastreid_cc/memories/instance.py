@@ -1,0 +1,104 @@
+"""Instance memory: one row per image (exemplar memory of ECN; label-free warm-up)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..registry import MEMORIES
+from ..structures import Batch
+from . import updates
+from .base import Memory, camera_mask, check
+
+
+@MEMORIES.register("instance")
+class InstanceMemory(Memory):
+    """Every image is a class of its own: target = S + dataset row. Cluster labels are ignored.
+
+    Args:
+        temperature: logits are inner products divided by it.
+        momentum: weight of the OLD row at epoch 0.
+        momentum_growth: added per epoch; the sum is clipped to 1 (ECN's own code does not clip).
+        init: "zeros": rows start at zero and survive later resets of the same size (ECN).
+            "features": rows are the given features at every reset.
+        update: "all": images in batch order, one by one. "mean": the unit mean of an image's views
+            in the batch, once.
+        negatives: "all" rows, or "same_camera": only rows of the anchor's camera and its own row
+            stay in the softmax. Without cameras at reset, all.
+
+    Cost of a step: B·(S+N)·D multiply-adds; (S+N)·D floats (106 MB for 12,936 images at D = 2048).
+    Source: Zhong et al., Invariance Matters, CVPR 2019 (momentum 0, growth 0.01, zeros, all).
+    Differs from the authors' code: clipped momentum; update after the step; features are scaled to
+    unit length before the update (theirs pass a dropout and are not).
+    """
+
+    outliers = "instance"
+    row_cameras: Tensor
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.05,
+        momentum: float = 0.0,
+        momentum_growth: float = 0.01,
+        init: str = "zeros",
+        update: str = "all",
+        negatives: str = "all",
+    ) -> None:
+        key = "CC.MEMORY.INSTANCE"
+        super().__init__(key=key, temperature=temperature, momentum=momentum)
+        check(momentum_growth >= 0, f"{key}.MOMENTUM_GROWTH={momentum_growth} must be >= 0")
+        check(init in ("zeros", "features"), f"{key}.INIT={init!r} must be 'zeros' or 'features'")
+        check(update in ("all", "mean"), f"{key}.UPDATE={update!r} must be 'all' or 'mean'")
+        check(
+            negatives in ("all", "same_camera"),
+            f"{key}.NEGATIVES={negatives!r} must be 'all' or 'same_camera'",
+        )
+        self.momentum_growth = momentum_growth
+        self.init = init
+        self.rule = update
+        self.negatives = negatives
+        self.keep("row_cameras", torch.empty(0, dtype=torch.int64))
+
+    @property
+    def num_targets(self) -> int:
+        """S + N."""
+        return self.num_sources + self.num_images
+
+    @property
+    def current_momentum(self) -> float:
+        """min(1, momentum + momentum_growth * epoch)."""
+        return min(1.0, self.momentum + self.momentum_growth * self.epoch)
+
+    def fill(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        cameras: Tensor | None,
+        sources: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Sets the rows to [sources; features], or to [sources; zeros] the first time."""
+        shape = (len(sources) + len(features), features.shape[1])
+        if self.init == "features":
+            self.keep("rows", torch.cat([sources, features]))
+        elif self.rows.shape != shape:
+            self.keep("rows", torch.cat([sources, torch.zeros_like(features)]))
+        row_cameras = labels.new_empty(0)
+        if cameras is not None:
+            row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
+        self.keep("row_cameras", row_cameras)
+
+    def loss_mask(self, batch: Batch) -> Tensor | None:
+        """Rows of the anchor's camera and its own row, bool [B, S+N]; None for all rows."""
+        if self.negatives == "all" or not len(self.row_cameras):
+            return None
+        return camera_mask(self.row_cameras, batch, batch.targets, self.num_sources)
+
+    def move(self, features: Tensor, batch: Batch) -> None:
+        """Moves the rows of the batch's images."""
+        rows, index, momentum = self.rows, batch.targets, self.current_momentum
+        if self.rule == "all":
+            updates.update_all(rows, index, features, momentum)
+        else:
+            updates.update_mean(rows, index, features, momentum, unit_means=True)
