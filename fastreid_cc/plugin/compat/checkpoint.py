@@ -1,0 +1,166 @@
+"""Checkpoints: whole files or none, safe loading, falling back to the newest whole one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import pickle
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+
+from .imports import fastreid_module
+from .patching import assign
+
+logger = logging.getLogger("fastreid.cc.compat")
+
+
+def _write(path: str, write: Any) -> None:
+    """Writes beside `path`, flushes to disk, then renames: a killed process leaves the old file."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def save_whole_checkpoints() -> None:
+    """`Checkpointer.save` and `tag_last_checkpoint`.
+
+    Breaks: a process that is killed while it writes leaves half a checkpoint, or an empty
+    `last_checkpoint`, and the job cannot be resumed. All versions. Does: writes to a file beside
+    and renames it. Paths with a "://" handler are written as in stock. Test:
+    test_compat_checkpoint.py. May go: when fastreid writes atomically.
+    """
+    checkpointer = fastreid_module("utils.checkpoint").Checkpointer
+    stock_save, stock_tag = checkpointer.save, checkpointer.tag_last_checkpoint
+
+    @functools.wraps(stock_save)
+    def save(self: Any, name: str, **kwargs: Any) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        if "://" in self.save_dir:
+            stock_save(self, name, **kwargs)
+            return
+        data = {"model": self.model.state_dict()}
+        data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
+        data.update(kwargs)
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        _write(path, lambda stream: torch.save(data, stream))
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    @functools.wraps(stock_tag)
+    def tag_last_checkpoint(self: Any, last_filename_basename: str) -> None:
+        if "://" in self.save_dir:
+            stock_tag(self, last_filename_basename)
+            return
+        tag = os.path.join(self.save_dir, "last_checkpoint")
+        _write(tag, lambda stream: stream.write(last_filename_basename.encode()))
+
+    assign(checkpointer, "save", save)
+    assign(checkpointer, "tag_last_checkpoint", tag_last_checkpoint)
+
+
+def load_tensors_only() -> None:
+    """`Checkpointer._load_file`.
+
+    Breaks: torch >= 2.6 loads tensors and plain values only, and refuses the rest with a message
+    that advises to switch the protection off; older torch runs whatever code a file holds. Does:
+    `weights_only=True` everywhere, numpy arrays and numbers included, and a message that names the
+    file and the object refused. Test: test_compat_checkpoint.py. May go: when fastreid does so.
+    """
+
+    def _load_file(self: Any, f: str) -> Any:
+        return load_file(f)
+
+    assign(fastreid_module("utils.checkpoint").Checkpointer, "_load_file", _load_file)
+
+
+def load_file(path: str) -> Any:
+    """`torch.load` on the CPU, of tensors, numpy arrays and plain values only.
+
+    Raises:
+        RuntimeError: if the file is damaged or holds anything else; the message names the file.
+    """
+    try:
+        with _numpy_allowed():
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not is_whole(path):
+            raise RuntimeError(f"{path} is damaged or is no checkpoint: {error}") from error
+        raise RuntimeError(
+            f"{path} holds more than tensors and plain values, which is not loaded because it could "
+            f"run code: {str(error).splitlines()[0]} If you trust the file, rewrite it once: "
+            "torch.save({'model': torch.load(path, weights_only=False)['model']}, path)."
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise RuntimeError(f"{path} is damaged or is no checkpoint: {error}") from error
+
+
+def _numpy_allowed() -> Any:
+    allow = getattr(torch.serialization, "safe_globals", None)
+    if allow is None:  # torch < 2.5
+        return contextlib.nullcontext()
+    core = getattr(np, "_core", None) or np.core
+    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    kinds = [type(np.dtype(k)) for k in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")]
+    old = [(f, f"numpy.core.multiarray.{f.__name__}") for f in (reconstruct, scalar)]
+    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old])
+
+
+def is_whole(path: str) -> bool:
+    """Whether the file ends where it should: a zip file's directory is its last part."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return False
+    if zipfile.is_zipfile(path):
+        return True
+    try:  # written before torch 1.6
+        torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        return "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
+    except Exception:
+        return False
+    return True
+
+
+def resume_from_the_newest_whole_checkpoint() -> None:
+    """`Checkpointer.get_checkpoint_file` and `has_checkpoint`.
+
+    Breaks: a torn newest checkpoint, or an empty or stale `last_checkpoint`, makes `--resume` fail
+    for good. All versions. Does: falls back to the newest whole .pth in the folder, with a warning;
+    without any, the job starts anew. Test: test_compat_checkpoint.py. May go: never, files can tear
+    in other ways.
+    """
+    module = fastreid_module("utils.checkpoint")
+    checkpointer = module.Checkpointer
+    stock_file, stock_has = checkpointer.get_checkpoint_file, checkpointer.has_checkpoint
+
+    @functools.wraps(stock_file)
+    def get_checkpoint_file(self: Any) -> str:
+        tagged = stock_file(self)
+        if not tagged or "://" in self.save_dir or is_whole(tagged):
+            return tagged
+        for path in _newest_first(self.save_dir):
+            if is_whole(path):
+                logger.warning(f"{tagged or 'last_checkpoint'} is damaged: using {path}.")
+                return path
+        logger.warning(f"{tagged} is damaged and {self.save_dir} holds no whole checkpoint.")
+        return ""
+
+    @functools.wraps(stock_has)
+    def has_checkpoint(self: Any) -> bool:
+        return bool(stock_has(self)) and bool(self.get_checkpoint_file())
+
+    assign(checkpointer, "get_checkpoint_file", get_checkpoint_file)
+    assign(checkpointer, "has_checkpoint", has_checkpoint)
+
+
+def _newest_first(folder: str) -> list[str]:
+    paths = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pth")]
+    return sorted(paths, key=lambda path: (os.path.getmtime(path), path), reverse=True)

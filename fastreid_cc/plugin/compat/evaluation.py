@@ -1,0 +1,126 @@
+"""Evaluation: ranking without a compiler, small galleries, flip test, re-ranking without a GPU."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from .imports import fastreid_module
+from .patching import assign, replace
+
+
+def evaluate_without_compiling() -> None:
+    """The ranking code in numpy, unless the Cython one is compiled already.
+
+    Breaks: the first evaluation runs `make` inside site-packages with the python on PATH and calls
+    `sys.exit(1)` where Cython or a compiler is missing, before the checkpoint is saved. All
+    versions. Does: never compiles; `fastreid.evaluation.rank` falls back to numpy by itself (equal
+    results; 0.8 s against 0.9 s for 3000 queries and 15000 gallery images). Test:
+    test_compat_evaluation.py. May go: when fastreid ships the compiled module.
+    """
+
+    def _compile_dependencies(self: Any) -> None:
+        fastreid_module("utils.comm").synchronize()
+
+    assign(
+        fastreid_module("evaluation.reid_evaluation").ReidEvaluator,
+        "_compile_dependencies",
+        _compile_dependencies,
+    )
+
+
+def rank_small_galleries() -> None:
+    """Cumulative matching curves of galleries smaller than the longest rank asked for.
+
+    Breaks: curves of different length per query (ValueError), and Rank-10 of fewer than 10 gallery
+    images (IndexError). All versions. Does: adds images of nobody at infinite distance, which
+    lengthen each curve by its last value and change neither AP nor INP. Larger galleries are left
+    alone. Test: test_compat_evaluation.py. May go: when fastreid pads its curves.
+    """
+    module = fastreid_module("evaluation.rank")
+    stock = module.evaluate_rank
+
+    @functools.wraps(stock)
+    def evaluate_rank(
+        distmat: Any,
+        q_pids: Any,
+        g_pids: Any,
+        q_camids: Any,
+        g_camids: Any,
+        max_rank: int = 50,
+        **kw: Any,
+    ) -> Any:
+        missing = _rows_missing(g_pids, g_camids, max_rank)
+        if missing > 0:
+            nobody = min(g_pids.min(initial=0), q_pids.min(initial=0)) - 1 - np.arange(missing)
+            g_pids = np.concatenate([g_pids, nobody.astype(g_pids.dtype)])
+            g_camids = np.concatenate([g_camids, np.full(missing, -1, g_camids.dtype)])
+            far = np.full((len(distmat), missing), np.inf, dtype=distmat.dtype)
+            distmat = np.concatenate([distmat, far], axis=1)
+        return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, **kw)
+
+    replace(module, "evaluate_rank", evaluate_rank)
+
+
+def _rows_missing(g_pids: np.ndarray, g_camids: np.ndarray, max_rank: int) -> int:
+    """How many rows make every curve `max_rank` long; single-shot curves count identities."""
+    if len(g_pids) == 0:
+        return max_rank
+    _, per_camera = np.unique(np.stack([g_pids, g_camids]), axis=1, return_counts=True)
+    rows = len(g_pids) - int(per_camera.max())
+    return max(0, max_rank - min(rows, len(np.unique(g_pids)) - 1))
+
+
+def normalise_images_once() -> None:
+    """Images that are fed to a model twice.
+
+    Breaks: `Baseline.preprocess_image` normalises in place, so the flip test (and any second
+    forward of one batch) normalises twice; the mean cosine to the right feature was 0.986. All
+    versions. Does: the same arithmetic out of place. Test: test_compat_evaluation.py::
+    test_the_stock_flip_test_normalises_twice. May go: when fastreid stops working in place.
+    """
+
+    def preprocess_image(self: Any, batched_inputs: Any) -> torch.Tensor:
+        images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
+        if not isinstance(images, torch.Tensor):
+            raise TypeError(f"batched_inputs must be dict or torch.Tensor, but get {type(images)}")
+        return images.sub(self.pixel_mean).div_(self.pixel_std)
+
+    baseline = fastreid_module("modeling.meta_arch.baseline").Baseline
+    assign(baseline, "preprocess_image", preprocess_image)
+
+
+def rerank_without_faiss_gpu() -> None:
+    """TEST.RERANK without CUDA or without a GPU build of faiss.
+
+    Breaks: `build_dist(metric="jaccard")` calls `.cuda()` and `faiss.StandardGpuResources`. Does:
+    there, our own sparse Jaccard distance, or fastreid's search_option 3 (faiss on the CPU). On a
+    machine with CUDA and faiss-gpu stock runs. Test: test_compat_evaluation.py. May go: when
+    fastreid chooses by what the machine has.
+    """
+    module = fastreid_module("utils.compute_dist")
+    stock = module.build_dist
+
+    @functools.wraps(stock)
+    @torch.no_grad()
+    def build_dist(feat_1: Any, feat_2: Any, metric: str = "euclidean", **kwargs: Any) -> Any:
+        has_gpu = torch.cuda.is_available() and hasattr(module.faiss, "StandardGpuResources")
+        if metric != "jaccard" or has_gpu:
+            return stock(feat_1, feat_2, metric, **kwargs)
+        return _jaccard(module, feat_1.cpu(), feat_2.cpu(), k1=kwargs["k1"], k2=kwargs["k2"])
+
+    replace(module, "build_dist", build_dist)
+
+
+def _jaccard(module: Any, query: torch.Tensor, gallery: torch.Tensor, *, k1: int, k2: int) -> Any:
+    try:
+        from fastreid_cc.distances import jaccard_query_gallery
+    except ImportError:
+        features = torch.cat([query, gallery])
+        k1 = min(k1, len(features))
+        distance = module.compute_jaccard_distance(features, k1=k1, k2=k2, search_option=3)
+        return distance[: len(query), len(query) :]
+    return np.asarray(jaccard_query_gallery(query, gallery, k1=k1, k2=k2))

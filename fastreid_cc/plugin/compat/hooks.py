@@ -1,0 +1,226 @@
+"""Trainer and hooks: ends of training, resuming, profiling, weight averaging."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from typing import Any
+
+import torch
+
+from .imports import fastreid_module
+from .loader import close_loader
+from .patching import assign
+
+logger = logging.getLogger("fastreid.cc.compat")
+
+
+def evaluate_never_when_period_is_zero() -> None:
+    """`EvalHook.after_train`.
+
+    Breaks: TEST.EVAL_PERIOD=0 is a ZeroDivisionError; a job resumed at its last epoch has no
+    `trainer.epoch` (AttributeError); an exception in the last epoch is followed by an evaluation,
+    which hides it, and blocks the other processes. All versions. Does: 0 means never; evaluates
+    only after the last iteration. Test: test_compat_training.py. May go: when fastreid guards these.
+    """
+    hook = fastreid_module("engine.hooks").EvalHook
+
+    def after_train(self: Any) -> None:
+        epoch = getattr(self.trainer, "epoch", None)
+        last = epoch is not None and epoch + 1 >= self.trainer.max_epoch
+        done = self.trainer.iter >= getattr(self.trainer, "max_iter", self.trainer.iter)
+        if self._period > 0 and last and done and (epoch + 1) % self._period != 0:
+            self._do_eval()
+        del self._func
+
+    assign(hook, "after_train", after_train)
+
+
+def train_to_the_end() -> None:
+    """`DefaultTrainer.train` on finished jobs, without test sets, and what it leaves behind.
+
+    Breaks: a finished job that is resumed, or a training without evaluation, ends in an
+    AttributeError or AssertionError; loader threads and worker processes live on after training.
+    All versions. Does: returns the last results, {} if there are none; a finished job does
+    nothing; the training loader is closed whatever happens. Test: test_compat_training.py. May go:
+    when fastreid returns instead of asserting.
+    """
+    trainer_class = fastreid_module("engine.defaults").DefaultTrainer
+    stock = trainer_class.train
+
+    @functools.wraps(stock)
+    def train(self: Any) -> Any:
+        if not hasattr(self, "_last_eval_results"):
+            self._last_eval_results = {}
+        try:
+            if self.start_epoch >= self.max_epoch:
+                logger.info(
+                    f"Training is finished already: {self.start_epoch} of SOLVER.MAX_EPOCH="
+                    f"{self.max_epoch} epochs are in {self.checkpointer.get_checkpoint_file()}."
+                )
+                return self._last_eval_results
+            return stock(self)
+        finally:
+            close_loader(self._trainer.data_loader)
+
+    assign(trainer_class, "train", train)
+
+
+def checkpoint_without_test_sets_and_remember_the_best() -> None:
+    """`PeriodicCheckpointer` before the first epoch.
+
+    Breaks: DATASETS.TESTS=() is an IndexError; CHECKPOINT_PERIOD=0 a ZeroDivisionError; a resumed
+    job forgets the best metric, and a worse model overwrites model_best.pth. All versions. Does:
+    without test sets, the metric is -1 (model_final is saved, no model_best); period 0 saves the
+    last epoch only; a resumed job reads the best metric from model_best.pth, or else from the last
+    checkpoint. Test: test_compat_training.py. May go: when fastreid restores it.
+    """
+    hook = fastreid_module("engine.hooks").PeriodicCheckpointer
+    stock = hook.before_train
+
+    @functools.wraps(stock)
+    def before_train(self: Any) -> None:
+        if self.period <= 0:
+            self.period = self.trainer.max_epoch + 1
+        if len(self.trainer.cfg.DATASETS.TESTS) == 0:
+            self.max_epoch, self.metric_name = self.trainer.max_epoch, "metric"
+        else:
+            stock(self)
+        if self.trainer.start_epoch > 0:
+            self.best_metric = max(self.best_metric, _best_metric(self.checkpointer))
+
+    assign(hook, "before_train", before_train)
+
+
+def _best_metric(checkpointer: Any) -> float:
+    best = os.path.join(checkpointer.save_dir, "model_best.pth")
+    for path in (best, checkpointer.get_checkpoint_file()):
+        with contextlib.suppress(Exception):
+            metric = checkpointer._load_file(path).get("metric")
+            if metric is not None:
+                return float(metric)
+    return -1.0
+
+
+def print_in_short_runs() -> None:
+    """`CommonMetricPrinter.write` twice at one iteration.
+
+    Breaks: ZeroDivisionError in runs of fewer than three iterations, where no time is measured yet
+    and the ETA is estimated from the last write. All versions. Does: forgets a write of the same
+    iteration. Test: test_compat_training.py. May go: when fastreid guards the division.
+    """
+    events = fastreid_module("utils.events")
+    stock = events.CommonMetricPrinter.write
+
+    @functools.wraps(stock)
+    def write(self: Any) -> None:
+        if self._last_write is not None and self._last_write[0] == events.get_event_storage().iter:
+            self._last_write = None
+        stock(self)
+
+    assign(events.CommonMetricPrinter, "write", write)
+
+
+def close_precise_bn_loader() -> None:
+    """`hooks.PreciseBN` leaves its loader running.
+
+    Breaks: the loader's thread (and workers, if any) outlive the hook. All versions. Does: closes
+    it after the statistics are made. Test: test_compat_training.py. May go: when fastreid closes it.
+    """
+    hook = fastreid_module("engine.hooks").PreciseBN
+    stock = hook.update_stats
+
+    @functools.wraps(stock)
+    def update_stats(self: Any) -> None:
+        try:
+            stock(self)
+        finally:
+            if not self._disabled:
+                self._data_iter = None
+                close_loader(self._data_loader)
+
+    assign(hook, "update_stats", update_stats)
+
+
+def average_weights() -> None:
+    """`hooks.SWA` sets `trainer.optimizer`, a property that cannot be set.
+
+    Breaks: AttributeError at the first averaged iteration. All versions. Does: the property of
+    DefaultTrainer hands the value to the inner trainer. Test: test_compat_training.py. May go: when
+    fastreid's property has a setter.
+    """
+    trainer_class = fastreid_module("engine.defaults").DefaultTrainer
+
+    def get(self: Any) -> Any:
+        return getattr(self._trainer, "optimizer", None)
+
+    def put(self: Any, optimizer: Any) -> None:
+        self._trainer.optimizer = optimizer
+
+    assign(trainer_class, "optimizer", property(get, put))
+
+
+def profile_on_any_device() -> None:
+    """`hooks.AutogradProfiler(use_cuda=...)`.
+
+    Breaks: newer torch has no `use_cuda` argument. Does: asks for CUDA events by the name this
+    torch knows, and only if there is CUDA. Test: test_compat_training.py. May go: when fastreid
+    uses torch.profiler.
+    """
+    hook = fastreid_module("engine.hooks").AutogradProfiler
+
+    def before_step(self: Any) -> None:
+        self._profiler = None
+        if self._enable_predicate(self.trainer):
+            self._profiler = _profile(self._use_cuda and torch.cuda.is_available())
+            self._profiler.__enter__()
+
+    assign(hook, "before_step", before_step)
+
+
+def _profile(use_cuda: bool) -> Any:
+    profile = torch.autograd.profiler.profile
+    if not use_cuda:
+        return profile()
+    try:
+        return profile(use_device="cuda")
+    except TypeError:
+        return profile(use_cuda=True)
+
+
+def train_in_float32_without_cuda() -> None:
+    """SOLVER.AMP.ENABLED on a CPU.
+
+    Breaks: `AMPTrainer.run_step` asserts CUDA. All versions. Does: without CUDA, or with the model
+    on the CPU, trains in float32 (same results, no scaling) and says so once. Test:
+    test_compat_training.py. May go: when fastreid supports other devices.
+    """
+    module = fastreid_module("engine.train_loop")
+    trainer_class, simple = module.AMPTrainer, module.SimpleTrainer
+    stock_init, stock_step = trainer_class.__init__, trainer_class.run_step
+
+    @functools.wraps(stock_init)
+    def __init__(self: Any, model: Any, data_loader: Any, optimizer: Any, param_wrapper: Any,
+                 grad_scaler: Any = None) -> None:  # fmt: skip
+        if _is_on_cuda(model):
+            stock_init(self, model, data_loader, optimizer, param_wrapper, grad_scaler)
+            return
+        logger.warning("SOLVER.AMP.ENABLED=True needs CUDA: training in float32.")
+        simple.__init__(self, model, data_loader, optimizer, param_wrapper)
+        self.grad_scaler = None
+
+    @functools.wraps(stock_step)
+    def run_step(self: Any) -> None:
+        if _is_on_cuda(self.model):
+            stock_step(self)
+        else:
+            simple.run_step(self)
+
+    assign(trainer_class, "__init__", __init__)
+    assign(trainer_class, "run_step", run_step)
+
+
+def _is_on_cuda(model: torch.nn.Module) -> bool:
+    return next(model.parameters()).is_cuda

@@ -1,0 +1,61 @@
+"""Replacing names in modules that are not ours, so that it can be undone.
+
+A shim calls `replace` or `assign`; each call is recorded, so `disabled` can take one shim away for
+the length of a test and put everything back. `replace` also follows copies: a module that did
+`from x import y` before the plug-in came holds the old object under its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_MISSING = object()
+_undo: list[tuple[Any, str, Any]] = []
+
+
+def assign(owner: Any, name: str, value: Any) -> None:
+    """Sets `owner.name` (a module global or a class attribute) and remembers what was there."""
+    _undo.append((owner, name, vars(owner).get(name, _MISSING)))
+    setattr(owner, name, value)
+
+
+def replace(owner: Any, name: str, value: Any) -> None:
+    """`assign` in `owner` and in every imported module that copied the same object by that name."""
+    old = vars(owner)[name]
+    assign(owner, name, value)
+    for module in list(sys.modules.values()):
+        namespace = getattr(module, "__dict__", None)
+        if namespace is not None and module is not owner and namespace.get(name) is old:
+            assign(module, name, value)
+
+
+def _restore(entries: list[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in entries:
+        if value is not _MISSING:
+            setattr(owner, name, value)
+        elif name in vars(owner):
+            delattr(owner, name)
+
+
+def _snapshot() -> list[tuple[Any, str, Any]]:
+    return [(owner, name, vars(owner).get(name, _MISSING)) for owner, name, _ in _undo]
+
+
+@contextlib.contextmanager
+def without(names: tuple[str, ...], shims: list[Callable[[], None]]) -> Iterator[None]:
+    """Inside, all `shims` but those called `names` are applied; what was there before comes back."""
+    now, recorded = _snapshot(), list(_undo)
+    _restore(_undo[::-1])
+    _undo.clear()
+    try:
+        for shim in shims:
+            if shim.__name__ not in names:
+                shim()
+        yield
+    finally:
+        _restore(_undo[::-1])
+        _undo[:] = recorded
+        _restore(now)
