@@ -1,57 +1,49 @@
-"""Exact k nearest neighbours by cosine similarity."""
+"""Exact k nearest neighbours by cosine similarity: blocked product, then exact ranking."""
 
 from __future__ import annotations
+
+import threading
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..kernels import Progress, num_threads, run_chunks, run_tasks, split_rows
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
-from ..kernels import cosine, jit, run_chunks
-from typing import Any
+from . import _candidates as kernels
+from ._precision import Operand
+
+_HITS = 1 << 16  # entries a thread collects before it hands them over
 
 
-@jit
-def _rank(start, stop, first, features, candidates, k, indices, similarity):  # type: ignore
-    for m in range(start, stop):
-        i = first + m
-        count = candidates.shape[1]
-        sims = np.empty(count, np.float32)
-        for c in range(count):
-            sims[c] = cosine(features[i], features[candidates[m, c]])
-            if candidates[m, c] == i:
-                sims[c] = 2.0
-        order = np.argsort(candidates[m])
-        order = order[np.argsort(-sims[order], kind="mergesort")]
-        for c in range(k):
-            indices[m, c] = candidates[m, order[c]]
-            similarity[m, c] = min(sims[order[c]], np.float32(1.0))
-        similarity[m, 0] = cosine(features[i], features[i])
+class _Store:
+    """Candidates of rows `first`..`stop`, and the locks that guard them block by block."""
+
+    def __init__(self, rows: range, k: int, operand: Operand, block: int) -> None:
+        room = max(4 * k, k + 96)
+        self.rows, self.k, self.block = rows, k, block
+        self.values = np.empty((len(rows), room), np.float32)
+        self.ids = np.empty((len(rows), room), np.int32)
+        self.counts = np.zeros(len(rows), np.int64)
+        self.thresholds = np.full(len(rows), kernels.NONE, np.float32)
+        self.errors = operand.errors[rows.start : rows.stop]
+        self.margins = 2 * self.errors
+        self.arrays = (self.values, self.ids, self.counts, self.thresholds)
+        self.locks = [threading.Lock() for _ in range(-(-len(rows) // block))]
 
 
-@NEIGHBORS.register("exact")
-class ExactKNN:
-    """First, plain version."""
-
-    def __init__(self, *, precision: str = "auto") -> None:
-        self.precision = precision
-
-    def __call__(
-        self, features: Tensor, k: int, rows: range | None = None, progress: Any = None
-    ) -> KnnGraph:
-        """The k nearest rows of each row."""
-        n = len(features)
-        rows = range(n) if rows is None else rows
-        k = min(k, n)
-        indices = np.empty((len(rows), k), np.int64)
-        similarity = np.empty((len(rows), k), np.float32)
-        host = features.float().cpu().contiguous().numpy()
-        for a in range(0, len(rows), 1024):
-            block = features[rows.start + a : min(rows.start + a + 1024, rows.stop)]
-            scores = block @ features.t()
-            scores[torch.arange(len(block)), rows.start + a + torch.arange(len(block))] = 3.0
-            candidates = scores.topk(min(n, k + 8), dim=1).indices.cpu().numpy()
-            run_chunks(_rank, len(block), rows.start + a, host, candidates, k,
-                       indices[a : a + len(block)], similarity[a : a + len(block)])
-        return KnnGraph(indices, similarity)
+def _work(store: _Store, operand: Operand, a: range, b: range, scratch: threading.local) -> None:
+    """One block of the product, for the rows of both sides that are asked for."""
+    first, asked = store.rows.start, range(store.rows.start, store.rows.stop)
+    scores = operand.product(a, b, scratch)
+    row = a.start - first
+    if a == b or not _inside(b, asked):
+        with store.locks[row // store.block]:
+            if store.thresholds[row : row + len(a)].max() == kernels.NONE:
+                kernels.absorb(operand.floats(scores), row, b.start, store.arrays, store.k, store.margins)
+                kernels.tighten(row, row + len(a), store.arrays, store.k, store.margins)
+                return
+    two_sided = a != b and _inside(b, asked)
+    column = b.start - first if two_sided else 0

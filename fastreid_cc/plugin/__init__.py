@@ -1,7 +1,16 @@
-"""The plug-in: `import fastreid_cc.plugin` once, and stock fastreid runs here and learns without labels."""
+"""The plug-in: `import fastreid_cc.plugin` once, and stock fastreid learns without labels.
 
+Shims first, since fastreid does not import without them; then config keys, head, meta-architecture,
+data sets and trainer hooks enter fastreid's registries. A second import does nothing.
+"""
+
+# ruff: noqa: E402
 from .compat import apply_shims
 
 apply_shims()
 
-# The other parts (config keys, heads, meta-architecture, data sets, hooks) are imported below this line.
+from . import datasets, heads, meta_arch  # noqa: F401  register
+from .engine import add_config_keys, wrap_trainer
+
+add_config_keys(datasets.keys())
+wrap_trainer()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..batch_norm import batch_statistics
 from ..distributed import gather_objects
-from .compat.loader import close_loader
+from .compat import close_loader
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 
 
@@ -36,7 +36,8 @@ def extraction_batches(
     if per_camera:
         generator = np.random.default_rng(seed)
         groups = [
-            generator.permutation(np.flatnonzero(cameras == camera)) for camera in np.unique(cameras)
+            generator.permutation(np.flatnonzero(cameras == camera))
+            for camera in np.unique(cameras)
         ]
     batches: list[np.ndarray] = []
     for group in groups:

@@ -26,7 +26,7 @@ from ..distributed import broadcast_object, gather_rows
 from ..labeling import PseudoLabeler
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
 from ..structures import Batch, PseudoLabels
-from .compat.loader import close_loader
+from .compat import close_loader, swap_loader
 from .extract import extract_features
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 
@@ -95,7 +95,7 @@ class PseudoLabelHook(HookBase):
             self._label(epoch)
         elif self.memory is None:
             self._restore()
-        self._swap_loader(self._epoch_loader(epoch))
+        swap_loader(self.trainer._trainer, self._epoch_loader(epoch))
 
     def before_step(self) -> None:
         """Notes the loss scale, to see whether mixed precision skips the step."""
@@ -141,7 +141,10 @@ class PseudoLabelHook(HookBase):
     def _label(self, epoch: int) -> None:
         """Steps 1 to 4."""
         start = time.perf_counter()
-        features = extract_features(self.cfg, self._model(), self.images)
+        features = self.memory.clustering_features() if self.memory is not None else None
+        if features is None:
+            features = extract_features(self.cfg, self._model(), self.images)
+        features = features.cpu()
         extracted = time.perf_counter() - start
         if self._restored is not None:  # refiners keep thresholds of earlier epochs
             self.labeler.load_state_dict(self._restored["labeler"])
@@ -157,7 +160,9 @@ class PseudoLabelHook(HookBase):
         self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
         self._reset_memory(features, self._training_labels())
         self._model().watch(self.memory)
-        self._report(epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start)
+        self._report(
+            epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start
+        )
 
     def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
         """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
@@ -249,12 +254,6 @@ class PseudoLabelHook(HookBase):
         filled = int(np.where(sizes > 1, instances, 1).sum())
         group = instances * comm.get_world_size()
         return min(wanted, max(filled // group, 1) * group)
-
-    def _swap_loader(self, loader: Any) -> None:
-        trainer = self.trainer._trainer
-        close_loader(trainer.data_loader)
-        trainer.data_loader = loader
-        trainer._data_loader_iter = iter(loader)
 
     def _model(self) -> Any:
         model = self.trainer.model

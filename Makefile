@@ -1,0 +1,33 @@
+# make demo           train without labels on a generated data set, and print the table
+# make demo SEEDS=3   the same over three seeds, with mean and spread
+# make test           everything CI runs
+PYTHON ?= python3
+VENV ?= .venv
+SEEDS ?= 1
+READY = $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(VENV)/bin/python projects/demo/run.py --seeds $(SEEDS)
+
+test: $(READY) lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy fastreid_cc
+
+$(READY): setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, found $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet torch torchvision
+	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
+	$(VENV)/bin/python -m pip install --quiet --no-deps fastreid==1.4.0
+	touch $@
+
+clean:
+	rm -rf $(VENV) outputs build dist *.egg-info
