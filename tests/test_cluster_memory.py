@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import losses as oracle
+from oracles.losses import filled, make_batch, unit_rows
 
 from fastreid_cc.losses.memory_contrast import MemoryContrast
 from fastreid_cc.memories import updates
 from fastreid_cc.memories.cluster import ClusterMemory
-from fastreid_cc.structures import Batch
 
 PARITY = Path(__file__).parent / "parity" / "memories"
 RULES = {
@@ -19,28 +19,6 @@ RULES = {
     "hard": (updates.update_hard, oracle.hard_update),
     "mean": (updates.update_mean, oracle.mean_update),
 }
-
-
-def make_batch(features, targets, cameras=None, indices=None):
-    zeros = torch.zeros(len(targets), dtype=torch.int64)
-    return Batch(
-        features,
-        targets,
-        zeros if indices is None else indices,
-        zeros if cameras is None else cameras,
-    )
-
-
-def filled(rows, **kwargs):
-    """A cluster memory with the given rows."""
-    memory = ClusterMemory(**kwargs)
-    memory.reset(rows, torch.arange(len(rows)))
-    return memory
-
-
-def unit_rows(*shape, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(*shape, generator=generator, dtype=dtype), dim=-1)
 
 
 @pytest.mark.parametrize("path", sorted(PARITY.glob("cm_*.npz")), ids=lambda p: p.stem)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from oracles import losses as oracle
-from test_cluster_memory import make_batch, unit_rows
+from oracles.losses import make_batch, unit_rows
 
 from fastreid_cc.memories.instance import InstanceMemory
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import losses as oracle
-from test_cluster_memory import filled, make_batch, unit_rows
+from oracles.losses import filled, make_batch, unit_rows
 
 from fastreid_cc.losses.memory_contrast import (
     MemoryContrast,

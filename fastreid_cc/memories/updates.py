@@ -112,13 +112,14 @@ def update_random(
     blend(rows, index[chosen], features[chosen], momentum)
 
 
-def group_means(features: Tensor, labels: Tensor, num_groups: int) -> Tensor:
-    """Mean feature of each group 0..num_groups-1, [num_groups, D]; labels < 0 are left out.
+def group_sums(features: Tensor, labels: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Sum of each group's features, [num_groups, D], and its size, i64 [num_groups].
 
-    Summed in dataset order on every device, so ranks get the same bytes.
+    Rows with label < 0 are left out. Summed in dataset order on every device, so that ranks get the
+    same bytes.
 
     Raises:
-        ValueError: if a group has no image.
+        ValueError: if a group in 0..num_groups-1 has no row.
 
     Cost: O(N·D) time, one copy of the features.
     """
@@ -127,7 +128,13 @@ def group_means(features: Tensor, labels: Tensor, num_groups: int) -> Tensor:
     if bool((sizes == 0).any()):
         empty = torch.nonzero(sizes == 0)[:5, 0].tolist()
         raise ValueError(f"clusters {empty} of 0..{num_groups - 1} have no image.")
-    order = torch.argsort(labels, stable=True)[len(labels) - len(kept) :]
     if not num_groups:
-        return features[:0]
-    return torch.segment_reduce(features[order], "mean", lengths=sizes, axis=0)
+        return features[:0], sizes
+    order = torch.argsort(labels, stable=True)[len(labels) - len(kept) :]
+    return torch.segment_reduce(features[order], "sum", lengths=sizes, axis=0), sizes
+
+
+def group_means(features: Tensor, labels: Tensor, num_groups: int) -> Tensor:
+    """Mean feature of each group, [num_groups, D]; see `group_sums`."""
+    sums, sizes = group_sums(features, labels, num_groups)
+    return sums / sizes[:, None]

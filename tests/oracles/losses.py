@@ -5,7 +5,33 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from fastreid_cc.memories.cluster import ClusterMemory
+from fastreid_cc.structures import Batch
+
+
+def make_batch(features, targets, cameras=None, indices=None):
+    zeros = torch.zeros(len(targets), dtype=torch.int64)
+    return Batch(
+        features,
+        targets,
+        zeros if indices is None else indices,
+        zeros if cameras is None else cameras,
+    )
+
+
+def filled(rows, **kwargs):
+    """A cluster memory with the given rows."""
+    memory = ClusterMemory(**kwargs)
+    memory.reset(rows, torch.arange(len(rows)))
+    return memory
+
+
+def unit_rows(*shape, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=dtype), dim=-1)
 
 
 def unit(x: Tensor) -> Tensor:

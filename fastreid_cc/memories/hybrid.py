@@ -1,0 +1,112 @@
+"""Hybrid memory: source classes, clusters and un-clustered images in one softmax (SpCL)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..registry import MEMORIES
+from ..structures import Batch
+from . import updates
+from .base import Memory, check
+
+
+@MEMORIES.register("hybrid")
+class HybridMemory(Memory):
+    """One row per source class and per target image; a class is the mean of its rows.
+
+    Classes are the label space: S source classes, C clusters, then one per un-clustered image. The
+    mean of a cluster is not scaled to unit length (SpCL averages logits).
+
+    Args:
+        temperature: logits are inner products with class means over temperature.
+        momentum: weight of the OLD row.
+        update: "all": samples in batch order, one by one (the authors' code). "mean": the mean of a
+            row's samples once (their text).
+        reinit: True: every `reset` takes the given features. False (SpCL): the first `reset` of a
+            size does; later ones keep the rows and take the labels only, and `clustering_features`
+            hands out the rows for the next labelling.
+
+    Cost of a step: B·L·D multiply-adds for L classes; 2·(S+N)·D floats at most (rows and class
+    sums; the sums are moved with the rows, so no step touches all N rows).
+    Source: Ge et al., Self-paced Contrastive Learning, arXiv:2006.02713.
+    Differs from the authors' code: all gradients are those of the memory as it was at forward (in
+    their joint training the source half sees rows the target half has moved already); no 1e-6
+    unless the loss adds it; sizes of classes may have no gaps. The class sums follow the rows by
+    differences and are rebuilt at every reset: rounding of one epoch, about 1e-6.
+    """
+
+    outliers = "singleton"
+    row_classes: Tensor
+    class_sums: Tensor
+    class_sizes: Tensor
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.05,
+        momentum: float = 0.2,
+        update: str = "all",
+        reinit: bool = False,
+    ) -> None:
+        key = "CC.MEMORY.HYBRID"
+        super().__init__(key=key, temperature=temperature, momentum=momentum)
+        check(update in ("all", "mean"), f"{key}.UPDATE={update!r} must be 'all' or 'mean'")
+        self.rule = update
+        self.reinit = reinit
+        self.keep("row_classes", torch.empty(0, dtype=torch.int64))
+        self.keep("class_sums", torch.empty(0, 0))
+        self.keep("class_sizes", torch.empty(0, dtype=torch.int64))
+
+    @property
+    def num_targets(self) -> int:
+        """S + C + number of un-clustered images."""
+        return len(self.class_sums)
+
+    def fill(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        cameras: Tensor | None,
+        sources: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Takes the labels, and the features unless rows of that size are there."""
+        shape = (len(sources) + len(features), features.shape[1])
+        if self.reinit or self.rows.shape != shape:
+            self.keep("rows", torch.cat([sources, features]))
+        targets = self.label_space(labels)
+        self.keep("row_classes", torch.cat([torch.arange(len(sources)).to(targets), targets]))
+        num_classes = int(self.row_classes.max()) + 1 if len(self.row_classes) else 0
+        sums, sizes = updates.group_sums(self.rows, self.row_classes, num_classes)
+        self.keep("class_sums", sums)
+        self.keep("class_sizes", sizes)
+
+    def logits(self, features: Tensor, batch: Batch) -> Tensor:
+        """Inner products with the class means over temperature, [B, L]."""
+        with torch.autocast(features.device.type, enabled=False):
+            features = features if features.dtype == torch.float64 else features.float()
+            products = features @ self.class_sums.to(features.dtype).T
+            return products / (self.class_sizes * self.temperature).to(features.dtype)
+
+    def move(self, features: Tensor, batch: Batch) -> None:
+        """Moves the rows of the batch's images and the sums of their classes."""
+        is_source = batch.targets < self.num_sources
+        index = torch.where(is_source, batch.targets, batch.indices + self.num_sources)
+        slots = index[updates.representatives(index)].clamp(min=0)  # sorted; repeated on CUDA
+        before = self.rows[slots]
+        rule = updates.update_all if self.rule == "all" else updates.update_mean
+        rule(self.rows, index, features, self.current_momentum)
+        is_first = torch.cat([slots[:1] >= 0, slots[1:] != slots[:-1]])
+        self._move_sums(self.row_classes[slots], (self.rows[slots] - before) * is_first[:, None])
+
+    def _move_sums(self, classes: Tensor, changes: Tensor) -> None:
+        """class_sums[classes] += changes, in a fixed order on every device."""
+        touched = classes[updates.representatives(classes)]  # sorted; repeated on CUDA
+        totals = (touched[:, None] == classes).to(changes.dtype) @ changes
+        totals = totals[torch.searchsorted(touched, touched)]
+        self.class_sums[touched] = self.class_sums[touched] + totals
+
+    def clustering_features(self) -> Tensor | None:
+        """The target rows, f32 [N, D], unless they are empty or re-read at every reset."""
+        return None if self.reinit or not len(self.rows) else self.rows[self.num_sources :]
