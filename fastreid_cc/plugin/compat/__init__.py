@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from fastreid_cc.errors import MissingPackage
+
 from . import (
     checkpoint,
     datasets,
@@ -24,7 +26,7 @@ from . import (
     transforms,
     weights,
 )
-from .imports import MissingPackage, import_fastreid, require_fastreid
+from .imports import import_fastreid, require_fastreid
 from .loader import close_loader, swap_loader
 
 __all__ = [

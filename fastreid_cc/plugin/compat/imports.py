@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from fastreid_cc.errors import MissingPackage
+
 from .patching import assign, replace
 
 FASTREID_COMMAND = "pip install --no-deps fastreid==1.4.0"
@@ -35,10 +37,6 @@ _PACKAGES = {
     "cv2": "opencv-python-headless",
     "tensorboard": "tensorboard",
 }
-
-
-class MissingPackage(ImportError):
-    """A package the plug-in or fastreid needs is not installed; the message says what to type."""
 
 
 def require_fastreid() -> None:

@@ -1,0 +1,119 @@
+"""`python -m fastreid_cc`: run a stock fastreid script with the plug-in, or one of the commands."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import boot
+from .errors import MissingPackage
+
+USAGE = """\
+usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
+       python -m fastreid_cc [--import MODULE ...] COMMAND [ARGUMENTS ...]
+
+SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone, unmodified; it gets the
+ARGUMENTS as they are. MODULE holds parts of your own (memories, losses, ...); it is imported before
+the script reads its config, in spawned processes too.
+
+commands:
+  train      run a script (the word may be left out)
+"""
+
+
+class UsageError(Exception):
+    """The command line makes no sense; the message says why."""
+
+
+def commands() -> dict[str, str]:
+    """Names of the sub-commands and the first line of their docstrings."""
+    folder = Path(__file__).parent / "commands"
+    found = {}
+    for info in pkgutil.iter_modules([str(folder)]):
+        if not info.name.startswith("_"):
+            found[info.name.replace("_", "-")] = _first_line(folder / f"{info.name}.py")
+    return found
+
+
+def _first_line(path: Path) -> str:
+    """First line of a module's docstring, read without importing the module."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    line = text.lstrip().split("\n", 1)[0].strip()
+    return line.strip('r"').strip()
+
+
+def usage() -> str:
+    """The help text, with the commands that are installed."""
+    return USAGE + "".join(f"  {name:<10} {line}\n" for name, line in sorted(commands().items()))
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """Takes our own options off the front.
+
+    Returns:
+        The modules of `--import`, the first word that is no option ("" if none) and the rest.
+
+    Raises:
+        UsageError: on an unknown option, or `--import` without a module.
+    """
+    imports: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option in ("-h", "--help"):
+            return imports, "help", []
+        name, _, value = option.partition("=")
+        if name != "--import":
+            raise UsageError(f"unknown option {option}; options of the script come after its path.")
+        value = value or (rest.pop(0) if rest else "")
+        if not value:
+            raise UsageError("--import needs the name of a module.")
+        imports += [module for module in value.split(",") if module]
+    return imports, rest[0] if rest else "", rest[1:]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a script or a command and returns the exit status; 2 means a wrong command line."""
+    try:
+        imports, word, rest = split(arguments)
+        if word in ("help", ""):
+            print(usage(), end="")
+            return 0 if word else 2
+        if word in commands():
+            return run_command(word, rest, imports)
+        return run_script([word, *rest] if word != "train" else rest, imports)
+    except UsageError as error:
+        print(f"fastreid_cc: {error}\n\n{usage()}", end="", file=sys.stderr)
+        return 2
+
+
+def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
+    """Runs `fastreid_cc.commands.<name>.main(arguments)`; fastreid is not imported for it."""
+    sys.path.append(str(Path.cwd()))
+    module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
+    boot.import_parts(imports)
+    return int(module.main(arguments) or 0)
+
+
+def run_script(arguments: list[str], imports: Sequence[str]) -> int:
+    """Runs the script `arguments[0]`; a missing package or script is one line, not a traceback."""
+    if not arguments:
+        raise UsageError("train needs the path of a script.")
+    script = arguments[0]
+    if not Path(script).is_file():
+        known = ", ".join(["train", *sorted(commands())])
+        raise UsageError(f"{script!r} is neither a script nor a command ({known}).")
+    try:
+        boot.prepare(script, arguments[1:], imports)
+    except MissingPackage as error:
+        print(f"fastreid_cc: {error}", file=sys.stderr)
+        return 1
+    boot.execute()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
