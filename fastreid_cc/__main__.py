@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import boot
-from .errors import MissingPackage
+from .errors import ClearError
 
 USAGE = """\
 usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
@@ -99,7 +99,7 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
 
 
 def run_script(arguments: list[str], imports: Sequence[str]) -> int:
-    """Runs the script `arguments[0]`; a missing package or script is one line, not a traceback."""
+    """Runs the script `arguments[0]`; a missing package is one message, no traceback."""
     if not arguments:
         raise UsageError("train needs the path of a script.")
     script = arguments[0]
@@ -107,11 +107,10 @@ def run_script(arguments: list[str], imports: Sequence[str]) -> int:
         known = ", ".join(["train", *sorted(commands())])
         raise UsageError(f"{script!r} is neither a script nor a command ({known}).")
     try:
-        boot.prepare(script, arguments[1:], imports)
-    except MissingPackage as error:
+        boot.run(script, arguments[1:], imports)
+    except ClearError as error:
         print(f"fastreid_cc: {error}", file=sys.stderr)
         return 1
-    boot.execute()
     return 0
 
 

@@ -24,13 +24,7 @@ IMPORTS = "FASTREID_CC_IMPORT"
 
 
 def run(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
-    """`prepare`, then `execute`: what `python script arguments...` does, with the plug-in active."""
-    prepare(script, arguments, imports)
-    execute()
-
-
-def prepare(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
-    """Sets the stage for a script and activates the plug-in.
+    """Does what `python script arguments...` does, with the plug-in active.
 
     Args:
         script: path of a Python file that uses fastreid.
@@ -41,7 +35,8 @@ def prepare(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) 
         FileNotFoundError: if there is no such script.
         MissingPackage: if fastreid, what it needs, or a module of `imports` is not installed.
 
-    Changes `sys.argv`, `sys.path` and two environment variables.
+    Changes `sys.argv`, `sys.path`, `sys.modules["__main__"]` and two environment variables. What
+    the script raises, SystemExit included, comes through.
     """
     path = Path(script).resolve()
     if not path.is_file():
@@ -51,11 +46,6 @@ def prepare(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) 
     os.environ[SCRIPT] = str(path)
     os.environ[IMPORTS] = ",".join(imports)
     activate()
-
-
-def execute() -> None:
-    """Runs the prepared script as `__main__`. What it raises, SystemExit included, comes through."""
-    path = Path(os.environ[SCRIPT])
     main = types.ModuleType("__main__")
     spec = importlib.util.find_spec("fastreid_cc.boot")
     main.__dict__.update(__file__=str(path), __spec__=spec, __builtins__=__builtins__)

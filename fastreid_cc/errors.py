@@ -3,5 +3,13 @@
 from __future__ import annotations
 
 
-class MissingPackage(ImportError):
+class ClearError(Exception):
+    """Something the user can put right; the message says how."""
+
+
+class MissingPackage(ClearError, ImportError):
     """A package or module is not installed; the message says what to type."""
+
+
+class MissingWeights(ClearError, RuntimeError):
+    """Pretrained weights cannot be had or do not fit; the message names the file and the key."""

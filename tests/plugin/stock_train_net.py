@@ -1,4 +1,4 @@
-"""A training script in the shape of fast-reid's tools/train_net.py. It knows nothing of any plug-in."""
+"""A script in the shape of fast-reid's tools/train_net.py. It knows nothing of any plug-in."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A Market-1501-like data set of a few dozen small images, and the options that train on it in seconds."""
+"""A Market-1501-like data set of a few dozen images, and options that train on it in seconds."""
 
 from __future__ import annotations
 

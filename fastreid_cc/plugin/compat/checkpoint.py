@@ -95,8 +95,8 @@ def load_file(path: str) -> Any:
         if not is_whole(path):
             raise RuntimeError(f"{path} is damaged or is no checkpoint: {error}") from error
         raise RuntimeError(
-            f"{path} holds more than tensors and plain values, which is not loaded because it could "
-            f"run code: {str(error).splitlines()[0]} If you trust the file, rewrite it once: "
+            f"{path} holds more than tensors and plain values; it is not loaded, because it "
+            f"could run code: {str(error).splitlines()[0]} If you trust the file, rewrite it once: "
             "torch.save({'model': torch.load(path, weights_only=False)['model']}, path)."
         ) from error
     except (RuntimeError, EOFError) as error:

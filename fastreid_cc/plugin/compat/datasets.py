@@ -91,8 +91,8 @@ def check_identities(sampler: Any) -> None:
     size, instances, ranks = sampler.batch_size, sampler.num_instances, sampler._world_size
     counts = np.array([len(sampler.pid_index[pid]) for pid in sampler.pids])
     found = (
-        f"{type(sampler).__name__}: {len(counts)} identities, SOLVER.IMS_PER_BATCH={size} over {ranks} "
-        f"process(es), DATALOADER.NUM_INSTANCE={instances}"
+        f"{type(sampler).__name__}: {len(counts)} identities, SOLVER.IMS_PER_BATCH={size} over "
+        f"{ranks} process(es), DATALOADER.NUM_INSTANCE={instances}"
     )
     if size // ranks % instances or size < instances * ranks:
         raise ValueError(
@@ -107,8 +107,8 @@ def check_identities(sampler: Any) -> None:
         enough = len(counts) >= per_rank * ranks
     if not enough:
         raise ValueError(
-            f"{found}: a batch needs P={per_rank * ranks} identities (IMS_PER_BATCH / NUM_INSTANCE), "
-            "so no batch can be filled. Lower IMS_PER_BATCH or raise NUM_INSTANCE."
+            f"{found}: a batch needs P={per_rank * ranks} identities (IMS_PER_BATCH / NUM_INSTANCE)"
+            ", so no batch can be filled. Lower IMS_PER_BATCH or raise NUM_INSTANCE."
         )
 
 
@@ -154,7 +154,8 @@ def _choose_identities(images: list[Any], number: int, camera: Any) -> list[Any]
     pids = list(counts)
     if len(pids) < number:
         raise ValueError(
-            f"DATALOADER.SET_WEIGHT asks for {number} identities of camera {camera!r}, which has {len(pids)}."
+            f"DATALOADER.SET_WEIGHT asks for {number} identities of camera {camera!r}, which has "
+            f"{len(pids)}."
         )
     weights = np.array([counts[pid] for pid in pids], dtype=float)
     chosen = np.random.choice(len(pids), size=number, replace=False, p=weights / weights.sum())

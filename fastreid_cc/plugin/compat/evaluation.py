@@ -93,6 +93,25 @@ def normalise_images_once() -> None:
     assign(baseline, "preprocess_image", preprocess_image)
 
 
+def add_distances_by_keyword() -> None:
+    """`compute_euclidean_distance`.
+
+    Breaks: `addmm_(1, -2, a, b)`, a form torch deprecates and warns about. Does: the same sum by
+    keyword. Test: test_compat_evaluation.py. May go: when fastreid uses keywords.
+    """
+
+    @torch.no_grad()
+    def compute_euclidean_distance(features: torch.Tensor, others: torch.Tensor) -> np.ndarray:
+        squares = features.pow(2).sum(dim=1, keepdim=True) + others.pow(2).sum(dim=1)
+        return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()
+
+    replace(
+        fastreid_module("utils.compute_dist"),
+        "compute_euclidean_distance",
+        compute_euclidean_distance,
+    )
+
+
 def rerank_without_faiss_gpu() -> None:
     """TEST.RERANK without CUDA or without a GPU build of faiss.
 

@@ -23,7 +23,8 @@ def evaluate_never_when_period_is_zero() -> None:
     Breaks: TEST.EVAL_PERIOD=0 is a ZeroDivisionError; a job resumed at its last epoch has no
     `trainer.epoch` (AttributeError); an exception in the last epoch is followed by an evaluation,
     which hides it, and blocks the other processes. All versions. Does: 0 means never; evaluates
-    only after the last iteration. Test: test_compat_training.py. May go: when fastreid guards these.
+    only after the last iteration. Test: test_compat_training.py. May go: when fastreid guards
+    these.
     """
     hook = fastreid_module("engine.hooks").EvalHook
 
@@ -127,7 +128,7 @@ def close_precise_bn_loader() -> None:
     """`hooks.PreciseBN` leaves its loader running.
 
     Breaks: the loader's thread (and workers, if any) outlive the hook. All versions. Does: closes
-    it after the statistics are made. Test: test_compat_training.py. May go: when fastreid closes it.
+    it once the statistics are made. Test: test_compat_loader.py. May go: when fastreid closes it.
     """
     hook = fastreid_module("engine.hooks").PreciseBN
     stock = hook.update_stats

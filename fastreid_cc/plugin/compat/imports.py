@@ -108,7 +108,7 @@ def _import(name: str) -> ModuleType:
 
 
 def fastreid_module(name: str) -> Any:
-    """The module `fastreid.<name>` itself, also where a package attribute hides it (engine.launch)."""
+    """The module `fastreid.<name>`, also where an attribute hides it (engine.launch)."""
     return sys.modules[f"fastreid.{name}"]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
 import logging
-import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,7 +45,7 @@ def distribute_models_on_the_cpu() -> None:
     """`DistributedDataParallel(device_ids=[local rank])` with a model on the CPU.
 
     Breaks: ValueError, device_ids must be None for CPU modules. Does: None there. Test:
-    test_boot.py::test_two_processes_train_the_stock_script. May go: when fastreid checks the device.
+    test_boot.py::test_two_processes_train_the_stock_script. May go: when fastreid checks this.
     """
     parallel = nn.parallel.DistributedDataParallel
 
@@ -73,27 +72,32 @@ def build_regnets_from_anywhere() -> None:
     """
     for name in ("regnet", "effnet"):
         module = fastreid_module(f"modeling.backbones.regnet.{name}")
-        assign(module, f"{name}_cfg", _packaged_config(getattr(module, f"{name}_cfg")))
+        assign(module, f"{name}_cfg", _packaged_config())
 
 
-def _packaged_config(shared: Any) -> Any:
+def _packaged_config() -> Any:
     source = fastreid_module("modeling.backbones.regnet.config")
     spec = importlib.util.spec_from_file_location(source.__name__, source.__file__)
     assert spec is not None and spec.loader is not None
     fresh = importlib.util.module_from_spec(spec)  # the shared one may have been changed already
     spec.loader.exec_module(fresh)
-    root = os.path.abspath(source.__file__)
-    for _ in range(5):  # fastreid/modeling/backbones/regnet/config.py
-        root = os.path.dirname(root)
+    return _PackagedConfig(fresh.cfg, Path(source.__file__).resolve().parents[4])
 
-    class PackagedConfig(type(shared)):  # type: ignore[misc]
-        def merge_from_file(self, name: str) -> None:
-            self.clear()
-            self.update(copy.deepcopy(dict(fresh.cfg)))
-            path = name if os.path.exists(name) else os.path.join(root, name)
-            super().merge_from_file(path)
 
-    return PackagedConfig(copy.deepcopy(dict(fresh.cfg)))
+class _PackagedConfig:
+    """A yacs config that forgets earlier files and finds those of the package."""
+
+    def __init__(self, defaults: Any, root: Path) -> None:
+        self._defaults, self._root = defaults, root
+        self._now = defaults.clone()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now, name)
+
+    def merge_from_file(self, name: str) -> None:
+        """Starts from the defaults; `name` may be relative to the folder that holds fastreid."""
+        self._now = self._defaults.clone()
+        self._now.merge_from_file(name if Path(name).exists() else str(self._root / name))
 
 
 def explain_flatten() -> None:

@@ -73,16 +73,16 @@ def check_schedule() -> None:
     def build_lr_scheduler(cfg: Any, optimizer: Any, iters_per_epoch: int) -> Any:
         if iters_per_epoch < 1:
             raise ValueError(
-                f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} is larger than the training set of "
-                f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)}: an epoch would have no iteration. "
+                f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
+                f"of DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)}: an epoch would have no iteration. "
                 "Lower IMS_PER_BATCH or add images."
             )
         head = max(-(-cfg.SOLVER.WARMUP_ITERS // iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
         if cfg.SOLVER.SCHED == "CosineAnnealingLR" and cfg.SOLVER.MAX_EPOCH <= head:
             logging.getLogger("fastreid.cc.compat").warning(
-                f"SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH} is no longer than the warm-up or delay of "
-                f"{head} epochs (SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} at {iters_per_epoch} "
-                f"iterations per epoch, SOLVER.DELAY_EPOCHS={cfg.SOLVER.DELAY_EPOCHS}): the cosine "
+                f"SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH} is no longer than the warm-up or delay "
+                f"of {head} epochs (SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} at "
+                f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS={cfg.SOLVER.DELAY_EPOCHS}): the cosine "
                 "schedule never runs."
             )
             cfg = cfg.clone()

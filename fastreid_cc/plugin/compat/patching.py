@@ -46,7 +46,7 @@ def _snapshot() -> list[tuple[Any, str, Any]]:
 
 @contextlib.contextmanager
 def without(names: tuple[str, ...], shims: list[Callable[[], None]]) -> Iterator[None]:
-    """Inside, all `shims` but those called `names` are applied; what was there before comes back."""
+    """Inside, all `shims` but those called `names` are applied; later all is as before."""
     now, recorded = _snapshot(), list(_undo)
     _restore(_undo[::-1])
     _undo.clear()

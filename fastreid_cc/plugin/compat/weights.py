@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import pickle
 import sys
 import types
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from fastreid_cc.errors import MissingWeights
+
+from .checkpoint import load_file
 from .imports import fastreid_module
-from .patching import assign
+from .patching import assign, replace
 
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
-
-
-class MissingWeights(RuntimeError):
-    """Pretrained weights are neither on disk nor to be had; the message names the file to place."""
 
 
 def load_cached_weights() -> None:
@@ -41,33 +43,43 @@ def _guarded(module: Any) -> Any:
     stock = module.init_pretrained_weights
 
     @functools.wraps(stock)
-    def init_pretrained_weights(key: str) -> Any:
+    def init_pretrained_weights(*args: Any, **kwargs: Any) -> Any:
+        key = kwargs.get("key", args[-1])  # OSNet's takes the model first
         if key not in module.model_urls:
             known = ", ".join(sorted(module.model_urls))
             raise MissingWeights(
-                f"fastreid knows no pretrained weights for {key!r} of {module.__name__} (known: "
+                f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
                 f"{known}). Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or MODEL.BACKBONE.PRETRAIN False."
             )
-        path = weights_path(module.model_urls[key])
+        path = weights_path(module.model_urls[key], key)
         _fetch(module.model_urls[key], path)
-        with_stub = importlib.util.find_spec("gdown") is None and "gdown" not in sys.modules
-        if with_stub:
-            sys.modules["gdown"] = types.ModuleType("gdown")
-        try:
-            return stock(key)
-        except (RuntimeError, EOFError, KeyError) as error:
-            raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
-        finally:
-            if with_stub:
-                del sys.modules["gdown"]
+        with _gdown_stub():
+            try:
+                return stock(*args, **kwargs)
+            except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+                raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
 
     return init_pretrained_weights
 
 
-def weights_path(url: str) -> str:
-    """Where fastreid looks for the file of a link: $TORCH_HOME/checkpoints, by default ~/.cache/torch."""
+@contextlib.contextmanager
+def _gdown_stub() -> Iterator[None]:
+    """Lets `import gdown` pass. By now the file is there and nothing will be downloaded."""
+    missing = "gdown" not in sys.modules and importlib.util.find_spec("gdown") is None
+    if missing:
+        sys.modules["gdown"] = types.ModuleType("gdown")
+    try:
+        yield
+    finally:
+        if missing:
+            del sys.modules["gdown"]
+
+
+def weights_path(url: str, key: str) -> str:
+    """Where fastreid looks for weights: $TORCH_HOME (by default ~/.cache/torch) / checkpoints."""
     cache = os.getenv("TORCH_HOME", os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "torch"))
-    return os.path.join(os.path.expanduser(cache), "checkpoints", url.split("/")[-1])
+    name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.split("/")[-1]
+    return os.path.join(os.path.expanduser(cache), "checkpoints", name)
 
 
 def _fetch(url: str, path: str) -> None:
@@ -140,3 +152,79 @@ def _explained(stock: Any) -> Any:
             ) from error
 
     return load_state_dict_from_url
+
+
+def read_own_weights_in_any_wrapping() -> None:
+    """MODEL.BACKBONE.PRETRAIN_PATH.
+
+    Breaks: most backbones read a bare state dict and ignore what does not fit, so a fastreid
+    checkpoint (weights under "model", names that begin with "backbone.") trains from random weights
+    with one log line; others want a wrapping of their own (KeyError). A missing file is a
+    traceback. All versions. Does: where stock loaded nothing, unwraps the file and strips
+    "module." and "backbone."; if still nothing fits, or there is no file, an error that names the
+    key. Test: test_compat_weights.py. May go: when fastreid refuses files that do not fit.
+    """
+    module = fastreid_module("modeling.backbones.build")
+    stock = module.build_backbone
+
+    @functools.wraps(stock)
+    def build_backbone(cfg: Any) -> Any:
+        node = cfg.MODEL.BACKBONE
+        if not node.PRETRAIN:
+            return stock(cfg)
+        if not node.PRETRAIN_PATH:
+            return _build_published(stock, cfg)
+        if not os.path.isfile(node.PRETRAIN_PATH):
+            raise MissingWeights(
+                f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}: no such file."
+            )
+        return _build_from_file(stock, cfg)
+
+    replace(module, "build_backbone", build_backbone)
+
+
+def _build_published(stock: Any, cfg: Any) -> Any:
+    try:
+        return stock(cfg)
+    except FileNotFoundError as error:
+        raise MissingWeights(
+            f"fastreid has no pretrained weights to download for MODEL.BACKBONE.NAME="
+            f"{cfg.MODEL.BACKBONE.NAME!r}. Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
+            "MODEL.BACKBONE.PRETRAIN False."
+        ) from error
+
+
+def _build_from_file(stock: Any, cfg: Any) -> Any:
+    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    weights = unwrap(load_file(path))
+    try:
+        backbone = stock(cfg)
+    except (KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+        plain = cfg.clone()
+        plain.defrost()
+        plain.MODEL.BACKBONE.PRETRAIN = False
+        backbone = stock(plain)
+    own = backbone.state_dict()
+    fitting = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
+    matrices = [k for k, w in fitting.items() if w.ndim > 1]
+    if not matrices:
+        raise MissingWeights(
+            f"MODEL.BACKBONE.PRETRAIN_PATH={path!r}: none of its {len(weights)} weights fits "
+            f"MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME!r}, DEPTH={cfg.MODEL.BACKBONE.DEPTH!r} "
+            f"(it holds {', '.join(list(weights)[:3])}, ...; wanted {', '.join(list(own)[:3])})."
+        )
+    if not any(torch.equal(own[k], fitting[k]) for k in matrices):  # stock read nothing
+        backbone.load_state_dict(fitting, strict=False)
+    return backbone
+
+
+def unwrap(content: Any) -> dict[str, torch.Tensor]:
+    """The state dict of a backbone inside a checkpoint, without "module." and "backbone."."""
+    for name in ("model", "state_dict", "model_state", "net"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    tensors = {k: torch.as_tensor(v) for k, v in content.items() if hasattr(v, "shape")}
+    for prefix in ("module.", "backbone."):
+        inside = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        tensors = inside or tensors
+    return tensors
