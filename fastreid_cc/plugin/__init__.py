@@ -9,7 +9,7 @@ from .compat import apply_shims
 
 apply_shims()
 
-from . import datasets, heads, meta_arch  # noqa: F401  register
+from . import datasets, heads, meta_arch, personx  # noqa: F401  register
 from .engine import add_config_keys, wrap_trainer
 
 add_config_keys(datasets.keys())
