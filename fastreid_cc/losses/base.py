@@ -65,9 +65,35 @@ class PairwiseLoss(Loss):
         raise NotImplementedError
 
 
+LOW = -1e30  # stands for -inf where -inf would turn gradients into NaN; exp(LOW - x) is exactly 0
+
+
 def unit(features: Tensor) -> Tensor:
     """Rows scaled to unit length; a zero row stays zero."""
     return F.normalize(features, eps=1e-12)
+
+
+def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """Log-sum-exp over the last dimension where `mask` holds; LOW, gradient 0, where nowhere."""
+    return values.masked_fill(~mask, LOW).logsumexp(-1)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x), exact everywhere (torch's own is linear above 20)."""
+    return -F.logsigmoid(-x)
+
+
+def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(same label and not the image itself, other label), bool [B, B]; False for labels < 0."""
+    valid = (labels >= 0) & (labels >= 0)[:, None]
+    same = labels == labels[:, None]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return same & valid & ~itself, ~same & valid
+
+
+def mean_over(losses: Tensor, counted: Tensor) -> Tensor:
+    """Sum of the losses where `counted`, over the number counted (at least 1)."""
+    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 def check(condition: bool, message: str) -> None:

@@ -89,13 +89,13 @@ def local_weights(batch: Batch) -> Tensor:
 
 
 def camera_entropy_weights(targets: Tensor, cameras: Tensor) -> Tensor:
-    """w = P·exp(H_c) / sum exp(H) for each image of cluster c, f32 [B]; 0 where target < 0.
+    """w = P·exp(H_c) / sum exp(H) for each image of cluster c, f64 [B]; 0 where target < 0.
 
     H_c is the entropy in bits of the cameras of cluster c in the batch, P the number of clusters.
     """
     valid = targets >= 0
     same = (targets == targets[:, None]) & valid & valid[:, None]
-    size = same.sum(1).clamp(min=1)
+    size = same.sum(1).clamp(min=1).double()  # [B] numbers: float64 costs nothing
     share = (same & (cameras == cameras[:, None])).sum(1) / size
     bits = torch.where(valid, -torch.log2(share), 0.0)
     entropy = (same * bits).sum(1) / size  # mean of -log2 p over the members

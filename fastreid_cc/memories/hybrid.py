@@ -87,7 +87,7 @@ class HybridMemory(Memory):
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
             products = features @ self.class_sums.to(features.dtype).T
-            return products / (self.class_sizes * self.temperature).to(features.dtype)
+            return products / (self.class_sizes.to(features.dtype) * self.temperature)
 
     def move(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images and the sums of their classes."""

@@ -90,4 +90,54 @@ def camera_entropy_weights(y: Tensor, cameras: Tensor) -> Tensor:
         shares = [cams.count(k) / len(cams) for k in set(cams)]
         H[c] = -sum(p * math.log2(p) for p in shares)
     total = sum(math.exp(h) for h in H.values())
-    return torch.tensor([len(H) * math.exp(H[int(c)]) / total if c >= 0 else 0.0 for c in y])
+    weights = [len(H) * math.exp(H[int(c)]) / total if c >= 0 else 0.0 for c in y]
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def hybrid_contrast(x: Tensor, rows: Tensor, classes: Tensor, y: Tensor, t: float, eps: float):
+    """SpCL: mean of -log(q + eps), q = exp z_y / (sum exp z + eps), z = f . mean of rows / t."""
+    means = [rows[classes == c].mean(0) for c in range(int(classes.max()) + 1)]
+    total = x.new_zeros(())
+    for i in range(len(x)):
+        z = torch.stack([unit(x[i]) @ C / t for C in means])
+        total = total - (z[y[i]].exp() / (z.exp().sum() + eps) + eps).log()
+    return total / len(x)
+
+
+def cap(x, rows, row_cluster, row_camera, y, cameras, t, inter_weight, negatives):
+    """CAP: sum over cameras of the mean over their images of intra + inter_weight * inter."""
+    total = x.new_zeros(())
+    for camera in sorted(set(cameras.tolist())):
+        members = [i for i in range(len(x)) if cameras[i] == camera and y[i] >= 0]
+        for i in members:
+            z = {p: unit(x[i]) @ rows[p] / t for p in range(len(rows))}
+            near = [p for p in z if row_camera[p] == camera]
+            own = next(p for p in near if row_cluster[p] == y[i])
+            intra = torch.stack([z[p] for p in near]).logsumexp(0) - z[own]
+            P = [p for p in z if row_cluster[p] == y[i]]
+            others = sorted((p for p in z if p not in P), key=lambda p: -float(z[p]))
+            log_sum = torch.stack([z[p] for p in P + others[:negatives]]).logsumexp(0)
+            inter = sum(log_sum - z[p] for p in P) / len(P)
+            total = total + (intra + inter_weight * inter) / len(members)
+    return total
+
+
+def two_head(z: Tensor, y: Tensor, k: float, alpha: float) -> Tensor:
+    """Average-K: cross-entropy + binary cross-entropy with the candidates, mean over images."""
+    B, L = z.shape
+    p = z.detach().softmax(1)
+    v = sorted((float(s) for row in p for s in row), reverse=True)
+    n = round(B * k)
+    lam = (v[n - 1] + v[n]) / 2
+    total = z.new_zeros(())
+    for i in range(B):
+        total = total - z[i].log_softmax(0)[y[i]]
+        for j in range(L):
+            u = z[i, j] - math.log(L / k)
+            if j == y[i]:
+                total = total - u.sigmoid().log()
+            elif p[i, j] >= lam:
+                total = total - alpha * u.sigmoid().log()
+            else:
+                total = total - (1 - u.sigmoid()).log()
+    return total / B

@@ -1,0 +1,104 @@
+"""Two-head average-K loss on a memory: ambiguous classes are not plain negatives."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..average_k import ambiguity_sets
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import Loss, check, unit
+from .memory_contrast import batch_mean, cross_entropy
+
+USES = ("two_head", "soft_positives", "mask_negatives")
+
+
+@LOSSES.register()
+class AverageK(Loss):
+    """Cross-entropy plus what the ambiguity sets S of the batch (`average_k.py`) say.
+
+    Head 1 is the softmax of `memory.logits`; head 2 the same logits with the bias -log(C / k) under
+    a sigmoid: no extra parameters. Before `start_epoch` plain cross-entropy.
+
+    Args:
+        k: average size of a set over the batch, at least 1 (1.2 to 2 for pseudo-labels).
+        alpha: weight of the candidates S without the target, in [0, 1].
+        use: "two_head": + binary cross-entropy of head 2 with S as positives. "soft_positives":
+            + alpha · sum over S of -log sigmoid. "mask_negatives": cross-entropy whose denominator
+            leaves S out, the guard against false negatives.
+        rescue: train images without a target (-1) too, with the binary cross-entropy of head 2 on
+            S. They must be in the batch: the label space of the memory decides.
+        start_epoch: first epoch (from 0) with the sets.
+
+    Cost: that of `MemoryContrast`, one top-(B·k) over B·C probabilities.
+    Source: Garcin et al., arXiv:2303.18118; the exact weighting was not readable, and the use on
+    pseudo-labels is our proposal.
+    """
+
+    needs_memory = True
+
+    def __init__(
+        self,
+        *,
+        k: float = 1.5,
+        alpha: float = 0.5,
+        use: str = "mask_negatives",
+        rescue: bool = False,
+        start_epoch: int = 5,
+    ) -> None:
+        super().__init__()
+        key = "MODEL.LOSSES.AverageK"
+        check(k >= 1, f"{key}.K={k} must be at least 1")
+        check(0 <= alpha <= 1, f"{key}.ALPHA={alpha} must lie in [0, 1]")
+        check(use in USES, f"{key}.USE={use!r} must be one of {USES}")
+        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
+        self.k, self.alpha, self.use = k, alpha, use
+        self.rescue, self.start_epoch = rescue, start_epoch
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Mean over the images with a target, and the rescued ones."""
+        assert memory is not None
+        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
+        targets = memory.targets(batch)  # type: ignore[operator]
+        allowed = memory.loss_mask(batch)  # type: ignore[operator]
+        valid = targets >= 0
+        if int(memory.epoch) < self.start_epoch:  # type: ignore[arg-type]
+            return batch_mean(cross_entropy(logits, targets, mask=allowed), valid)
+        allowed = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed
+        sets = ambiguity_sets(logits.masked_fill(~allowed, -torch.inf), self.k, targets)
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        own = classes == targets[:, None]
+
+        mask = allowed & (own | ~sets) if self.use == "mask_negatives" else allowed
+        losses = cross_entropy(logits, targets, mask=mask)
+        multi = logits - math.log(logits.shape[1] / min(self.k, logits.shape[1]))
+        if self.use == "two_head":
+            losses = losses + multi_label_loss(multi, sets, own, allowed, self.alpha) * valid
+        elif self.use == "soft_positives":
+            losses = losses - self.alpha * (F.logsigmoid(multi) * (sets & ~own)).sum(1) * valid
+        if self.rescue:
+            losses = losses + multi_label_loss(multi, sets, own, allowed, self.alpha) * ~valid
+            valid = torch.ones_like(valid)
+        return batch_mean(losses, valid)
+
+
+def multi_label_loss(
+    logits: Tensor, sets: Tensor, own: Tensor, allowed: Tensor, alpha: float
+) -> Tensor:
+    """-log s(u_y) - alpha sum_{S without y} log s(u) - sum outside S of log(1 - s(u)), [B].
+
+    Args:
+        logits: u, [B, C].
+        sets: S, bool [B, C].
+        own: one-hot y, bool [B, C]; all False for images without a target.
+        allowed: classes that count, bool [B, C].
+        alpha: weight of the candidates.
+    """
+    weights = torch.where(own, 1.0, torch.where(sets, alpha, 0.0)).to(logits.dtype)
+    positive = weights * F.logsigmoid(logits)
+    negative = (allowed & ~sets & ~own) * F.logsigmoid(-logits)
+    return -(positive + negative).sum(1)

@@ -1,0 +1,75 @@
+"""Intra- and inter-camera contrast on camera proxies (CAP)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import gather_rows, world_size
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import Loss, check, masked_logsumexp, unit
+from .memory_contrast import cross_entropy
+
+
+@LOSSES.register()
+class CameraProxyContrast(Loss):
+    """Sum over the cameras of the batch of the mean of (intra + inter_weight · inter).
+
+    Intra: cross-entropy among the proxies of the image's camera. Inter, from `start_epoch` on: mean
+    over the proxies of the image's cluster, in every camera, of -log softmax against these and the
+    `negatives` most similar proxies of other clusters. Needs the memory "camera_proxy".
+
+    Args:
+        inter_weight: weight of the inter term (0.5).
+        negatives: number of hard negative proxies (50).
+        start_epoch: first epoch (from 0) with the inter term (5).
+
+    Cost: B·R·D and a top-k over R proxies per image. Source: Wang et al., CAP, AAAI 2021,
+    arXiv:2012.10674; as the authors' code, the image's own proxy is among the positives. No
+    recording of their code was at hand: checked against loops only.
+    """
+
+    needs_memory = True
+
+    def __init__(
+        self, *, inter_weight: float = 0.5, negatives: int = 50, start_epoch: int = 5
+    ) -> None:
+        super().__init__()
+        key = "MODEL.LOSSES.CameraProxyContrast"
+        check(inter_weight >= 0, f"{key}.INTER_WEIGHT={inter_weight} must be at least 0")
+        check(negatives >= 1, f"{key}.NEGATIVES={negatives} must be at least 1")
+        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
+        self.inter_weight = inter_weight
+        self.negatives = negatives
+        self.start_epoch = start_epoch
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Sum over cameras of means over their images."""
+        if not hasattr(memory, "positives"):
+            raise ValueError("CameraProxyContrast needs CC.MEMORY.NAME=camera_proxy.")
+        logits = memory.logits(unit(batch.features), batch)  # type: ignore[union-attr,operator]
+        targets = memory.targets(batch)  # type: ignore[union-attr,operator]
+        mask = memory.loss_mask(batch)  # type: ignore[union-attr,operator]
+        losses = cross_entropy(logits, targets, mask=mask)
+        if int(memory.epoch) >= self.start_epoch and self.inter_weight:  # type: ignore[union-attr,arg-type]
+            positives = memory.positives(batch)  # type: ignore[union-attr,operator]
+            losses = losses + self.inter_weight * self._inter(logits, positives)
+        return (losses * per_camera_share(batch)).sum() * world_size()
+
+    def _inter(self, logits: Tensor, positives: Tensor) -> Tensor:
+        others = logits.detach().masked_fill(positives, -torch.inf)
+        k = min(self.negatives, logits.shape[1])
+        hardest = others.topk(k, dim=1)
+        kept = torch.zeros_like(positives).scatter_(1, hardest.indices, hardest.values > -torch.inf)
+        total = masked_logsumexp(logits, kept | positives)
+        count = positives.sum(1)
+        mean = logits.masked_fill(~positives, 0.0).sum(1) / count.clamp(min=1)
+        return torch.where(count > 0, total - mean, 0.0)
+
+
+def per_camera_share(batch: Batch) -> Tensor:
+    """1 over the number of images of the image's camera in the whole batch, [B]; 0 if ignored."""
+    cameras, valid = gather_rows(batch.cameras), gather_rows(batch.targets) >= 0
+    count = ((cameras == batch.cameras[:, None]) & valid).sum(1)
+    return (batch.targets >= 0).to(batch.features) / count.clamp(min=1)

@@ -1,0 +1,46 @@
+"""Easy positive, hard negative."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..registry import LOSSES
+from .base import LOW, PairwiseLoss, check, mean_over, pair_masks, softplus, unit
+
+
+@LOSSES.register()
+class EasyPositive(PairwiseLoss):
+    """softplus((most similar negative - most similar positive) / temperature), mean over anchors.
+
+    Positives more similar than 0.9999 (copies) are passed over; anchors whose chosen positive or
+    negative has no positive cosine are left out.
+
+    Args:
+        temperature: divides the difference (0.1).
+        semi_hard: take the hardest negative among those no more similar than the positive.
+
+    Source: Xuan et al., WACV 2020, arXiv:1904.04370, with the thresholds of the AdaSP fork. Differs
+    from it: 0 instead of NaN when no anchor is left.
+    """
+
+    def __init__(self, *, temperature: float = 0.1, semi_hard: bool = False) -> None:
+        super().__init__()
+        check(
+            temperature > 0,
+            f"MODEL.LOSSES.EasyPositive.TEMPERATURE={temperature} must be above 0",
+        )
+        self.temperature = temperature
+        self.semi_hard = semi_hard
+
+    def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the anchors left."""
+        f = unit(features)
+        s = f @ f.T
+        positive, negative = pair_masks(labels)
+        easiest = s.masked_fill(~(positive & (s <= 0.9999)), LOW).max(1).values
+        if self.semi_hard:
+            negative = negative & (s <= easiest[:, None])
+        hardest = s.masked_fill(~negative, LOW).max(1).values
+        used = (easiest > 0) & (hardest > 0)
+        difference = ((hardest - easiest) / self.temperature).masked_fill(~used, 0.0)
+        return mean_over(softplus(difference), used)

@@ -1,0 +1,52 @@
+"""Multi-similarity loss with its pair mining."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..registry import LOSSES
+from .base import LOW, PairwiseLoss, check, masked_logsumexp, mean_over, pair_masks, softplus, unit
+
+
+@LOSSES.register()
+class MultiSimilarity(PairwiseLoss):
+    """Mean over images of 1/alpha·log(1 + sum exp(-alpha(S_p - base))) + the same for negatives.
+
+    Kept are negatives with S + eps > the least similar positive and positives with S - eps < the
+    most similar negative; an image without either costs 0.
+
+    Args:
+        alpha: weight of positives (2).
+        beta: weight of negatives (40 in the AdaSP fork, 50 in the paper).
+        base: the similarity that costs nothing (lambda, 0.5).
+        eps: mining margin (0.1).
+
+    Source: Wang et al., CVPR 2019, arXiv:1904.06627. Positives nearer than 1 - 1e-5 are left out,
+    as in the authors' code. pytorch-metric-learning's loss with its miner divides otherwise.
+    """
+
+    def __init__(
+        self, *, alpha: float = 2.0, beta: float = 40.0, base: float = 0.5, eps: float = 0.1
+    ) -> None:
+        super().__init__()
+        key = "MODEL.LOSSES.MultiSimilarity"
+        check(alpha > 0, f"{key}.ALPHA={alpha} must be above 0")
+        check(beta > 0, f"{key}.BETA={beta} must be above 0")
+        check(-1 <= base <= 1, f"{key}.BASE={base} must lie in [-1, 1]")
+        check(eps >= 0, f"{key}.EPS={eps} must be at least 0")
+        self.alpha, self.beta, self.base, self.eps = alpha, beta, base, eps
+
+    def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean over all images with a label."""
+        f = unit(features)
+        s = f @ f.T
+        positive, negative = pair_masks(labels)
+        positive = positive & (s < 1 - 1e-5)
+        worst = s.masked_fill(~positive, -LOW).amin(1, keepdim=True)
+        closest = s.masked_fill(~negative, LOW).amax(1, keepdim=True)
+        positive = positive & (s - self.eps < closest)
+        negative = negative & (s + self.eps > worst)
+        pull = softplus(masked_logsumexp(-self.alpha * (s - self.base), positive)) / self.alpha
+        push = softplus(masked_logsumexp(self.beta * (s - self.base), negative)) / self.beta
+        used = positive.any(1) & negative.any(1)
+        return mean_over((pull + push) * used, labels >= 0)

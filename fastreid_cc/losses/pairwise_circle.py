@@ -1,0 +1,67 @@
+"""Pairwise circle loss and its constant-weight form, pairwise CosFace."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..registry import LOSSES
+from .base import PairwiseLoss, check, masked_logsumexp, mean_over, pair_masks, softplus, unit
+
+
+class _Pairwise(PairwiseLoss):
+    def __init__(self, *, margin: float = 0.25, gamma: float = 128.0) -> None:
+        super().__init__()
+        key = f"MODEL.LOSSES.{type(self).__name__}"
+        check(0 <= margin < 1, f"{key}.MARGIN={margin} must lie in [0, 1)")
+        check(gamma > 0, f"{key}.GAMMA={gamma} must be above 0")
+        self.margin = margin
+        self.gamma = gamma
+
+    def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents of positives and of negatives, [B, B] each, from cosines."""
+        raise NotImplementedError
+
+    def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean over all images with a label; without a positive or a negative an image costs 0."""
+        f = unit(features)
+        positive, negative = pair_masks(labels)
+        pull, push = self.logits(f @ f.T)
+        total = masked_logsumexp(pull, positive) + masked_logsumexp(push, negative)
+        return mean_over(softplus(total), labels >= 0)
+
+
+@LOSSES.register()
+class PairwiseCircle(_Pairwise):
+    """Mean of softplus(LSE -g·a+·(S_p - 1 + m) + LSE g·a-·(S_n - m)), a+ and a- constants.
+
+    a+ = max(0, 1 + m - S_p), a- = max(0, S_n + m).
+
+    Args:
+        margin: m.
+        gamma: g.
+
+    Source: Sun et al., CVPR 2020, arXiv:2002.10857. Equal to fastreid's CircleLoss on one process;
+    here labels < 0 are ignored and the batch is that of all ranks.
+    """
+
+    def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents with their self-paced weights."""
+        m, fixed = self.margin, s.detach()
+        pull = -self.gamma * (1 + m - fixed).clamp(min=0) * (s - (1 - m))
+        return pull, self.gamma * (fixed + m).clamp(min=0) * (s - m)
+
+
+@LOSSES.register()
+class PairwiseCosface(_Pairwise):
+    """Mean of softplus(LSE -g·S_p + LSE g·(S_n + m)).
+
+    Args:
+        margin: m.
+        gamma: g.
+
+    Source: Sun et al., CVPR 2020, arXiv:2002.10857 (its unified form). Equal to fastreid's Cosface.
+    """
+
+    def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponents with constant weights."""
+        return -self.gamma * s, self.gamma * (s + self.margin)
