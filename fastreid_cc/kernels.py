@@ -9,9 +9,10 @@ bytes do not depend on the number of threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 import numba
@@ -19,6 +20,9 @@ import numpy as np
 import torch
 
 R = TypeVar("R")
+
+# Called from the main thread as work gets done: (what is done, pieces done, pieces in all).
+Progress = Callable[[str, int, int], None]
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,35 +65,55 @@ def single_threaded_workers(count: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)  # the initializer also sets the default of later threads
 
 
-def run_tasks(tasks: Sequence[Callable[[], R]], threads: int | None = None) -> list[R]:
+def run_tasks(
+    tasks: Sequence[Callable[[], R]],
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    stage: str = "",
+) -> list[R]:
     """Runs the tasks on the engine's threads; the results in the order of the tasks.
 
     The first error (or Ctrl-C) cancels what has not started and is raised.
     """
     threads = min(threads or num_threads(), len(tasks))
+    results: list[Any] = [None] * len(tasks)
     if threads <= 1:
-        return [task() for task in tasks]
+        for at, task in enumerate(tasks):
+            results[at] = task()
+            if progress:
+                progress(stage, at + 1, len(tasks))
+        return results
     with single_threaded_workers(threads) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        return [future.result() for future in futures]
+        futures = {pool.submit(task): at for at, task in enumerate(tasks)}
+        for done, future in enumerate(as_completed(futures), 1):
+            results[futures[future]] = future.result()
+            if progress:
+                progress(stage, done, len(tasks))
+    return results
 
 
-def split_rows(rows: int, pieces: int) -> list[tuple[int, int]]:
-    """At most `pieces` ranges (start, stop) of nearly equal length that cover 0..rows."""
+def split_rows(rows: int, pieces: int) -> list[range]:
+    """At most `pieces` ranges of nearly equal length that cover 0..rows."""
     edges = np.linspace(0, rows, min(max(pieces, 1), max(rows, 1)) + 1).astype(np.int64)
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [range(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def run_chunks(
-    kernel: Callable[..., R], rows: int, *arguments: Any, rows_per_chunk: int = 4096
+    kernel: Callable[..., R],
+    rows: int,
+    *arguments: Any,
+    rows_per_chunk: int = 2048,
+    progress: Progress | None = None,
+    stage: str = "",
 ) -> list[R]:
     """`kernel(start, stop, *arguments)` over all rows, in large pieces.
 
     The pieces depend on `rows` alone, not on the number of threads, and results come in row order.
     """
-    pieces = split_rows(rows, max(2 * (rows > 1024), -(-rows // rows_per_chunk)))
-    return run_tasks([lambda a=a, b=b: kernel(a, b, *arguments) for a, b in pieces])  # type: ignore[misc]
+    pieces = split_rows(rows, -(-rows // rows_per_chunk))
+    tasks = [functools.partial(kernel, p.start, p.stop, *arguments) for p in pieces]
+    return run_tasks(tasks, progress=progress, stage=stage)
 
 
 @jit_reassociating

@@ -52,7 +52,10 @@ class PseudoLabeler:
         self._cameras: np.ndarray | None = None
 
     def __call__(
-        self, features: np.ndarray | Tensor, cameras: np.ndarray | None = None, progress: bool = True
+        self,
+        features: np.ndarray | Tensor,
+        cameras: np.ndarray | None = None,
+        progress: bool = True,
     ) -> PseudoLabels:
         """Labels the images behind `features` [N, D]."""
         rows = unit_rows(features)
@@ -61,7 +64,10 @@ class PseudoLabeler:
         start = time.perf_counter()
         self._cameras = cameras
         self._graph = self.distance(
-            rows, self.neighbors, max_distance=max(self.max_eps or 0.0, eps + reach), cameras=cameras
+            rows,
+            self.neighbors,
+            max_distance=max(self.max_eps or 0.0, eps + reach),
+            cameras=cameras,
         )
         seconds = {"distance": time.perf_counter() - start}
         return self._cluster(eps, seconds)

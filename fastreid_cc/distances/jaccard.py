@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from ..registry import DISTANCES
-from ._reciprocal import by_rows, inverted, jaccard_rows, reciprocal_weights
+from ._reciprocal import mirrored, reciprocal_weights, sparse_jaccard
 
 
 @DISTANCES.register("jaccard")
@@ -40,7 +40,6 @@ class JaccardDistance:
         graph = search(features, min(self.k1, n), progress=progress)
         host = features.detach().float().cpu().contiguous().numpy()
         weights = reciprocal_weights(graph, host, self.k1, self.k2)
-        indptr, indices, values = by_rows(
-            jaccard_rows, n, *weights, *inverted(*weights, n), np.float32(max_distance), 0
-        )
+        upper, lower = sparse_jaccard(weights, max_distance)
+        indptr, indices, values = mirrored(lower, upper)
         return sp.csr_array((values, indices, indptr), shape=(n, n))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..registry import NEIGHBORS, discover
-from ._reciprocal import by_rows, inverted, jaccard_rows, reciprocal_weights
+from ._reciprocal import reciprocal_weights, sparse_jaccard
 
 
 def jaccard_query_gallery(
@@ -37,9 +37,8 @@ def jaccard_query_gallery(
     graph = search(features, min(k1, n))
     weights = reciprocal_weights(graph, features.cpu().contiguous().numpy(), k1, k2)
     out = np.ones((len(query), len(gallery)), np.float32)
-    indptr, indices, values = by_rows(
-        jaccard_rows, len(query), *weights, *inverted(*weights, n), np.float32(1), len(query)
-    )
+    indptr, indices, values = sparse_jaccard(weights, 1.0, low=len(query))[0]
+    indptr = indptr[: len(query) + 1]
     out[np.repeat(np.arange(len(query)), np.diff(indptr)), indices - len(query)] = values
     return torch.from_numpy(out)
 

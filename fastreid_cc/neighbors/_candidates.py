@@ -4,6 +4,10 @@ A block product gives each similarity up to a known error. A row keeps every col
 among its k best given that error ("candidates"); the candidates' similarities are then computed
 anew (float64 sum, rounded once), which decides membership and order. The answer therefore does not
 depend on the precision, the block size, the matrix library or the number of threads.
+
+`store` is (values f32 [M, room], ids i32 [M, room], counts i64 [M], bars f32 [M], errors f32 [M],
+rounding, k): a column is a candidate of row m if its value reaches bars[m]. A value v is off by at
+most errors[m] + _rounded(v): what was lost before the sum, and in rounding the sum itself.
 """
 
 from __future__ import annotations
@@ -12,154 +16,227 @@ import numpy as np
 
 from ..kernels import cosine, jit
 
-NONE = np.float32(-np.inf)  # threshold of a row that takes everything
-CLOSED = np.float32(np.inf)  # threshold of a row that has more candidates than room
+OPEN = np.float32(-np.inf)  # bar of a row that takes everything
+CLOSED = np.float32(np.inf)  # bar of a row whose candidates outgrew their room
 
 
 @jit
-def keep_best(values, ids, count, k, margin):  # type: ignore[no-untyped-def]
-    """Drops entries that cannot be among the k best; returns how many stay, and the threshold.
+def _rounded(value, rounding):  # type: ignore[no-untyped-def]
+    """Error of rounding a sum to `value`; relative, but values up to 1 have no step above 2^-8."""
+    return min(abs(value) * rounding, rounding / np.float32(2))
 
-    An entry stays if its value is at least the k-th best minus `margin` (twice the error).
-    """
-    if count <= k:
-        return count, NONE
-    threshold = np.partition(values[:count], count - k)[count - k] - margin
-    kept = 0
+
+@jit
+def _kth_largest(values, k):  # type: ignore[no-untyped-def]
+    """The k-th largest of f32 values, more than k of them; Hoare's selection on a copy."""
+    work = values.copy()
+    low, high, wanted = 0, work.shape[0] - 1, k - 1
+    while low < high:
+        pivot = work[(low + high) >> 1]
+        a, b = low, high
+        while a <= b:
+            while work[a] > pivot:
+                a += 1
+            while work[b] < pivot:
+                b -= 1
+            if a <= b:
+                work[a], work[b] = work[b], work[a]
+                a += 1
+                b -= 1
+        if wanted <= b:
+            high = b
+        elif wanted >= a:
+            low = a
+        else:
+            break
+    return work[wanted]
+
+
+@jit
+def _bar(kth, error, rounding):  # type: ignore[no-untyped-def]
+    """The least value that may belong to one of the k best, the k-th best value being `kth`."""
+    reach = abs(kth) + np.float32(2) * error + rounding
+    return kth - np.float32(2) * (error + _rounded(reach, rounding))
+
+
+@jit
+def _keep_best(m, store):  # type: ignore[no-untyped-def]
+    """Sets the bar of row m and drops its candidates below; closes the row if few are dropped."""
+    values, ids, counts, bars, errors, rounding, k = store
+    count, kept = counts[m], 0
+    bar = _bar(_kth_largest(values[m, :count], k), errors[m], rounding)
     for c in range(count):
-        if values[c] >= threshold:
-            values[kept] = values[c]
-            ids[kept] = ids[c]
+        if values[m, c] >= bar:
+            values[m, kept] = values[m, c]
+            ids[m, kept] = ids[m, c]
             kept += 1
-    return kept, threshold
+    counts[m] = kept
+    bars[m] = bar if kept <= values.shape[1] - 16 else CLOSED
 
 
 @jit
-def _push(m, j, value, store, k, margins):  # type: ignore[no-untyped-def]
+def _push(m, j, value, store):  # type: ignore[no-untyped-def]
     """Gives row m the candidate j, and makes room when its list is full."""
-    values, ids, counts, thresholds = store
+    values, ids, counts = store[:3]
     c = counts[m]
     values[m, c] = value
     ids[m, c] = j
-    c += 1
-    if c == values.shape[1]:
-        c, threshold = keep_best(values[m], ids[m], c, k, margins[m])
-        if c > values.shape[1] - values.shape[1] // 8:
-            threshold = CLOSED
-        thresholds[m] = threshold
-    counts[m] = c
+    counts[m] = c + 1
+    if c + 1 == values.shape[1]:
+        _keep_best(m, store)
 
 
 @jit
-def absorb(scores, first_row, first_column, store, k, margins):  # type: ignore[no-untyped-def]
-    """Takes a block [b, c] for its rows only: row b is `first_row` + b, column likewise."""
-    thresholds = store[3]
+def absorb(scores, first_row, first_column, store):  # type: ignore[no-untyped-def]
+    """Takes a whole block, for its rows, and sets their bars."""
+    _, _, counts, bars, errors, rounding, k = store
     for b in range(scores.shape[0]):
+        m = first_row + b
+        if counts[m] == 0 and scores.shape[1] > k:
+            bars[m] = _bar(_kth_largest(scores[b], k), errors[m], rounding)
         for c in range(scores.shape[1]):
-            if scores[b, c] >= thresholds[first_row + b]:
-                _push(first_row + b, first_column + c, scores[b, c], store, k, margins)
+            if scores[b, c] >= bars[m]:
+                _push(m, first_column + c, scores[b, c], store)
 
 
 @jit
-def tighten(first_row, stop_row, store, k, margins):  # type: ignore[no-untyped-def]
-    """Sets the thresholds from what the rows hold."""
-    values, ids, counts, thresholds = store
-    for m in range(first_row, stop_row):
-        if thresholds[m] < CLOSED and counts[m] > k:
-            counts[m], thresholds[m] = keep_best(values[m], ids[m], counts[m], k, margins[m])
+def to_bfloat16(start, stop, features, bits, lost):  # type: ignore[no-untyped-def]
+    """bits[i]: row i rounded to bfloat16 (nearest, ties to even); lost[i]: norm of what went away."""
+    one, low, keep = np.int32(1), np.int32(0x7FFF), np.int32(-0x10000)
+    for i in range(start, stop):
+        exact = features[i].view(np.int32)
+        rounded = np.empty(exact.shape[0], np.int32)
+        for d in range(exact.shape[0]):
+            rounded[d] = (exact[d] + low + ((exact[d] >> np.int32(16)) & one)) & keep
+            bits[i, d] = rounded[d] >> np.int32(16)
+        near = rounded.view(np.float32)
+        total = np.float32(0)
+        for d in range(exact.shape[0]):
+            gap = features[i, d] - near[d]
+            total += gap * gap
+        lost[i] = np.sqrt(total)
 
 
 @jit
-def scan(scores, start, row_bar, column_bar, hit_position, hit_value):  # type: ignore[no-untyped-def]
-    """Collects the entries that reach the bar of their row or of their column.
+def to_ordered16(bits):  # type: ignore[no-untyped-def]
+    """Turns bfloat16 bit patterns into i16 that compare as the values do, in place."""
+    for b in range(bits.shape[0]):
+        for c in range(bits.shape[1]):
+            bits[b, c] ^= (bits[b, c] >> np.int16(15)) & np.int16(0x7FFF)
 
-    Starts at row `start` and stops early, between rows, when the hits might not fit.
+
+@jit
+def scan(scores, start, row_bars, column_bars, positions, hits):  # type: ignore[no-untyped-def]
+    """Collects the entries of a block that reach the bar of their row or of their column.
+
+    Starts at row `start` and stops early, between rows, when the hits might not fit. Scores and
+    bars are f32, or both ordered i16. The inner loop has no branch, so that it is vectorised.
 
     Returns:
-        (row to go on from, number of hits); a position is b * columns + c.
+        (row to go on from, number of hits); a position is b * columns + c, a hit its score.
     """
     rows, columns = scores.shape
     lanes = 64
-    whole = columns - columns % lanes
-    hits = 0
+    count = 0
     for b in range(start, rows):
-        if hits + columns > hit_value.shape[0]:
-            return b, hits
-        bar = row_bar[b]
-        line = scores[b]
-        for c in range(0, whole, lanes):
-            reached = 0
-            for lane in range(lanes):
-                reached += (line[c + lane] >= bar) | (line[c + lane] >= column_bar[c + lane])
+        if count + columns > hits.shape[0]:
+            return b, count
+        bar = row_bars[b]
+        for first in range(0, columns, lanes):
+            part = scores[b, first : min(first + lanes, columns)]
+            bars = column_bars[first : first + part.shape[0]]
+            reached = np.int32(0)
+            for lane in range(part.shape[0]):
+                reached |= np.int32(part[lane] >= min(bar, bars[lane]))
             if reached:
-                for d in range(c, c + lanes):
-                    if line[d] >= bar or line[d] >= column_bar[d]:
-                        hit_position[hits] = b * columns + d
-                        hit_value[hits] = line[d]
-                        hits += 1
-        for d in range(whole, columns):
-            if line[d] >= bar or line[d] >= column_bar[d]:
-                hit_position[hits] = b * columns + d
-                hit_value[hits] = line[d]
-                hits += 1
-    return rows, hits
+                for lane in range(part.shape[0]):
+                    if part[lane] >= min(bar, bars[lane]):
+                        positions[count] = b * columns + first + lane
+                        hits[count] = part[lane]
+                        count += 1
+    return rows, count
 
 
 @jit
-def absorb_hits(position, value, columns, first_row, first_column, by_column, store, k, margins):  # type: ignore[no-untyped-def]
+def absorb_hits(positions, hits, columns, first_row, first_column, by_column, store):  # type: ignore[no-untyped-def]
     """Gives hits to their rows, or to their columns (the block read as its transpose)."""
-    thresholds = store[3]
-    for h in range(value.shape[0]):
-        b, c = position[h] // columns, position[h] % columns
-        m, j = (first_column + c, first_row + b) if by_column else (first_row + b, first_column + c)
-        if value[h] >= thresholds[m]:
-            _push(m, j, value[h], store, k, margins)
+    bars = store[3]
+    for h in range(hits.shape[0]):
+        b, c = positions[h] // columns, positions[h] % columns
+        if by_column:
+            b, c = c, b
+        if hits[h] >= bars[first_row + b]:
+            _push(first_row + b, first_column + c, hits[h], store)
 
 
 @jit
-def rank(start, stop, first, features, store, k, errors, indices, similarity):  # type: ignore[no-untyped-def]
+def _insert(score, j, filled, best, best_ids):  # type: ignore[no-untyped-def]
+    """Puts (score, j) in its place behind the first entry; the last of a full list falls off."""
+    if filled == best.shape[0]:
+        filled -= 1
+        if score < best[filled] or (score == best[filled] and j > best_ids[filled]):
+            return filled + 1
+    at = filled
+    while at > 1 and (score > best[at - 1] or (score == best[at - 1] and j < best_ids[at - 1])):
+        best[at] = best[at - 1]
+        best_ids[at] = best_ids[at - 1]
+        at -= 1
+    best[at] = score
+    best_ids[at] = j
+    return filled + 1
+
+
+@jit
+def _rank_row(i, values, ids, error, rounding, features, best, best_ids):  # type: ignore[no-untyped-def]
+    """Fills best, best_ids (k) from the candidates: first the k likeliest, then any that may do."""
+    k = best.shape[0]
+    best[0] = cosine(features[i], features[i])
+    best_ids[0] = i
+    filled = 1
+    if k == 1:
+        return
+    kth = _kth_largest(values, k) if values.shape[0] > k else OPEN
+    for c in range(values.shape[0]):
+        j = np.int64(ids[c])
+        if values[c] >= kth and j != i:
+            filled = _insert(cosine(features[i], features[j]), j, filled, best, best_ids)
+    for c in range(values.shape[0]):
+        j = np.int64(ids[c])
+        most = values[c] + error + _rounded(values[c], rounding)
+        if values[c] < kth and j != i and (filled < k or most >= best[k - 1]):
+            filled = _insert(cosine(features[i], features[j]), j, filled, best, best_ids)
+
+
+@jit
+def rank(start, stop, who, features, store, indices, similarity):  # type: ignore[no-untyped-def]
     """The k best of each row by exact similarity, descending; ties by index, the image itself first.
 
-    A row's candidates are scored in the order of their approximate value, until none of the rest
-    can reach the k best found so far. Rows with a CLOSED threshold are left as they are.
+    Rows with a CLOSED bar are left as they are.
     """
-    values, ids, counts, thresholds = store
-    best = np.empty(k, np.float32)
-    who = np.empty(k, np.int64)
+    values, ids, counts, bars, errors, rounding, k = store
     for m in range(start, stop):
-        if thresholds[m] == CLOSED:
-            continue
-        i = first + m
-        best[0] = cosine(features[i], features[i])
-        who[0] = i
-        filled = 1
-        order = np.argsort(-values[m, : counts[m]])
-        for o in order:
-            j = np.int64(ids[m, o])
-            if filled == k and values[m, o] + errors[m] < best[k - 1]:
-                break
-            if j == i or k == 1:
-                continue
-            score = cosine(features[i], features[j])
-            if filled == k and (score < best[k - 1] or (score == best[k - 1] and j > who[k - 1])):
-                continue
-            at = min(filled, k - 1)
-            while at > 1 and (
-                score > best[at - 1] or (score == best[at - 1] and j < who[at - 1])
-            ):
-                best[at] = best[at - 1]
-                who[at] = who[at - 1]
-                at -= 1
-            best[at] = score
-            who[at] = j
-            filled = min(filled + 1, k)
-        indices[m] = who
-        similarity[m] = best
+        if bars[m] != CLOSED:
+            n = counts[m]
+            _rank_row(
+                who[m],
+                values[m, :n],
+                ids[m, :n],
+                errors[m],
+                rounding,
+                features,
+                similarity[m],
+                indices[m],
+            )
 
 
 @jit
-def score_all(start, stop, rows, features, out):  # type: ignore[no-untyped-def]
-    """Exact similarity of each of `rows` to every image: for rows with too many candidates."""
-    for r in range(start, stop):
-        for j in range(features.shape[0]):
-            out[r, j] = cosine(features[rows[r]], features[j])
+def rank_all(start, stop, who, features, indices, similarity):  # type: ignore[no-untyped-def]
+    """As `rank`, with every image a candidate: for the few rows that need it."""
+    n = features.shape[0]
+    scores, ids = np.empty(n, np.float32), np.arange(n, dtype=np.int32)
+    zero = np.float32(0)
+    for m in range(start, stop):
+        i = who[m]
+        for j in range(n):
+            scores[j] = cosine(features[i], features[j])
+        _rank_row(i, scores, ids, zero, zero, features, similarity[m], indices[m])
