@@ -28,6 +28,15 @@ def default_keys() -> dict[str, dict[str, Any]]:
     return {n: {f.name.upper(): f.default for f in fields(cls)} for n, cls in NODES.items()}
 
 
+def keys() -> dict[str, tuple[Any, str]]:
+    """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
+    return {
+        f"CC.{node}.{key}": (default, f"{NODES[node].__name__}: see its docstring")
+        for node, options in default_keys().items()
+        for key, default in options.items()
+    }
+
+
 def configure(**options: SyntheticOptions | FolderOptions) -> None:
     """Sets what the next data set is built from, e.g. `configure(folder=FolderOptions(root="x"))`.
 

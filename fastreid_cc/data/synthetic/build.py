@@ -64,8 +64,8 @@ class SyntheticOptions:
                 raise ValueError(f"CC.SYNTHETIC.{name.upper()}={value} must lie in [{low}, {high}]")
         if self.has_test and self.images_per_camera < 2:
             raise ValueError(
-                "CC.SYNTHETIC.IMAGES_PER_CAMERA=1 leaves no gallery image for CC.SYNTHETIC.TEST_IDS="
-                f"{self.test_ids}; use at least 2, or TEST_IDS 0."
+                "CC.SYNTHETIC.IMAGES_PER_CAMERA=1 leaves no gallery image for "
+                f"CC.SYNTHETIC.TEST_IDS={self.test_ids}; use at least 2, or TEST_IDS 0."
             )
 
     @property

@@ -77,10 +77,11 @@ def _scene(rng: np.random.Generator, height: int, width: int) -> Image.Image:
         for x in range(0, w, pitch):
             draw.line((x, 0, x, horizon), fill=line, width=max(1, h // 90))
     for _ in range(int(rng.integers(8, 18))):
-        c = tuple(int(v) for v in rng.uniform(30, 225, 3))
-        x, bw, bh = rng.uniform(0, w), rng.uniform(0.1, 0.9) * width, rng.uniform(0.08, 0.5) * h
-        y = rng.uniform(0, horizon) if rng.random() < 0.7 else rng.uniform(horizon, h)
-        draw.rectangle((x, y, x + bw, y + bh), fill=c)
+        tint = rng.uniform(-70, 70, 3)
+        c = tuple(int(v) for v in np.clip(rng.uniform(40, 215) + tint, 0, 255))
+        left, wide = rng.uniform(0, w), rng.uniform(0.1, 0.9) * width
+        top = rng.uniform(0, horizon) if rng.random() < 0.7 else rng.uniform(horizon, h)
+        draw.rectangle((left, top, left + wide, top + rng.uniform(0.08, 0.5) * h), fill=c)
     return image
 
 
@@ -113,8 +114,8 @@ def sample_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
         tone=_tone(rng),
         matrix=matrix.astype(np.float32),
         vignette=vignette[..., None].astype(np.float32),
-        noise=float(rng.uniform(0.01, 0.05)),
-        resolution=float(rng.uniform(0.35, 0.9)),
+        noise=float(rng.uniform(0.01, 0.035)),
+        resolution=float(rng.uniform(0.45, 0.95)),
         quality=int(rng.integers(35, 85)),
         light=(strength * cos(angle), 0.6 * strength * sin(angle)),
         scene=_scene(rng, height, width),

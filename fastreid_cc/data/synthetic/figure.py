@@ -170,7 +170,10 @@ def _joints(person: Identity, pose: Pose) -> _Body:
         elbow = (sx + 0.16 * sin(arm) + 0.16 * spread, 0.185 + 0.155 * cos(arm))
         out = arm + turn * pose.arm_bend
         hand = (elbow[0] + 0.145 * sin(out) + 0.03 * spread, elbow[1] + 0.145 * cos(out))
-        feet.append(foot), knees.append(knee), elbows.append(elbow), hands.append(hand)
+        feet.append(foot)
+        knees.append(knee)
+        elbows.append(elbow)
+        hands.append(hand)
     return _Body(
         front,
         turn,

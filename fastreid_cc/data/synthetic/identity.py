@@ -43,7 +43,8 @@ CLOTH: tuple[Colour, ...] = (
     (204, 184, 148),
     (106, 72, 48),
 )
-#: Trousers are mostly dark: weights over CLOTH.
+#: Clothes are mostly black, white, grey and blue, trousers mostly dark: weights over CLOTH.
+UPPER_WEIGHTS = (6, 4, 4, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0.5, 3, 1)
 LOWER_WEIGHTS = (5, 4, 3, 2, 5, 3, 1, 1, 1, 0.5, 0.5, 1, 2, 1, 0.5, 0.5, 3, 2)
 
 UPPERS = ("tee", "shirt", "jacket", "coat", "sleeveless")
@@ -71,7 +72,7 @@ class Identity:
 
     Args:
         stature: body height relative to the crop's usual one, 0.9 to 1.06.
-        build: width relative to the average, 0.8 to 1.3.
+        build: width relative to the average, 0.85 to 1.45.
         hip: height of the hip, 0.47 to 0.54, counted from the top of the head.
         pattern_period: size of the pattern's repeat.
         side: +1 or -1, the side a bag hangs on.
@@ -125,7 +126,7 @@ def _luma(colour: Colour) -> float:
 def _contrasting(rng: np.random.Generator, other: Colour, least: float) -> Colour:
     """A cloth colour whose brightness differs from `other` by at least `least`."""
     for _ in range(50):
-        colour = _colour(rng)
+        colour = _colour(rng, UPPER_WEIGHTS)
         if abs(_luma(colour) - _luma(other)) >= least:
             return colour
     return (20, 20, 24) if _luma(other) > 128 else (236, 236, 232)
@@ -133,16 +134,18 @@ def _contrasting(rng: np.random.Generator, other: Colour, least: float) -> Colou
 
 def sample_identity(rng: np.random.Generator) -> Identity:
     """Draws a person; all their randomness comes from `rng`."""
-    upper_colour = _colour(rng)
+    upper_colour = _colour(rng, UPPER_WEIGHTS)
     lower_colour = _colour(rng, LOWER_WEIGHTS)
     bag_colour = _contrasting(rng, upper_colour, 35)
     lower = LOWERS[_pick(rng, LOWERS, (11, 3, 3, 2))]
     skin = SKIN[_pick(rng, SKIN)]
+    front_print = PRINTS[_pick(rng, PRINTS, (3, 2, 2, 2, 2, 2))]
+    other_print = PRINTS[_pick(rng, PRINTS, (3, 1, 1, 1, 1, 1))]
     leg_colour = _colour(rng, LOWER_WEIGHTS) if rng.random() < 0.4 else skin
     has_seam = lower == "trousers" and rng.random() < 0.25
     return Identity(
         stature=float(rng.uniform(0.9, 1.06)),
-        build=float(rng.uniform(0.8, 1.3)),
+        build=float(rng.uniform(0.85, 1.45)),
         hip=float(rng.uniform(0.47, 0.54)),
         gait=float(rng.uniform(0.6, 1.4)),
         side=1 if rng.random() < 0.5 else -1,
@@ -150,20 +153,20 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         hair=HAIR[_pick(rng, HAIR, (5, 4, 3, 2, 1, 1))],
         haircut=HAIRCUTS[_pick(rng, HAIRCUTS, (5, 1, 4, 2, 2))],
         hat=HATS[_pick(rng, HATS, (7, 2, 2, 1))],
-        hat_colour=_colour(rng),
+        hat_colour=_colour(rng, UPPER_WEIGHTS),
         upper=UPPERS[_pick(rng, UPPERS, (4, 4, 3, 3, 2))],
         upper_colour=upper_colour,
         second_colour=_contrasting(rng, upper_colour, 45),
         pattern=PATTERNS[_pick(rng, PATTERNS, (3, 2, 2, 2, 2, 2, 2, 2, 2))],
-        pattern_period=float(rng.uniform(0.07, 0.15)),
-        front_print=PRINTS[_pick(rng, PRINTS, (3, 1, 1, 1, 1, 1))],
-        back_print=PRINTS[_pick(rng, PRINTS, (3, 1, 1, 1, 1, 1))],
+        pattern_period=float(rng.uniform(0.08, 0.18)),
+        front_print=front_print,
+        back_print=front_print if rng.random() < 0.5 else other_print,
         print_colour=_contrasting(rng, upper_colour, 45),
         lower=lower,
         lower_colour=lower_colour,
         seam_colour=_contrasting(rng, lower_colour, 60) if has_seam else None,
         leg_colour=leg_colour,
-        shoe_colour=_colour(rng),
+        shoe_colour=_colour(rng, LOWER_WEIGHTS),
         boots=bool(rng.random() < 0.25),
         bag=BAGS[_pick(rng, BAGS, (4, 3, 3, 3))],
         bag_colour=bag_colour,

@@ -14,7 +14,7 @@ from .identity import Identity
 
 def sample_pose(person: Identity, camera: Camera, rng: np.random.Generator) -> Pose:
     """Draws a pose and the error of an imaginary person detector."""
-    size = float(person.stature * rng.uniform(0.82, 0.96))
+    size = float(person.stature * rng.uniform(0.86, 0.97))
     slack = 1 - size
     return Pose(
         view=float(camera.view + rng.normal(0, camera.view_spread)),
@@ -38,15 +38,16 @@ def _light(camera: Camera, alpha: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def _occlude(picture: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """Puts a post or a bush of the scene before one person in four."""
+    """Puts a post or a bush of the scene before one person in five."""
     h, w = picture.shape[:2]
     kind = rng.random()
-    if kind > 0.25:
+    if kind > 0.2:
         return picture
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    colour = tuple(int(v) for v in rng.uniform(30, 200, 3))
-    if kind < 0.12:
+    tint = rng.uniform(-35, 35, 3)
+    colour = tuple(int(v) for v in np.clip(rng.uniform(40, 200) + tint, 0, 255))
+    if kind < 0.1:
         x, half = rng.uniform(0.15, 0.85) * w, rng.uniform(0.05, 0.1) * w
         draw.rectangle((x - half, 0, x + half, h), fill=colour)
     else:
