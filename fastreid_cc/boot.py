@@ -17,7 +17,7 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastreid_cc.errors import MissingPackage
+from fastreid_cc.errors import MissingPackage, explain_missing
 
 SCRIPT = "FASTREID_CC_SCRIPT"
 IMPORTS = "FASTREID_CC_IMPORT"
@@ -55,7 +55,10 @@ def run(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> N
 
 def activate() -> None:
     """Imports the plug-in, then the out-of-tree parts named in the environment."""
-    importlib.import_module("fastreid_cc.plugin")
+    try:
+        importlib.import_module("fastreid_cc.plugin")
+    except ModuleNotFoundError as error:
+        raise explain_missing(error) from error
     import_parts([name for name in os.environ.get(IMPORTS, "").split(",") if name])
 
 

@@ -146,11 +146,13 @@ def close_precise_bn_loader() -> None:
 
 
 def average_weights() -> None:
-    """`hooks.SWA` sets `trainer.optimizer`, a property that cannot be set.
+    """`hooks.SWA`, stochastic weight averaging.
 
-    Breaks: AttributeError at the first averaged iteration. All versions. Does: the property of
-    DefaultTrainer hands the value to the inner trainer. Test: test_compat_training.py. May go: when
-    fastreid's property has a setter.
+    Breaks: it sets `trainer.optimizer`, a property without a setter (AttributeError, all versions);
+    its optimizer skips the constructor of torch's, whose `step` wants hooks (torch >= 2.0), and
+    clears gradients to None (see keep_flat_gradients). Does: the property hands the value to the
+    inner trainer; the optimizer has empty hooks and clears as the one it wraps. Test:
+    test_compat_training.py. May go: when fastreid uses torch.optim.swa_utils.
     """
     trainer_class = fastreid_module("engine.defaults").DefaultTrainer
 
@@ -161,6 +163,18 @@ def average_weights() -> None:
         self._trainer.optimizer = optimizer
 
     assign(trainer_class, "optimizer", property(get, put))
+    swa = fastreid_module("solver.optim.swa").SWA
+    stock_init = swa.__init__
+
+    @functools.wraps(stock_init)
+    def __init__(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        stock_init(self, optimizer, *args, **kwargs)
+        self.zero_grad = optimizer.zero_grad
+        for name, value in vars(optimizer).items():
+            if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, dict):
+                vars(self).setdefault(name, type(value)())
+
+    assign(swa, "__init__", __init__)
 
 
 def profile_on_any_device() -> None:

@@ -12,42 +12,19 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from fastreid_cc.errors import MissingPackage
+from fastreid_cc.errors import explain_missing, missing_fastreid
 
 from .patching import assign, replace
-
-FASTREID_COMMAND = "pip install --no-deps fastreid==1.4.0"
-_PACKAGES = {
-    "torchvision": "torchvision",
-    "yacs": "yacs",
-    "yaml": "pyyaml",
-    "PIL": "pillow",
-    "sklearn": "scikit-learn",
-    "scipy": "scipy",
-    "tabulate": "tabulate",
-    "termcolor": "termcolor",
-    "faiss": "faiss-cpu",
-    "tqdm": "tqdm",
-    "matplotlib": "matplotlib",
-    "cv2": "opencv-python-headless",
-    "tensorboard": "tensorboard",
-}
 
 
 def require_fastreid() -> None:
     """Raises MissingPackage, with the command to type, if fastreid cannot be found."""
-    if "fastreid" in sys.modules or importlib.util.find_spec("fastreid") is not None:
-        return
-    raise MissingPackage(
-        "fastreid is not installed. Install it without its outdated pins:\n"
-        f"    {FASTREID_COMMAND}\n"
-        "or put a clone of github.com/JDAI-CV/fast-reid on PYTHONPATH."
-    )
+    if sys.modules.get("fastreid") is None and importlib.util.find_spec("fastreid") is None:
+        raise missing_fastreid()
 
 
 @contextlib.contextmanager
@@ -94,17 +71,11 @@ def import_fastreid() -> None:
             _import(f"fastreid.{name}")
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str) -> None:
     try:
-        return importlib.import_module(name)
+        importlib.import_module(name)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in _PACKAGES:
-            raise
-        raise MissingPackage(
-            f"fastreid needs the package {missing!r}, which is not installed. Install it:\n"
-            f"    pip install {_PACKAGES[missing]}"
-        ) from error
+        raise explain_missing(error) from error
 
 
 def fastreid_module(name: str) -> Any:

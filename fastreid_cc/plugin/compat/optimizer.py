@@ -82,8 +82,8 @@ def check_schedule() -> None:
             logging.getLogger("fastreid.cc.compat").warning(
                 f"SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH} is no longer than the warm-up or delay "
                 f"of {head} epochs (SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} at "
-                f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS={cfg.SOLVER.DELAY_EPOCHS}): the cosine "
-                "schedule never runs."
+                f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS="
+                f"{cfg.SOLVER.DELAY_EPOCHS}): the cosine schedule never runs."
             )
             cfg = cfg.clone()
             cfg.defrost()

@@ -49,7 +49,8 @@ def _guarded(module: Any) -> Any:
             known = ", ".join(sorted(module.model_urls))
             raise MissingWeights(
                 f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
-                f"{known}). Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or MODEL.BACKBONE.PRETRAIN False."
+                f"{known}). Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
+                "MODEL.BACKBONE.PRETRAIN False."
             )
         path = weights_path(module.model_urls[key], key)
         _fetch(module.model_urls[key], path)
