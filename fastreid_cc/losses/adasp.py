@@ -63,6 +63,6 @@ class AdaSPLoss(PairwiseLoss):
             return least_hard
         with torch.no_grad():
             s_h, s_lh = hard * self.temp, least_hard * self.temp
-            total = torch.where(s_h >= 0, s_h + s_lh, 1.0)
-            alpha = torch.where(s_h >= 0, 2 * s_h * s_lh / total, 0.0)
+            mixed = (s_h >= 0) & (s_h + s_lh > 0)  # both 0: rows of length 0
+            alpha = torch.where(mixed, 2 * s_h * s_lh / torch.where(mixed, s_h + s_lh, 1.0), 0.0)
         return alpha * hard + (1 - alpha) * least_hard

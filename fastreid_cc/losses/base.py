@@ -69,8 +69,9 @@ LOW = -1e30  # stands for -inf where -inf would turn gradients into NaN; exp(LOW
 
 
 def unit(features: Tensor) -> Tensor:
-    """Rows scaled to unit length; a zero row stays zero."""
-    return F.normalize(features, eps=1e-12)
+    """Rows scaled to unit length; a zero row stays zero. No square overflows for any finite row."""
+    largest = features.detach().abs().amax(1, keepdim=True).clamp(min=1e-12)
+    return F.normalize(features / largest, eps=1e-12)
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

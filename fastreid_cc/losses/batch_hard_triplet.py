@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import PairwiseLoss, check, mean_over, softplus, unit
+from .base import LOW, PairwiseLoss, check, mean_over, softplus, unit
 
 
 @LOSSES.register()
@@ -49,20 +49,21 @@ class BatchHardTriplet(PairwiseLoss):
         other = (labels != labels[:, None]) & valid & valid[:, None]
         if self.mining == "hard":
             far = d.masked_fill(~same, 0.0).max(1).values
-            near = d.masked_fill(~other, 1e9).min(1).values
+            near = d.masked_fill(~other, -LOW).min(1).values
         else:
             far = (d * softmax_weights(d, same)).sum(1)
             near = (d * softmax_weights(-d, other)).sum(1)
-        gap = (far - near).masked_fill(~other.any(1), -1e9)
+        gap = (far - near).masked_fill(~other.any(1), LOW)
         losses = (gap + self.margin).clamp(min=0) if self.margin else softplus(gap)
         return mean_over(losses, valid)
 
     def _distances(self, x: Tensor) -> Tensor:
         if self.distance == "cosine":
             f = unit(x)
-            return 2 - 2 * f @ f.T
+            return 2 - 2 * (f @ f.T)
+        x = x.clamp(-1e15, 1e15)  # squares beyond would overflow
         squares = x.square().sum(1)
-        return (squares[:, None] + squares - 2 * x @ x.T).clamp(min=1e-12).sqrt()
+        return (squares[:, None] + squares - 2 * (x @ x.T)).clamp(min=1e-12).sqrt()
 
 
 def softmax_weights(values: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import fastreid_cc.losses
+import fastreid_cc.memories  # noqa: F401
 from fastreid_cc.memories.cluster import ClusterMemory
+from fastreid_cc.registry import LOSSES, MEMORIES
 from fastreid_cc.structures import Batch
 
 
@@ -141,3 +144,28 @@ def two_head(z: Tensor, y: Tensor, k: float, alpha: float) -> Tensor:
             else:
                 total = total - (1 - u.sigmoid()).log()
     return total / B
+
+
+def memory_by_name(name: str, **kwargs):
+    """A registered memory, reset on 30 images with 5 clusters, outliers and 3 cameras; epoch 5."""
+    if name == "instance":
+        kwargs = {"init": "features"} | kwargs
+    memory = MEMORIES.get(name)(**kwargs)
+    labels = torch.arange(30) % 6 - 1
+    memory.reset(unit_rows(30, 8), labels, cameras=torch.arange(30) % 7 % 3)
+    memory.set_epoch(5)
+    return memory
+
+
+ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
+    "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
+    "spcl": LOSSES.get("MemoryContrast")(eps=1e-6),
+    "sp-h": LOSSES.get("AdaSPLoss")(type="sp-h"),
+    "sp-lh": LOSSES.get("AdaSPLoss")(type="sp-lh"),
+    "two_head": LOSSES.get("AverageK")(use="two_head", rescue=True),
+    "soft_positives": LOSSES.get("AverageK")(use="soft_positives"),
+    "triplet_soft": LOSSES.get("BatchHardTriplet")(margin=0.0, distance="cosine"),
+    "triplet_weighted": LOSSES.get("BatchHardTriplet")(margin=0.0, mining="weighted"),
+    "easy_semi": LOSSES.get("EasyPositive")(semi_hard=True),
+}
+MEMORY_OF = {"CameraProxyContrast": "camera_proxy", "ECNLoss": "instance", "spcl": "hybrid"}
