@@ -155,6 +155,11 @@ class Memory(nn.Module):
         """The update rule; `features` are unit rows of the memory's dtype, [B, D]."""
         raise NotImplementedError
 
+    @property
+    def survives(self) -> bool:
+        """Whether the next `reset` uses the rows: then they outlive a labelling and a checkpoint."""
+        return False
+
     def clustering_features(self) -> Tensor | None:
         """f32 [N, D] for the next labelling to cluster; None = extract them from the images."""
         return None

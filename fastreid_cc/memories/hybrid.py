@@ -107,6 +107,11 @@ class HybridMemory(Memory):
         totals = totals[torch.searchsorted(touched, touched)]
         self.class_sums[touched] = self.class_sums[touched] + totals
 
+    @property
+    def survives(self) -> bool:
+        """Unless `reinit`."""
+        return not self.reinit
+
     def clustering_features(self) -> Tensor | None:
         """The target rows, f32 [N, D], unless they are empty or re-read at every reset."""
         return None if self.reinit or not len(self.rows) else self.rows[self.num_sources :]

@@ -66,6 +66,11 @@ class InstanceMemory(Memory):
         return self.num_sources + self.num_images
 
     @property
+    def survives(self) -> bool:
+        """With `init` "zeros"."""
+        return self.init == "zeros"
+
+    @property
     def current_momentum(self) -> float:
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)

@@ -95,6 +95,7 @@ class PseudoLabelHook(HookBase):
             self._label(epoch)
         elif self.memory is None:
             self._restore()
+        self.memory.set_epoch(epoch)
         swap_loader(self.trainer._trainer, self._epoch_loader(epoch))
 
     def before_step(self) -> None:
@@ -141,13 +142,13 @@ class PseudoLabelHook(HookBase):
     def _label(self, epoch: int) -> None:
         """Steps 1 to 4."""
         start = time.perf_counter()
+        if self.memory is None and "memory" in (self._restored or {}):
+            self._restore_memory()
         features = self.memory.clustering_features() if self.memory is not None else None
         if features is None:
             features = extract_features(self.cfg, self._model(), self.images)
         features = features.cpu()
         extracted = time.perf_counter() - start
-        if self._restored is not None:  # refiners keep thresholds of earlier epochs
-            self.labeler.load_state_dict(self._restored["labeler"])
         found: Any = None
         if comm.is_main_process():
             found = self._labels_or_error(features)
@@ -157,7 +158,8 @@ class PseudoLabelHook(HookBase):
         self.labels = found
         if note:
             logger.warning(f"epoch {epoch}: {note}")
-        self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
+        if self.memory is None or not self.memory.survives:
+            self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
         self._reset_memory(features, self._training_labels())
         self._model().watch(self.memory)
         self._report(
@@ -196,7 +198,6 @@ class PseudoLabelHook(HookBase):
             generator=generator,
         )  # fmt: skip
         self.targets = self.memory.label_space(torch.from_numpy(labels)).cpu().numpy()
-        self.memory.set_epoch(self.trainer.epoch)
         self.memory.to(device)
 
     def _report(self, epoch: int, seconds: dict[str, float], total: float) -> None:
@@ -267,7 +268,7 @@ class PseudoLabelHook(HookBase):
         if self.labels is not None:
             state["labels"] = torch.from_numpy(self.labels.labels)
             state["eps"] = self.labels.eps
-            if not self.is_due(self.trainer.epoch + 1):
+            if self.memory.survives or not self.is_due(self.trainer.epoch + 1):
                 state["memory"] = self.memory.get_state()
         return state
 
@@ -287,8 +288,12 @@ class PseudoLabelHook(HookBase):
 
     def _restore(self) -> None:
         """Memory and targets of a run that goes on between two labellings."""
+        self._restore_memory()
+        labels = torch.from_numpy(self._training_labels())
+        self.targets = self.memory.label_space(labels).numpy()
+        self._model().watch(self.memory)
+
+    def _restore_memory(self) -> None:
         self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
         self.memory.set_state(self._restored["memory"])
-        self.targets = self.memory.label_space(torch.from_numpy(self._training_labels())).numpy()
         self.memory.to(self._model().device)
-        self._model().watch(self.memory)

@@ -111,6 +111,20 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
     return found.hexdigest()
 
 
+def same(a: Any, b: Any, where: str = "") -> str:
+    """Where two checkpoints first differ, "" if nowhere: tensors bit by bit, plain values by ==."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return "" if digest({"": a}) == digest({"": b}) else where
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        if a.keys() != b.keys():
+            return f"{where}: keys {set(a) ^ set(b)}"
+        return next(filter(None, (same(a[key], b[key], f"{where}.{key}") for key in a)), "")
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        pairs_ = enumerate(zip(a, b, strict=True))
+        return next(filter(None, (same(x, y, f"{where}[{i}]") for i, (x, y) in pairs_)), "")
+    return "" if type(a) is type(b) and a == b else f"{where}: {a!r} and {b!r}"
+
+
 def metrics(output: Path) -> list[dict[str, float]]:
     """Lines of metrics.json."""
     return [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
