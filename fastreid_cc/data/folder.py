@@ -1,166 +1,20 @@
 """Any folder tree of images as a re-ID data set: no identities needed, cameras if there are any.
 
-What a name means is said by regular expressions over the path of an image relative to the folder
-("001/02_5.png", separators "/"). A rule is either
-
-* `""`: nothing is known,
-* `"folder:0"`: the name of the first sub-folder (1: the second, …), or
-* a regular expression with one group or a group of the rule's name, e.g. `"_c(\\d+)"` or
-  `"(?P<camera>cam[ab])"`; it is searched for, so anchor it where that matters.
+How names are read is in `naming`; what is done with images that cannot be read in `checks`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .checks import drop_bad
 from .items import UNKNOWN, Item, number
+from .naming import EXTENSIONS, FolderOptions, Rule, key, list_images, plain
 
-logger = logging.getLogger("fastreid.cc.folder")
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-
-@dataclass(frozen=True)
-class FolderOptions:
-    """Where the images are and what their names mean (config node CC.FOLDER).
-
-    Args:
-        root: the folder; a relative one lies below fastreid's data folder (FASTREID_DATASETS).
-        include: regex; only matching images are trained on. "" = all.
-        exclude: regex; matching images are used nowhere. "" = none.
-        camera: rule for the camera. Not matching an image is an error.
-        camera_sectors: (total, sectors): the camera text is a number 0..total-1 (a view angle, a
-            frame) and is cut into that many equal sectors, e.g. (72, 4). Empty = as it is.
-        identity: rule for the true identity; for evaluation and logged diagnostics only.
-        query: folder of query images; relative to `root`, or absolute. Never trained on.
-        gallery: folder of gallery images, likewise.
-        test_include: regex; matching images are test images instead (an alternative to folders).
-            They are never trained on.
-        query_cameras: test images of these cameras are queries ("01" and "1" are the same). Empty:
-            the first image of each identity and camera, the others are gallery.
-        gallery_cameras: test images of these cameras are gallery. Empty: all that are not queries.
-        max_bad_share: images that cannot be read are reported and left out up to this share of all;
-            above it the run stops.
-    """
-
-    root: str = ""
-    include: str = ""
-    exclude: str = ""
-    camera: str = ""
-    camera_sectors: tuple = ()
-    identity: str = ""
-    query: str = ""
-    gallery: str = ""
-    test_include: str = ""
-    query_cameras: tuple = ()
-    gallery_cameras: tuple = ()
-    max_bad_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        faults = []
-        for name in ("include", "exclude", "test_include"):
-            try:
-                re.compile(getattr(self, name))
-            except re.error as error:
-                faults.append(f"{_key(name)}={getattr(self, name)!r} is no regex: {error}.")
-        for name in ("camera", "identity"):
-            try:
-                _Rule(name, getattr(self, name))
-            except ValueError as error:
-                faults.append(str(error))
-        if bool(self.query) != bool(self.gallery):
-            faults.append(f"{_key('query')} and {_key('gallery')} must be given together.")
-        if self.query and self.test_include:
-            faults.append(f"Give {_key('query')} and {_key('gallery')}, or TEST_INCLUDE, not both.")
-        if (self.query_cameras or self.gallery_cameras) and not (self.test_include and self.camera):
-            faults.append(
-                f"{_key('query_cameras')} and GALLERY_CAMERAS choose among the images of "
-                "TEST_INCLUDE by their CAMERA: set both."
-            )
-        if (self.query or self.test_include) and not self.identity:
-            faults.append(f"A test set needs true identities: set {_key('identity')}.")
-        if not 0 <= self.max_bad_share < 1:
-            faults.append(f"{_key('max_bad_share')}={self.max_bad_share} must lie in [0, 1).")
-        sectors = self.camera_sectors
-        if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
-            faults.append(f"{_key('camera_sectors')}={sectors} must be (total, sectors).")
-        if faults:
-            raise ValueError("\n".join(faults))
-
-
-def _key(name: str) -> str:
-    return f"CC.FOLDER.{name.upper()}"
-
-
-class _Rule:
-    """Reads one property off a path; see the module's text for the three forms."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name, self.text = name, text
-        self.level: int | None = None
-        self.regex: re.Pattern[str] | None = None
-        if text.startswith("folder:"):
-            if not text[7:].isdigit():
-                raise ValueError(f"{_key(name)}={text!r}: after 'folder:' comes a level, 0, 1, ….")
-            self.level = int(text[7:])
-        elif text:
-            try:
-                self.regex = re.compile(text)
-            except re.error as error:
-                raise ValueError(f"{_key(name)}={text!r} is no regex: {error}.") from error
-            if name not in self.regex.groupindex and self.regex.groups != 1:
-                raise ValueError(
-                    f"{_key(name)}={text!r} needs one group in parentheses, or one named "
-                    f"(?P<{name}>…)."
-                )
-
-    def __call__(self, path: str) -> str | None:
-        """The property's text; None where the rule does not match."""
-        if self.level is not None:
-            parts = PurePosixPath(path).parts[:-1]
-            return parts[self.level] if self.level < len(parts) else None
-        if self.regex is None:
-            return ""
-        match = self.regex.search(path)
-        if match is None:
-            return None
-        return match[self.name] if self.name in self.regex.groupindex else match[1]
-
-
-def list_images(root: Path) -> list[str]:
-    """Paths of all images below `root`, relative to it, with "/", sorted by code point.
-
-    Links are followed once: a folder that was visited (a loop, a second link) is not entered again.
-    Hidden files and folders (".…", "__MACOSX") are left out.
-    """
-    found: list[str] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith((".", "__MACOSX")))
-        base = Path(folder).relative_to(root)
-        found += [
-            (base / f).as_posix()
-            for f in files
-            if f.lower().endswith(EXTENSIONS) and not f.startswith(".")
-        ]
-    return sorted(found)
-
-
-def _plain(label: object) -> str:
-    """Camera labels as compared: "01" and 1 are the same."""
-    text = str(label)
-    return str(int(text)) if text.isdigit() else text
+__all__ = ["FolderItems", "FolderOptions"]
 
 
 class FolderItems:
@@ -188,43 +42,47 @@ class FolderItems:
 
     def __init__(self, options: FolderOptions, data_root: str | os.PathLike[str] = ".") -> None:
         if not options.root:
-            raise ValueError(f"{_key('root')} is empty: name the folder of your images.")
+            raise ValueError(f"{key('root')} is empty: name the folder of your images.")
         self.options = options
         self.root = Path(data_root, Path(options.root).expanduser())
-        self._camera, self._identity = (
-            _Rule("camera", options.camera),
-            _Rule("identity", options.identity),
-        )
+        self._camera = Rule("camera", options.camera)
+        self._identity = Rule("identity", options.identity)
         names = self._named(self.root, "root")
         aside = {
-            key: self._named(Path(self.root, getattr(options, key)), key)
-            for key in ("query", "gallery")
-            if getattr(options, key)
+            part: self._named(Path(self.root, getattr(options, part)), part)
+            for part in ("query", "gallery")
+            if getattr(options, part)
         }
         train, test = self._divide(names, {p for listed in aside.values() for p in listed})
         if not train:
             raise ValueError(
                 f"No image is left to train on of {len(names)} in {self.root}: see "
-                f"{_key('include')}, EXCLUDE, TEST_INCLUDE, QUERY and GALLERY."
+                f"{key('include')}={options.include!r}, EXCLUDE, TEST_INCLUDE, QUERY and GALLERY. "
+                f"One image is {self.relative(names[0])!r}."
             )
         everything = sorted({*train, *test, *(p for listed in aside.values() for p in listed)})
-        good = drop_bad(everything, options.max_bad_share, _key("max_bad_share"), self.root)
+        good = drop_bad(everything, options.max_bad_share, key("max_bad_share"), self.root)
         self._labels = {path: self._label(path) for path in everything if path in good}
+        if options.identity and all(person is None for person, _ in self._labels.values()):
+            raise ValueError(
+                f"{key('identity')}={options.identity!r} matches no image, e.g. not "
+                f"{self.relative(everything[0])!r}."
+            )
         self.train = self._train([p for p in train if p in good])
         self.query, self.gallery = self._test(
             [p for p in test if p in good],
-            {key: [p for p in listed if p in good] for key, listed in aside.items()},
+            {part: [p for p in listed if p in good] for part, listed in aside.items()},
         )
 
-    def _named(self, folder: Path, key: str) -> list[str]:
+    def _named(self, folder: Path, name: str) -> list[str]:
         if not folder.is_dir():
-            raise ValueError(f"{_key(key)}={getattr(self.options, key)!r}: no folder {folder}.")
-        names = [os.path.join(folder, name) for name in list_images(folder)]
+            raise ValueError(f"{key(name)}={getattr(self.options, name)!r}: no folder {folder}.")
+        names = [os.path.join(folder, n) for n in list_images(folder)]
         if self.options.exclude:
             names = [n for n in names if not re.search(self.options.exclude, self.relative(n))]
         if not names:
             raise ValueError(
-                f"{_key(key)}={getattr(self.options, key)!r}: no image ({', '.join(EXTENSIONS)}) "
+                f"{key(name)}={getattr(self.options, name)!r}: no image ({', '.join(EXTENSIONS)}) "
                 f"in {folder}."
             )
         return names
@@ -251,7 +109,7 @@ class FolderItems:
             test = [n for n in rest if re.search(options.test_include, self.relative(n))]
             if not test:
                 raise ValueError(
-                    f"{_key('test_include')}={options.test_include!r} matches no image, "
+                    f"{key('test_include')}={options.test_include!r} matches no image, "
                     f"e.g. not {self.relative(rest[0])!r}."
                 )
         held = set(test)
@@ -263,16 +121,16 @@ class FolderItems:
         name = self.relative(path)
         camera = self._camera(name)
         if camera is None:
-            raise ValueError(f"{_key('camera')}={self.options.camera!r} does not match {name!r}.")
+            raise ValueError(f"{key('camera')}={self.options.camera!r} does not match {name!r}.")
         if self.options.camera_sectors and self.options.camera:
             total, sectors = (int(v) for v in self.options.camera_sectors)
             if not camera.isdigit() or int(camera) >= total:
                 raise ValueError(
-                    f"{_key('camera_sectors')}={self.options.camera_sectors}: {camera!r} of "
+                    f"{key('camera_sectors')}={self.options.camera_sectors}: {camera!r} of "
                     f"{name!r} is no number in 0..{total - 1}."
                 )
             camera = str(int(camera) * sectors // total)
-        return self._identity(name) or None, _plain(camera or 0)
+        return self._identity(name) or None, plain(camera or 0)
 
     def _train(self, names: list[str]) -> list[Item]:
         items: list[Item] = []
@@ -308,8 +166,8 @@ class FolderItems:
 
     def _choose(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Queries and gallery among the test images."""
-        wanted = {_plain(c) for c in self.options.query_cameras}
-        others = {_plain(c) for c in self.options.gallery_cameras}
+        wanted = {plain(c) for c in self.options.query_cameras}
+        others = {plain(c) for c in self.options.gallery_cameras}
         seen: set[tuple[str | None, str]] = set()
         query, gallery = [], []
         for name in names:
@@ -332,13 +190,13 @@ class FolderItems:
         nameless = [path for path, p, _ in query if p < 0]
         if nameless:
             raise ValueError(
-                f"{_key('identity')}={self.options.identity!r} gives no identity to "
+                f"{key('identity')}={self.options.identity!r} gives no identity to "
                 f"{len(nameless)} of {len(query)} queries, e.g. {self.relative(nameless[0])!r}."
             )
         if not any(cameras_of.get(p, set()) - {c} for _, p, c in query):
             example = f", e.g. {self.relative(query[0][0])!r}" if query else ""
             raise ValueError(
                 f"None of {len(query)} queries{example} has a match of another camera among "
-                f"{len(gallery)} gallery images: see {_key('identity')}, CAMERA, QUERY_CAMERAS and "
+                f"{len(gallery)} gallery images: see {key('identity')}, CAMERA, QUERY_CAMERAS and "
                 "GALLERY_CAMERAS."
             )

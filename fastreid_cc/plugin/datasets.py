@@ -14,7 +14,8 @@ from typing import Any
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from ..data.folder import FolderItems, FolderOptions
+from ..data.folder import FolderItems
+from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions, build_synthetic, read_market
 
 #: Config nodes under CC and the options they fill; keys are the fields' names in capitals.

@@ -1,0 +1,157 @@
+"""What the names of images mean: options of a folder of images, and the rules over paths.
+
+What a name means is said by regular expressions over the path of an image relative to the folder
+("001/02_5.png", separators "/"). A rule is either
+
+* `""`: nothing is known,
+* `"folder:0"`: the name of the first sub-folder (1: the second, …), or
+* a regular expression with one group or a group of the rule's name, e.g. `"_c(\\d+)"` or
+  `"(?P<camera>cam[ab])"`; it is searched for, so anchor it where that matters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Where the images are and what their names mean (config node CC.FOLDER).
+
+    Args:
+        root: the folder; a relative one lies below fastreid's data folder (FASTREID_DATASETS).
+        include: regex; only matching images are trained on. "" = all.
+        exclude: regex; matching images are used nowhere. "" = none.
+        camera: rule for the camera. Not matching an image is an error.
+        camera_sectors: (total, sectors): the camera text is a number 0..total-1 (a view angle, a
+            frame) and is cut into that many equal sectors, e.g. (72, 4). Empty = as it is.
+        identity: rule for the true identity; for evaluation and logged diagnostics only.
+        query: folder of query images; relative to `root`, or absolute. Never trained on.
+        gallery: folder of gallery images, likewise.
+        test_include: regex; matching images are test images instead (an alternative to folders).
+            They are never trained on.
+        query_cameras: test images of these cameras are queries ("01" and "1" are the same). Empty:
+            the first image of each identity and camera, the others are gallery.
+        gallery_cameras: test images of these cameras are gallery. Empty: all that are not queries.
+        max_bad_share: images that cannot be read are reported and left out up to this share of all;
+            above it the run stops.
+    """
+
+    root: str = ""
+    include: str = ""
+    exclude: str = ""
+    camera: str = ""
+    camera_sectors: tuple = ()
+    identity: str = ""
+    query: str = ""
+    gallery: str = ""
+    test_include: str = ""
+    query_cameras: tuple = ()
+    gallery_cameras: tuple = ()
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        faults = []
+        for name in ("include", "exclude", "test_include"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                faults.append(f"{key(name)}={getattr(self, name)!r} is no regex: {error}.")
+        for name in ("camera", "identity"):
+            try:
+                Rule(name, getattr(self, name))
+            except ValueError as error:
+                faults.append(str(error))
+        if bool(self.query) != bool(self.gallery):
+            faults.append(f"{key('query')} and {key('gallery')} must be given together.")
+        if self.query and self.test_include:
+            faults.append(f"Give {key('query')} and {key('gallery')}, or TEST_INCLUDE, not both.")
+        if (self.query_cameras or self.gallery_cameras) and not (self.test_include and self.camera):
+            faults.append(
+                f"{key('query_cameras')} and GALLERY_CAMERAS choose among the images of "
+                "TEST_INCLUDE by their CAMERA: set both."
+            )
+        if (self.query or self.test_include) and not self.identity:
+            faults.append(f"A test set needs true identities: set {key('identity')}.")
+        if not 0 <= self.max_bad_share < 1:
+            faults.append(f"{key('max_bad_share')}={self.max_bad_share} must lie in [0, 1).")
+        sectors = self.camera_sectors
+        if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
+            faults.append(f"{key('camera_sectors')}={sectors} must be (total, sectors).")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def key(name: str) -> str:
+    """The config key of an option."""
+    return f"CC.FOLDER.{name.upper()}"
+
+
+class Rule:
+    """Reads one property off a path; see the module's text for the three forms."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
+        self.level: int | None = None
+        self.regex: re.Pattern[str] | None = None
+        if text.startswith("folder:"):
+            if not text[7:].isdigit():
+                raise ValueError(f"{key(name)}={text!r}: after 'folder:' comes a level, 0, 1, ….")
+            self.level = int(text[7:])
+        elif text:
+            try:
+                self.regex = re.compile(text)
+            except re.error as error:
+                raise ValueError(f"{key(name)}={text!r} is no regex: {error}.") from error
+            if name not in self.regex.groupindex and self.regex.groups != 1:
+                raise ValueError(
+                    f"{key(name)}={text!r} needs one group in parentheses, or one named "
+                    f"(?P<{name}>…)."
+                )
+
+    def __call__(self, path: str) -> str | None:
+        """The property's text; None where the rule does not match."""
+        if self.level is not None:
+            parts = PurePosixPath(path).parts[:-1]
+            return parts[self.level] if self.level < len(parts) else None
+        if self.regex is None:
+            return ""
+        match = self.regex.search(path)
+        if match is None:
+            return None
+        return match[self.name] if self.name in self.regex.groupindex else match[1]
+
+
+def list_images(root: Path) -> list[str]:
+    """Paths of all images below `root`, relative to it, with "/", sorted by code point.
+
+    Links are followed once: a folder that was visited (a loop, a second link) is not entered again.
+    Hidden files and folders (".…", "__MACOSX") are left out.
+    """
+    found: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:
+            subfolders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith((".", "__MACOSX")))
+        base = Path(folder).relative_to(root)
+        found += [
+            (base / f).as_posix()
+            for f in files
+            if f.lower().endswith(EXTENSIONS) and not f.startswith(".")
+        ]
+    return sorted(found)
+
+
+def plain(label: object) -> str:
+    """Camera labels as compared: "01" and 1 are the same."""
+    text = str(label)
+    return str(int(text)) if text.isdigit() else text
