@@ -157,7 +157,7 @@ class Memory(nn.Module):
 
     @property
     def survives(self) -> bool:
-        """Whether the next `reset` uses the rows: then they outlive a labelling and a checkpoint."""
+        """Whether the next `reset` uses the rows; then they outlive labellings and checkpoints."""
         return False
 
     def clustering_features(self) -> Tensor | None:

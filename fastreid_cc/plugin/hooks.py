@@ -206,9 +206,9 @@ class PseudoLabelHook(HookBase):
         num_cameras = len(np.unique(self.images.cameras))
         if num_cameras > 1 and found["num_clusters"] and found["cameras_per_cluster"] < 1.2:
             logger.warning(
-                f"clusters hold {found['cameras_per_cluster']:.1f} of {num_cameras} cameras each: they"
-                " may follow the camera, not the identity. Try CC.WARMUP.EPOCHS, CC.EXTRACT.BN camera,"
-                " or CC.DISTANCE.NAME ca_jaccard."
+                f"clusters hold {found['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
+                " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
+                " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
             )
         scalars = {f"cc/{key}": value for key, value in found.items()}
         scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
@@ -263,7 +263,7 @@ class PseudoLabelHook(HookBase):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Labels, refiner state and, between labellings, the memory: tensors and primitives only."""
+        """Labels, refiner state, the memory if needed again: tensors and primitives only."""
         state: dict[str, Any] = {"version": 1, "labeler": self.labeler.state_dict()}
         if self.labels is not None:
             state["labels"] = torch.from_numpy(self.labels.labels)

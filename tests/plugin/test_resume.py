@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import build, command, config, digest, metrics, run, same, train, weights
+
 from fastreid_cc import memories  # noqa: F401  register
 from fastreid_cc.registry import MEMORIES
-from tiny_runs import build, command, config, digest, metrics, run, same, train, weights
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
