@@ -43,8 +43,8 @@ def summarize(
     Args:
         labels: i64 [N], -1 = outlier.
         cameras: i64 [N].
-        truth: i64 [N] identities, or None. With it ARI (outliers as clusters of their own), NMI and
-            purity (both over clustered images) are added.
+        truth: i64 [N] identities, -1 = unknown, or None. With it ARI (outliers as clusters of their
+            own), NMI and purity (both over clustered images) are added, over the known images.
     """
     sizes = cluster_sizes(labels)
     found = {
@@ -57,6 +57,8 @@ def summarize(
         "cameras_per_cluster": cameras_per_cluster(labels, cameras),
     }
     if truth is not None:
+        known = truth >= 0
+        labels, truth = labels[known], truth[known]
         alone = labels.copy()
         alone[labels < 0] = labels.max(initial=-1) + 1 + np.arange((labels < 0).sum())
         kept = labels >= 0

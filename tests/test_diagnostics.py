@@ -35,3 +35,11 @@ def test_no_cluster_at_all_is_summarised_too() -> None:
     found = summarize(np.full(4, -1), np.zeros(4, dtype=np.int64), np.arange(4))
     assert found["num_clusters"] == 0 and found["outlier_share"] == 1
     assert "0 clusters" in summary_line(0, found, None, 0.0)
+
+
+def test_images_of_unknown_identity_do_not_count() -> None:
+    more = np.append(TRUTH, [-1, -1]), np.append(LABELS, [0, 1]), np.append(CAMERAS, [0, 0])
+    found, plain = summarize(more[1], more[2], more[0]), summarize(LABELS, CAMERAS, TRUTH)
+    assert [found[k] for k in ("ari", "nmi", "purity")] == [
+        plain[k] for k in ("ari", "nmi", "purity")
+    ]

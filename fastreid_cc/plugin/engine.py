@@ -21,6 +21,7 @@ from fastreid.engine.defaults import DefaultTrainer
 from fastreid.utils import comm
 
 from ..config import REGISTRIES, add_key, all_keys, part_keys, validate
+from ..data.items import cameras, sort_items, truth
 from ..registry import Registry
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
@@ -29,20 +30,19 @@ from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 logger = logging.getLogger("fastreid.cc.engine")
 
 
-def collect_images(cfg: Any) -> tuple[list[tuple[str, int]], np.ndarray]:
-    """(path, camera) of every training image, sorted by path, and identities for the log.
+def collect_images(cfg: Any) -> tuple[list[tuple[str, int]], np.ndarray | None]:
+    """(path, camera) of every training image, sorted by path, and identities for the log, if known.
 
     Cameras are numbered over all data sets, so two sets never share one.
     """
-    items: list[tuple[str, tuple[str, str], str]] = []
+    listed: list[tuple[str, Any, str]] = []
     for name in cfg.DATASETS.NAMES:
         data = DATASET_REGISTRY.get(name)(root=data_build._root)
-        for path, identity, camera in data.train:
-            items.append((path, (name, str(camera)), f"{name}/{identity}"))
-    items.sort(key=lambda item: item[0])
-    cameras = {camera: i for i, camera in enumerate(sorted({item[1] for item in items}))}
-    truth = np.unique([item[2] for item in items], return_inverse=True)[1]
-    return [(path, cameras[camera]) for path, camera, _ in items], truth
+        listed += [(path, identity, f"{name}/{camera}") for path, identity, camera in data.train]
+    items = sort_items(listed)
+    return list(zip((item[0] for item in items), cameras(items).tolist(), strict=True)), truth(
+        items
+    )
 
 
 def build_unlabeled_loader(cfg: Any) -> UnlabeledLoader:
