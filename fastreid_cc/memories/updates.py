@@ -71,7 +71,7 @@ def update_all(rows: Tensor, index: Tensor, features: Tensor, momentum: float) -
     parts = features[order.to(rows.device, non_blocking=True)].mul_(1 - momentum).split(sizes)
     for part in parts:
         row = moving[: len(part)]
-        row.mul_(momentum).add_(part)
+        torch.add(part, row, alpha=momentum, out=row)
         row.div_(torch.linalg.vector_norm(row, dim=1, keepdim=True).clamp_(min=1e-12))
     rows[slots] = moving
 
