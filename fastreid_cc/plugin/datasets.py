@@ -7,6 +7,7 @@ here and set from the config by `configure_from(cfg)` before a loader is built.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,17 @@ def default_keys() -> dict[str, dict[str, Any]]:
     return {n: {f.name.upper(): f.default for f in fields(cls)} for n, cls in NODES.items()}
 
 
+def _descriptions(cls: type) -> dict[str, str]:
+    """What a docstring's Args section says of each field, on one line."""
+    section = (cls.__doc__ or "").split("Args:", 1)[-1]
+    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
 def keys() -> dict[str, tuple[Any, str]]:
     """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
     return {
-        f"CC.{node}.{key}": (default, f"{NODES[node].__name__}: see its docstring")
+        f"CC.{node}.{key}": (default, _descriptions(NODES[node])[key.lower()])
         for node, options in default_keys().items()
         for key, default in options.items()
     }
