@@ -130,3 +130,37 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.float32:
     """The engine's similarity of two unit rows: the float64 sum, rounded once, in [-1, 1]."""
     value = np.float32(dot(x, y))
     return min(max(value, np.float32(-1)), np.float32(1))
+
+
+@jit
+def _numbered(labels):  # type: ignore[no-untyped-def]
+    names = np.full(labels.shape[0] + 1, -1, np.int64)
+    out = np.full(labels.shape[0], -1, np.int64)
+    count = 0
+    for i in range(labels.shape[0]):
+        if labels[i] >= 0:
+            name = labels[i]
+            if names[name] < 0:
+                names[name] = count
+                count += 1
+            out[i] = names[name]
+    return out
+
+
+def number_by_first_image(labels: np.ndarray) -> np.ndarray:
+    """Renames clusters 0, 1, ... in the order of their first image; negative labels become -1.
+
+    Args:
+        labels: integer [N], any values.
+    Returns:
+        i64 [N], a new array.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    kept = labels[labels >= 0]
+    if not len(kept):
+        return np.full(len(labels), -1, np.int64)
+    if kept.max() < len(labels):
+        return _numbered(labels)
+    dense = np.full(len(labels), -1, np.int64)
+    dense[labels >= 0] = np.unique(kept, return_inverse=True)[1]
+    return _numbered(dense)

@@ -305,3 +305,13 @@ def sparse_jaccard(weights: Csr, limit: float, low: int = 0) -> tuple[Csr, Csr]:
     )
     lower = transposed(*pairs, n)
     return transposed(*lower, n), lower
+
+
+def softmax_rows(rows: int, row: np.ndarray, column: np.ndarray, similarity: np.ndarray) -> Csr:
+    """V from pairs (row, column, cosine): softmax(-d^2) in each row, d^2 = 2 - 2 cos."""
+    order = np.argsort(row, kind="stable")
+    row, column = row[order], column[order]
+    weight = np.exp(2.0 * similarity[order].astype(np.float64) - 2.0)
+    weight /= np.bincount(row, weight, minlength=rows)[row]
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(row, minlength=rows))])
+    return indptr, column.astype(np.int32), weight.astype(np.float32)

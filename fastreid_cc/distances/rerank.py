@@ -52,7 +52,7 @@ def rerank_distance(
     lambda_: float = 0.3,
     search: Any = None,
 ) -> Tensor:
-    """(1 - lambda) Jaccard + lambda cosine distance, f32 [Q, G], as fastreid's TEST.RERANK mixes them."""
+    """(1 - lambda) Jaccard + lambda cosine distance, f32 [Q, G], as fastreid's TEST.RERANK."""
     jaccard = jaccard_query_gallery(query, gallery, k1=k1, k2=k2, search=search)
     q = torch.nn.functional.normalize(query.detach().float().cpu())
     g = torch.nn.functional.normalize(gallery.detach().float().cpu())

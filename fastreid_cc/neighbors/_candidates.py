@@ -101,7 +101,7 @@ def absorb(scores, first_row, first_column, store):  # type: ignore[no-untyped-d
 
 @jit
 def to_bfloat16(start, stop, features, bits, lost):  # type: ignore[no-untyped-def]
-    """bits[i]: row i rounded to bfloat16 (nearest, ties to even); lost[i]: norm of what went away."""
+    """bits[i]: row i rounded to bfloat16 (nearest, ties to even); lost[i]: norm of the rest."""
     one, low, keep = np.int32(1), np.int32(0x7FFF), np.int32(-0x10000)
     for i in range(start, stop):
         exact = features[i].view(np.int32)
@@ -209,7 +209,7 @@ def _rank_row(i, values, ids, error, rounding, features, best, best_ids):  # typ
 
 @jit
 def rank(start, stop, who, features, store, indices, similarity):  # type: ignore[no-untyped-def]
-    """The k best of each row by exact similarity, descending; ties by index, the image itself first.
+    """The k best of each row by exact similarity: the image itself, then descending, ties by index.
 
     Rows with a CLOSED bar are left as they are.
     """
@@ -230,13 +230,44 @@ def rank(start, stop, who, features, store, indices, similarity):  # type: ignor
 
 
 @jit
+def _rank_against_all(i, features, scores, ids, best, best_ids):  # type: ignore[no-untyped-def]
+    zero = np.float32(0)
+    for j in range(features.shape[0]):
+        scores[j] = cosine(features[i], features[j])
+        ids[j] = j
+    _rank_row(i, scores, ids, zero, zero, features, best, best_ids)
+
+
+@jit
 def rank_all(start, stop, who, features, indices, similarity):  # type: ignore[no-untyped-def]
     """As `rank`, with every image a candidate: for the few rows that need it."""
-    n = features.shape[0]
-    scores, ids = np.empty(n, np.float32), np.arange(n, dtype=np.int32)
+    scores, ids = np.empty(features.shape[0], np.float32), np.empty(features.shape[0], np.int32)
+    for m in range(start, stop):
+        _rank_against_all(who[m], features, scores, ids, similarity[m], indices[m])
+
+
+@jit
+def rank_proposed(start, stop, who, features, proposed, indices, similarity):  # type: ignore[no-untyped-def]
+    """The k best of the images `proposed` for each row (i32 [M, c], -1 = none).
+
+    A row with fewer than k of them, itself included, is ranked against all images.
+    """
+    n, k = features.shape[0], indices.shape[1]
+    scores, ids = np.empty(n, np.float32), np.empty(n, np.int32)
     zero = np.float32(0)
     for m in range(start, stop):
         i = who[m]
-        for j in range(n):
-            scores[j] = cosine(features[i], features[j])
-        _rank_row(i, scores, ids, zero, zero, features, similarity[m], indices[m])
+        count = 0
+        others = 0
+        for j in proposed[m]:
+            if j >= 0:
+                ids[count] = j
+                scores[count] = zero
+                count += 1
+                others += j != i
+        if others < k - 1:
+            _rank_against_all(i, features, scores, ids, similarity[m], indices[m])
+            continue
+        for c in range(count):
+            scores[c] = cosine(features[i], features[ids[c]])
+        _rank_row(i, scores[:count], ids[:count], zero, zero, features, similarity[m], indices[m])

@@ -29,17 +29,17 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 
 class Operand:
-    """Unit rows [N, D] in the form they are multiplied in, and the error bound of each row's products.
+    """Unit rows [N, D] as they are multiplied, and the error bound of each row's products.
 
     Args:
         features: f32 [N, D], unit rows.
-        precision: "float32" or "bfloat16".
+        low: multiply in bfloat16.
 
     Memory: bfloat16 keeps a copy, 2 N D bytes; float32 none.
     """
 
-    def __init__(self, features: Tensor, precision: str) -> None:
-        self.low = precision == "bfloat16"
+    def __init__(self, features: Tensor, low: bool) -> None:
+        self.low = low
         self.rows = features
         lost = np.zeros(len(features), np.float32)
         if self.low:

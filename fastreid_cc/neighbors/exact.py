@@ -6,12 +6,14 @@ import functools
 import threading
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..kernels import Progress, num_threads, run_chunks, run_tasks
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
 from . import _candidates as kernels
+from ._device_search import search_on_device
 from ._precision import PRECISIONS, Operand, has_bfloat16_units
 
 _HITS = 1 << 16  # entries a thread collects before it hands them over
@@ -149,22 +151,33 @@ class ExactKNN:
         if not 1 <= k <= n:
             raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
         features = features.detach().contiguous()
-        host = features.cpu().numpy()
-        low = self.precision == "auto" and has_bfloat16_units(features.device)
-        operand = Operand(features, "bfloat16" if low else self.precision)
-        block = _block_size(len(rows))
+        low = self.precision == "bfloat16" or (
+            self.precision == "auto" and has_bfloat16_units(features.device)
+        )
+        if features.device.type != "cpu":
+            return KnnGraph(*search_on_device(features, k, rows, low, progress))
+        host, block = features.numpy(), _block_size(len(rows))
+        operand = Operand(features, low)
         indices, similarity, left = _Collector(operand, rows, k, block).run(host, progress)
-        if len(left) and operand.low:  # too many near the k-th best for bfloat16 to tell apart
-            who = left + rows.start
-            again = _Collector(Operand(features, "float32"), who, k, block).run(host, progress)
+        if len(left) and low:  # too many near the k-th best for bfloat16 to tell apart
+            operand = Operand(features, False)
+            again = _Collector(operand, left + rows.start, k, block).run(host, progress)
             indices[left], similarity[left], still = again
             left = left[still]
-        if len(left):
+        if len(left):  # too many for float32, e.g. hundreds of duplicates: all similarities
             found = indices[left], similarity[left]
-            who = left + rows.start
-            run_chunks(kernels.rank_all, len(left), who, host, *found, rows_per_chunk=16)
+            run_chunks(
+                kernels.rank_all, len(left), left + rows.start, host, *found, rows_per_chunk=16
+            )
             indices[left], similarity[left] = found
         return KnnGraph(indices, similarity)
+
+    def bytes_needed(self, images: int, size: int, k: int) -> int:
+        """Estimate of the memory beyond the features, on the CPU."""
+        low = self.precision == "bfloat16" or (
+            self.precision == "auto" and has_bfloat16_units(torch.device("cpu"))
+        )
+        return images * (8 * (2 * k + 196) + 12 * k + 2 * size * low) + (8 << 20) * num_threads()
 
 
 def _block_size(rows: int) -> int:
