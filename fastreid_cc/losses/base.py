@@ -8,10 +8,12 @@ averaging the gradients over ranks (what DDP does) gives the gradient of the who
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..distributed import gather_rows, gather_rows_with_grad, world_size
 from ..structures import Batch
@@ -68,10 +70,28 @@ class PairwiseLoss(Loss):
 LOW = -1e30  # stands for -inf where -inf would turn gradients into NaN; exp(LOW - x) is exactly 0
 
 
+class _Unit(torch.autograd.Function):
+    """x / |x| with the closed-form gradient (g - f (f.g)) / |x|: two buffers instead of eight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)
+        norm = norm.clamp(min=1e-12).to(x.dtype)
+        f = x / norm
+        ctx.save_for_backward(f, norm)
+        return f
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        f, norm = ctx.saved_tensors
+        along = torch.linalg.vecdot(f, g)[:, None]
+        return torch.addcmul(g, f, along, value=-1).div_(norm)
+
+
 def unit(features: Tensor) -> Tensor:
-    """Rows scaled to unit length; a zero row stays zero. No square overflows for any finite row."""
-    largest = features.detach().abs().amax(1, keepdim=True).clamp(min=1e-12)
-    return F.normalize(features / largest, eps=1e-12)
+    """Rows scaled to unit length; a zero row stays zero. Lengths are summed in float64."""
+    return _Unit.apply(features)
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

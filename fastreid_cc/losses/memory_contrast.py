@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed import gather_rows, world_size
@@ -53,7 +54,7 @@ class MemoryContrast(Loss):
 def cross_entropy(
     logits: Tensor, targets: Tensor, *, mask: Tensor | None = None, eps: float = 0.0
 ) -> Tensor:
-    """-log softmax at the target per image, [B]; 0 where the target is negative.
+    """-log softmax at the target per image, [B]; 0 where the target is -1.
 
     Args:
         logits: [B, L].
@@ -62,6 +63,8 @@ def cross_entropy(
         eps: SpCL's constant, see `MemoryContrast`.
     """
     valid = targets >= 0
+    if mask is None and not eps:
+        return F.cross_entropy(logits, targets.clamp(min=-1), ignore_index=-1, reduction="none")
     if mask is not None:
         logits = logits.masked_fill(~(mask | ~valid[:, None]), -torch.inf)
     own = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
