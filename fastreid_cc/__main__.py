@@ -22,6 +22,7 @@ the script reads its config, in spawned processes too.
 commands:
   train      run a script (the word may be left out)
 """
+COMMANDS = Path(__file__).parent / "commands"
 
 
 class UsageError(Exception):
@@ -30,11 +31,10 @@ class UsageError(Exception):
 
 def commands() -> dict[str, str]:
     """Names of the sub-commands and the first line of their docstrings."""
-    folder = Path(__file__).parent / "commands"
     found = {}
-    for info in pkgutil.iter_modules([str(folder)]):
+    for info in pkgutil.iter_modules([str(COMMANDS)]):
         if not info.name.startswith("_"):
-            found[info.name.replace("_", "-")] = _first_line(folder / f"{info.name}.py")
+            found[info.name.replace("_", "-")] = _first_line(COMMANDS / f"{info.name}.py")
     return found
 
 

@@ -17,7 +17,7 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastreid_cc.errors import MissingPackage, explain_missing
+from fastreid_cc.errors import MissingPackage, explain_missing, missing_fastreid
 
 SCRIPT = "FASTREID_CC_SCRIPT"
 IMPORTS = "FASTREID_CC_IMPORT"
@@ -55,6 +55,8 @@ def run(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> N
 
 def activate() -> None:
     """Imports the plug-in, then the out-of-tree parts named in the environment."""
+    if sys.modules.get("fastreid") is None and importlib.util.find_spec("fastreid") is None:
+        raise missing_fastreid()  # before torch is imported, which takes seconds
     try:
         importlib.import_module("fastreid_cc.plugin")
     except ModuleNotFoundError as error:

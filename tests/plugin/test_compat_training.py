@@ -39,11 +39,16 @@ def test_training_equals_an_optimizer_without_the_flat_buffer(data_root, tmp_pat
 
     runs = []
     for contiguous in (True, False):
-        cls = type("T", (DefaultTrainer,), {
-            "build_optimizer": classmethod(lambda _, cfg, m, c=contiguous: build_optimizer(cfg, m, c)),
-        })  # fmt: skip
+
+        class Trainer(DefaultTrainer):
+            flat = contiguous
+
+            @classmethod
+            def build_optimizer(cls, cfg, model):
+                return build_optimizer(cfg, model, cls.flat)
+
         torch.manual_seed(0)
-        trainer = cls(config(data_root, tmp_path, *ONE, "SOLVER.OPT", name))
+        trainer = Trainer(config(data_root, tmp_path, *ONE, "SOLVER.OPT", name))
         before = weights(trainer)
         batch = _batch(trainer)
         with EventStorage():
@@ -82,7 +87,9 @@ def test_an_impossible_optimizer_is_named_with_its_key(data_root, tmp_path, name
 
 
 def test_a_batch_larger_than_the_training_set_names_the_keys(data_root, tmp_path, without):
-    with pytest.raises(ValueError, match=r"SOLVER.IMS_PER_BATCH=60 .*DATASETS.NAMES=\('Market1501'"):
+    with pytest.raises(
+        ValueError, match=r"SOLVER.IMS_PER_BATCH=60 .*DATASETS.NAMES=\('Market1501'"
+    ):
         build(data_root, tmp_path, "SOLVER.IMS_PER_BATCH", 60)
     with without("check_schedule"), pytest.raises(ZeroDivisionError):
         build(data_root, tmp_path, "SOLVER.IMS_PER_BATCH", 60)

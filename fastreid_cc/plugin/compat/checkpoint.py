@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-import pickle
+import re
 import zipfile
 from typing import Any
 
@@ -17,6 +17,7 @@ from .imports import fastreid_module
 from .patching import assign
 
 logger = logging.getLogger("fastreid.cc.compat")
+_OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 
 
 def _write(path: str, write: Any) -> None:
@@ -86,21 +87,24 @@ def load_file(path: str) -> Any:
     """`torch.load` on the CPU, of tensors, numpy arrays and plain values only.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         RuntimeError: if the file is damaged or holds anything else; the message names the file.
     """
     try:
         with _numpy_allowed():
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not is_whole(path):
-            raise RuntimeError(f"{path} is damaged or is no checkpoint: {error}") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a torn file may raise anything
+        refused = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
+        if refused is None:
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RuntimeError(f"{path} is damaged or is no checkpoint: {text}") from error
         raise RuntimeError(
-            f"{path} holds more than tensors and plain values; it is not loaded, because it "
-            f"could run code: {str(error).splitlines()[0]} If you trust the file, rewrite it once: "
+            f"{path} holds more than tensors and plain values: {refused[1]}. It is not loaded, "
+            "because such a file could run code. If you trust it, rewrite it once: "
             "torch.save({'model': torch.load(path, weights_only=False)['model']}, path)."
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise RuntimeError(f"{path} is damaged or is no checkpoint: {error}") from error
 
 
 def _numpy_allowed() -> Any:
@@ -116,16 +120,17 @@ def _numpy_allowed() -> Any:
 
 def is_whole(path: str) -> bool:
     """Whether the file ends where it should: a zip file's directory is its last part."""
-    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+    if not os.path.isfile(path):
         return False
     if zipfile.is_zipfile(path):
         return True
-    try:  # written before torch 1.6
-        torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        return "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
-    except Exception:
-        return False
+    with open(path, "rb") as stream:  # written before torch 1.6, or not by torch at all
+        if not stream.read(len(_OLD_FORMAT)) == _OLD_FORMAT:
+            return False
+    try:
+        load_file(path)
+    except RuntimeError as error:
+        return "holds more than" in str(error)
     return True
 
 

@@ -112,6 +112,9 @@ def _loader_next(self: Any) -> Any:
             _stop_workers(self.iter)
             self.iter = iter(())
             raise
+        except BaseException:  # the other workers must not wait for the garbage collector
+            self.close()
+            raise
     torch.cuda.current_stream().wait_stream(self.stream)
     batch = self.batch
     if batch is None:
@@ -213,12 +216,12 @@ def load_without_cuda_and_never_hang() -> None:
 
 
 def build_loaders_for_the_models_device() -> None:
-    """Loaders built from a config follow MODEL.DEVICE, and test loaders DATALOADER.NUM_WORKERS.
+    """Loaders built from a config follow MODEL.DEVICE; test loaders DATALOADER.NUM_WORKERS too.
 
     Breaks: batches go to CUDA whenever there is one; the test loader always starts four workers.
     Does: with MODEL.DEVICE=cpu, or without CUDA, batches stay on the CPU and the test loader has
-    DATALOADER.NUM_WORKERS workers; on CUDA both stay as in stock. Test: test_compat_loader.py. May
-    go: when fastreid's loaders take the device from the config.
+    DATALOADER.NUM_WORKERS workers, at most four; on CUDA both stay as in stock. Test:
+    test_compat_loader.py. May go: when fastreid's loaders take the device from the config.
     """
     module = fastreid_module("data.build")
     for name in ("build_reid_train_loader", "build_reid_test_loader"):
@@ -229,7 +232,7 @@ def _for_device(stock: Any, *, is_test: bool) -> Any:
     @functools.wraps(stock)
     def build(*args: Any, **kwargs: Any) -> Any:
         cfg = _cfg_of(args, kwargs)
-        workers = cfg.DATALOADER.NUM_WORKERS if cfg is not None and is_test else None
+        workers = min(4, cfg.DATALOADER.NUM_WORKERS) if cfg is not None and is_test else None
         with _building_for(cfg, workers):
             return stock(*args, **kwargs)
 

@@ -21,6 +21,7 @@ from .checkpoint import load_file
 from .imports import fastreid_module
 from .patching import assign, replace
 
+_ABSENT = object()
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
 
@@ -66,14 +67,16 @@ def _guarded(module: Any) -> Any:
 @contextlib.contextmanager
 def _gdown_stub() -> Iterator[None]:
     """Lets `import gdown` pass. By now the file is there and nothing will be downloaded."""
-    missing = "gdown" not in sys.modules and importlib.util.find_spec("gdown") is None
-    if missing:
+    before = sys.modules.get("gdown", _ABSENT)
+    if before in (None, _ABSENT) and importlib.util.find_spec("gdown") is None:
         sys.modules["gdown"] = types.ModuleType("gdown")
     try:
         yield
     finally:
-        if missing:
-            del sys.modules["gdown"]
+        if before in (None, _ABSENT):
+            sys.modules.pop("gdown", None)
+        if before is None:
+            sys.modules["gdown"] = before
 
 
 def weights_path(url: str, key: str) -> str:

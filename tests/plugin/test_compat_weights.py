@@ -1,0 +1,138 @@
+"""Shims of pretrained weights: cached files load, missing and unfitting ones are named."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from compat_runs import config
+
+from fastreid_cc.errors import MissingWeights
+
+pytestmark = pytest.mark.usefixtures("plugin")
+PRETRAIN = ("MODEL.BACKBONE.PRETRAIN", True)
+
+
+@pytest.fixture
+def without():
+    from fastreid_cc.plugin.compat import disabled
+
+    return disabled
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """An empty cache, no gdown and no network."""
+    import urllib.request
+
+    def refuse(*_, **__):
+        raise urllib.request.URLError("no network in this test")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+
+
+def backbone(data_root, tmp_path, *extra):
+    from fastreid.modeling.backbones import build_backbone
+
+    return build_backbone(config(data_root, tmp_path, *extra))
+
+
+def test_a_cached_file_loads_without_gdown(data_root, tmp_path, without):
+    source = backbone(data_root, tmp_path)
+    cache = tmp_path / "cache" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(source.state_dict(), cache / "osnet_x0_25_imagenet.pth")
+    with without("load_cached_weights"), pytest.raises(ImportError, match="gdown"):
+        backbone(data_root, tmp_path, *PRETRAIN)
+    loaded = backbone(data_root, tmp_path, *PRETRAIN)
+    for a, b in zip(source.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert sys.modules["gdown"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "file"),
+    [
+        ("osnet", "x0_25", "osnet_x0_25_imagenet.pth"),
+        ("resnet", "18x", "resnet18-5c106cde.pth"),
+        ("regnet", "800y", "RegNetY-800MF_dds_8gpu.pyth"),
+        ("resnest", "50x", "resnest50-528c19ca.pth"),
+    ],
+)
+def test_missing_weights_name_file_folder_and_keys(data_root, tmp_path, name, depth, file):
+    with pytest.raises(MissingWeights) as error:
+        backbone(
+            data_root, tmp_path, *PRETRAIN,
+            "MODEL.BACKBONE.NAME", f"build_{name}_backbone", "MODEL.BACKBONE.DEPTH", depth,
+        )  # fmt: skip
+    for part in (file, str(tmp_path / "cache"), "MODEL.BACKBONE.PRETRAIN_PATH"):
+        assert part in str(error.value)
+
+
+def test_hub_weights_are_a_url_error_in_stock(data_root, tmp_path, without):
+    resnest = ("MODEL.BACKBONE.NAME", "build_resnest_backbone", "MODEL.BACKBONE.DEPTH", "50x")
+    with without("explain_missing_hub_weights"), pytest.raises(OSError, match="no network"):
+        backbone(data_root, tmp_path, *PRETRAIN, *resnest)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "message"),
+    [
+        ("mobilenetv2", "1.0x", "no pretrained weights to download"),
+        ("regnet", "400x", "knows no pretrained weights '400x'"),
+    ],
+)
+def test_backbones_without_published_weights_say_so(data_root, tmp_path, name, depth, message):
+    with pytest.raises(MissingWeights, match=message):
+        backbone(
+            data_root, tmp_path, *PRETRAIN,
+            "MODEL.BACKBONE.NAME", f"build_{name}_backbone", "MODEL.BACKBONE.DEPTH", depth,
+        )  # fmt: skip
+
+
+def test_a_damaged_cached_file_is_named(data_root, tmp_path):
+    cache = tmp_path / "cache" / "checkpoints"
+    cache.mkdir(parents=True)
+    (cache / "osnet_x0_25_imagenet.pth").write_bytes(b"half a fi")
+    with pytest.raises(MissingWeights, match="osnet_x0_25_imagenet.pth is damaged"):
+        backbone(data_root, tmp_path, *PRETRAIN)
+
+
+@pytest.mark.parametrize("wrap", ["bare", "checkpoint", "module", "arrays"])
+def test_own_weights_load_in_any_wrapping(data_root, tmp_path, without, wrap):
+    source = backbone(data_root, tmp_path).state_dict()
+    content = {
+        "bare": source,
+        "checkpoint": {"model": {f"backbone.{k}": v for k, v in source.items()}, "epoch": 3},
+        "module": {"state_dict": {f"module.{k}": v for k, v in source.items()}},
+        "arrays": {"model": {k: v.numpy() for k, v in source.items()}},
+    }[wrap]
+    file = tmp_path / "own.pth"
+    torch.save(content, file)
+    path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", file)
+
+    def loaded():
+        try:
+            state = backbone(data_root, tmp_path, *path).state_dict()
+        except Exception:
+            return False
+        return all(torch.equal(state[k], v) for k, v in source.items())
+
+    assert loaded()
+    with without("read_own_weights_in_any_wrapping"):
+        assert loaded() is (wrap == "bare")
+
+
+def test_weights_that_do_not_fit_or_exist_are_named(data_root, tmp_path, without):
+    torch.save({"layer.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    other = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "other.pth")
+    with without("read_own_weights_in_any_wrapping"):
+        backbone(data_root, tmp_path, *other)  # random weights, in silence
+    with pytest.raises(MissingWeights, match=r"none of its 1 weights fits .*layer.weight"):
+        backbone(data_root, tmp_path, *other)
+    with pytest.raises(MissingWeights, match="PRETRAIN_PATH='nowhere.pth': no such file"):
+        backbone(data_root, tmp_path, *PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", "nowhere.pth")
