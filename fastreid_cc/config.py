@@ -22,6 +22,7 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "ENABLED": (False, "Train DATASETS.NAMES without their identities. Off: stock fastreid."),
     "SEED": (1, "One seed for weights, augmentation, sampling and clustering."),
     "ITERS_PER_EPOCH": (0, "Iterations per epoch; 0 = images // IMS_PER_BATCH. Papers: 200 or 400."),
+    "EVAL_BEFORE": (False, "Evaluate before the first epoch too: direct transfer of the start weights."),
     "SAMPLES_PER_BN": (0, "Images per batch-norm statistic, contiguous chunks; 0 = whole batch."),
     "SAMPLER.CAMERA_AWARE": ("auto", "K images of a cluster from other cameras: auto | on | off."),
     "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch, over all processes."),

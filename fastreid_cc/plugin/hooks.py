@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
 from fastreid.engine.train_loop import HookBase
+from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         distance=build_part(cfg, DISTANCES, cfg.CC.DISTANCE.NAME) if uses_distances else None,
         clusterer=clusterer,
         refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
-        max_eps=None if eps is None else eps + cfg.CC.COLLAPSE.EPS_BOUND,
+        max_eps=None if eps is None else min(1.0, eps + cfg.CC.COLLAPSE.EPS_BOUND),
     )
 
 
@@ -83,6 +84,17 @@ class PseudoLabelHook(HookBase):
             f" batches of {batch} = {batch // instances} clusters x {instances} images over {world}"
             f" process(es); batch norm over {cc.SAMPLES_PER_BN or batch // world} images"
             " (CC.SAMPLES_PER_BN)"
+        )
+        if cc.EVAL_BEFORE and self.trainer.start_epoch == 0 and self.cfg.DATASETS.TESTS:
+            results = self.trainer.test(self.cfg, self.trainer.model)
+            if comm.is_main_process():
+                self._log_start(results)
+
+    def _log_start(self, results: dict[str, Any]) -> None:
+        """Scalars "start/mAP" and so on of the weights the run starts from."""
+        flat = {k: v for k, v in flatten_results_dict(results).items() if not isinstance(v, str)}
+        self.trainer.storage.put_scalars(
+            **{f"start/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
         )
 
     def before_epoch(self) -> None:
