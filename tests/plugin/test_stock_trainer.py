@@ -52,6 +52,12 @@ def test_scalars_of_every_labelling_reach_metrics_json(finished: dict[str, Any])
     assert all(line.keys() >= SCALARS and line["cc/num_clusters"] >= 2 for line in lines)
 
 
+def test_the_last_evaluation_reaches_metrics_json(finished: dict[str, Any]) -> None:
+    """It carried the iteration just written, and was dropped."""
+    found = [line for line in metrics(finished["output"]) if "mAP" in line]
+    assert [line["mAP"] for line in found] == [finished["trainer"]._last_eval_results["mAP"]]
+
+
 def test_scalars_of_every_labelling_reach_tensorboard(finished: dict[str, Any]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -71,6 +71,7 @@ SHIMS: list[Callable[[], None]] = [
     hooks.train_to_the_end,
     hooks.checkpoint_without_test_sets_and_remember_the_best,
     hooks.print_in_short_runs,
+    hooks.write_the_metrics_of_an_evaluation,
     hooks.close_precise_bn_loader,
     hooks.average_weights,
     hooks.profile_on_any_device,
