@@ -69,8 +69,8 @@ class PseudoLabelHook(HookBase):
         self.labeler = build_labeler(cfg)
         self.transform = build_transforms(cfg, is_train=True)
         self.memory: Any = None
-        self.labels: PseudoLabels | None = None
-        self._restored: dict[str, Any] | None = None
+        self.labels: Any = None  # PseudoLabels, from the first labelling on
+        self._restored: Any = None  # a checkpoint's "cc" entry, when resuming
         self._scale: float | None = None
 
     # ---- what the trainer calls -------------------------------------------------------------
