@@ -55,7 +55,8 @@ def split_batch_norm(model: nn.Module, samples_per_bn: int) -> int:
         return 0
     changed = 0
     for module in model.modules():
-        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm | _GhostForward):
+        left_alone = isinstance(module, nn.SyncBatchNorm | _GhostForward)
+        if isinstance(module, _BatchNorm) and not left_alone:
             kind = type(module)
             module.__class__ = type(f"Ghost{kind.__name__}", (_GhostForward, kind), {})
             module.samples_per_bn = samples_per_bn  # type: ignore[assignment]

@@ -21,8 +21,8 @@ STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "ENABLED": (False, "Train DATASETS.NAMES without their identities. Off: stock fastreid."),
     "SEED": (1, "One seed for weights, augmentation, sampling and clustering."),
-    "ITERS_PER_EPOCH": (0, "Iterations per epoch; 0 = images // IMS_PER_BATCH. Papers: 200 or 400."),
-    "EVAL_BEFORE": (False, "Evaluate before the first epoch too: direct transfer of the start weights."),
+    "ITERS_PER_EPOCH": (0, "Iterations per epoch; 0 = images // IMS_PER_BATCH. Papers: 200, 400."),
+    "EVAL_BEFORE": (False, "Evaluate before the first epoch too (direct transfer)."),
     "SAMPLES_PER_BN": (0, "Images per batch-norm statistic, contiguous chunks; 0 = whole batch."),
     "SAMPLER.CAMERA_AWARE": ("auto", "K images of a cluster from other cameras: auto | on | off."),
     "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch, over all processes."),
@@ -102,7 +102,8 @@ def build_part(cfg: Any, registry: Registry, name: str) -> Any:
     """
     node = part_node(registry, name)
     arguments = {
-        argument: get_key(cfg, f"{node}.{argument.upper()}") for argument in registry.parameters(name)
+        argument: get_key(cfg, f"{node}.{argument.upper()}")
+        for argument in registry.parameters(name)
     }
     return registry.get(name)(**arguments)
 
@@ -137,8 +138,8 @@ def _check_batch(cfg: Any, world_size: int, found: list[str]) -> None:
     batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
     if instances < 1 or batch < 1 or batch % (instances * world_size):
         found.append(
-            f"SOLVER.IMS_PER_BATCH={batch} must be a multiple of DATALOADER.NUM_INSTANCE={instances}"
-            f" x {world_size} process(es)."
+            f"SOLVER.IMS_PER_BATCH={batch} must be a multiple of DATALOADER.NUM_INSTANCE="
+            f"{instances} x {world_size} process(es)."
         )
     elif batch // instances < 2:
         found.append(
@@ -218,8 +219,9 @@ def _check_parts(cfg: Any, found: list[str]) -> None:
     names = [n for n in cfg.MODEL.LOSSES.NAME if n in LOSSES]
     if not names:
         found.append(
-            f"MODEL.LOSSES.NAME={tuple(cfg.MODEL.LOSSES.NAME)} holds no loss of this plug-in; label-free"
-            f" training needs one, e.g. MemoryContrast. Known: {', '.join(LOSSES.names())}."
+            f"MODEL.LOSSES.NAME={tuple(cfg.MODEL.LOSSES.NAME)} holds no loss of this plug-in;"
+            " label-free training needs one, e.g. MemoryContrast. Known:"
+            f" {', '.join(LOSSES.names())}."
         )
     if "CrossEntropyLoss" in cfg.MODEL.LOSSES.NAME:
         found.append(

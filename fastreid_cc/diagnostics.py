@@ -71,10 +71,10 @@ def summarize(
 def summary_line(epoch: int, found: dict[str, float], eps: float | None, seconds: float) -> str:
     """One line for people, from `summarize`'s scalars."""
     line = (
-        f"epoch {epoch}: {found['num_clusters']:.0f} clusters, {found['num_outliers']:,.0f} outliers"
-        f" ({found['outlier_share']:.1%}), sizes {found['size_min']:.0f}/{found['size_median']:.0f}/"
-        f"{found['size_max']:.0f} (min/median/max), {found['cameras_per_cluster']:.1f} cameras per"
-        " cluster"
+        f"epoch {epoch}: {found['num_clusters']:.0f} clusters, {found['num_outliers']:,.0f}"
+        f" outliers ({found['outlier_share']:.1%}), sizes {found['size_min']:.0f}/"
+        f"{found['size_median']:.0f}/{found['size_max']:.0f} (min/median/max),"
+        f" {found['cameras_per_cluster']:.1f} cameras per cluster"
     )
     if eps is not None:
         line += f", eps {eps:.3g}"

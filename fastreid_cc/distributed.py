@@ -34,7 +34,7 @@ def _cpu_group() -> Any:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenates [B_r, ...] of all ranks in rank order; no gradient. Every rank gives the same B_r.
+    """Concatenates [B_r, ...] of all ranks in rank order; no gradient. B_r is the same everywhere.
 
     Raises:
         RuntimeError: from torch, if the ranks' shapes differ.

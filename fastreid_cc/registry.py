@@ -71,7 +71,8 @@ class Registry:
             near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise KeyError(
-                f"{self.key}.NAME={name!r}: no such {self.family}.{hint} Known: {', '.join(self.names())}."
+                f"{self.key}.NAME={name!r}: no such {self.family}.{hint} Known:"
+                f" {', '.join(self.names())}."
             )
         return self._classes[name]
 

@@ -24,7 +24,8 @@ class KnnGraph:
     def __post_init__(self) -> None:
         if self.indices.shape != self.similarity.shape or self.indices.ndim != 2:
             raise ValueError(
-                f"indices {self.indices.shape} and similarity {self.similarity.shape} must both be [M, k]."
+                f"indices {self.indices.shape} and similarity {self.similarity.shape} must both"
+                " be [M, k]."
             )
 
     @property

@@ -59,13 +59,15 @@ class ClusterContrastHead(nn.Module):
             "norm_type": cfg.MODEL.HEADS.NORM,
         }
 
-    def forward(self, features: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, targets: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
         """Maps a feature map [B, C, H, W] to features [B, D].
 
         Returns:
             In evaluation the neck's output, as EmbeddingHead does. In training a dict: "features"
-            for pairwise losses (NECK_FEAT before or after) and "embedding", the neck's output, which
-            is what extraction sees and what a memory is compared with.
+            for pairwise losses (NECK_FEAT before or after) and "embedding", the neck's output,
+            which is what extraction sees and what a memory is compared with.
         """
         pooled = self.pool_layer(features)
         embedding = self.bottleneck(pooled)[..., 0, 0]

@@ -86,7 +86,8 @@ class ClusterContrast(Baseline):
         for name, loss in registered.items():
             if loss.needs_memory and memory is None:
                 raise RuntimeError(
-                    f"Loss {name} needs a memory, and none is set: it works with CC.ENABLED True only."
+                    f"Loss {name} needs a memory, and none is set: it works with CC.ENABLED True"
+                    " only."
                 )
             value = loss(embedded if loss.needs_memory else batch, memory)
             found[loss_key(name)] = value * self.scales.get(name, 1.0)

@@ -22,9 +22,12 @@ class PersonX(ImageDataset):
     dataset_name = "personx"
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        folders = [Path(root, "PersonX", n) for n in ("bounding_box_train", "query", "bounding_box_test")]
-        self.check_before_run([str(folder) for folder in folders])
-        train, query, gallery = folders
+        parts = ("bounding_box_train", "query", "bounding_box_test")
+        train, query, gallery = (Path(root, "PersonX", part) for part in parts)
+        self.check_before_run([str(train), str(query), str(gallery)])
         super().__init__(
-            read_market(train, self.dataset_name), read_market(query), read_market(gallery), **kwargs
+            read_market(train, self.dataset_name),
+            read_market(query),
+            read_market(gallery),
+            **kwargs,
         )

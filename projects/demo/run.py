@@ -32,7 +32,7 @@ from fastreid.utils.logger import setup_logger
 from tabulate import tabulate
 
 from fastreid_cc import __version__
-from fastreid_cc.data.histogram import histogram_baseline
+from fastreid_cc.data.histogram import evaluate_histograms
 from fastreid_cc.plugin.datasets import configure_from
 from fastreid_cc.plugin.hooks import seed_globals
 
@@ -73,7 +73,7 @@ def histogram(cfg: Any) -> dict[str, float]:
     """The best of several colour histograms, each image described alone."""
     configure_from(cfg)
     data = DATASET_REGISTRY.get(cfg.DATASETS.TESTS[0])(root=_root)
-    best = histogram_baseline(data.query, data.gallery).best
+    best = evaluate_histograms(data.query, data.gallery).best
     return {"mAP": best.mAP, "Rank-1": best.rank1}
 
 
@@ -89,7 +89,7 @@ def run_seed(seed: int, output: Path) -> dict[str, Any]:
         }  # fmt: skip
 
     configure_from(label_free)
-    DATASET_REGISTRY.get(label_free.DATASETS.NAMES[0])(root=_root)  # draw the people before the clock
+    DATASET_REGISTRY.get(label_free.DATASETS.NAMES[0])(root=_root)  # drawn before the clock
     start = time.perf_counter()
     record("untrained", start, untrained(label_free))
     start = time.perf_counter()
@@ -134,13 +134,18 @@ def table(results: dict[str, Any]) -> str:
         entry = results[row]
         spread = f" ± {entry['mAP_spread']:.1f}" if "mAP_spread" in entry else ""
         lines.append(
-            [title, f"{entry['mAP']:.1f}{spread}", f"{entry['rank1']:.1f}", f"{entry['seconds']:.0f}"]
+            [
+                title,
+                f"{entry['mAP']:.1f}{spread}",
+                f"{entry['rank1']:.1f}",
+                f"{entry['seconds']:.0f}",
+            ]
         )
     text = tabulate(lines, headers=["", "mAP", "Rank-1", "seconds"], disable_numparse=True)
     return (
-        f"\n{text}\n\n{results['clusters']:.0f} clusters found for {results['identities']:.0f} people"
-        f" (ARI {results['ari']:.2f}); label-free recovers {results['recovered']:.0%} of the way from"
-        " untrained to supervised.\n"
+        f"\n{text}\n\n{results['clusters']:.0f} clusters found for {results['identities']:.0f}"
+        f" people (ARI {results['ari']:.2f}); label-free recovers {results['recovered']:.0%} of the"
+        " way from untrained to supervised.\n"
     )
 
 
