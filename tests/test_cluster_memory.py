@@ -1,4 +1,5 @@
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_vectorised_updates_equal_the_loop_for_any_order_and_counts(rule, index,
     update(rows, index, features, momentum)
     torch.testing.assert_close(rows, expected, atol=1e-12, rtol=0)
     assert torch.equal(features, given_features)
+
+
+@given(
+    rule=st.sampled_from(["hard", "mean"]),
+    index=st.lists(st.integers(-1, 5), min_size=1, max_size=16),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_padded_form_for_cuda_equals_the_loop_too(rule, index, seed):
+    update, slow = RULES[rule]
+    rows, features = unit_rows(6, 4, seed=seed), unit_rows(len(index), 4, seed=seed + 100)
+    index = torch.tensor(index)
+    expected = slow(rows, index, features, 0.3)
+    with mock.patch.object(updates, "is_padded", return_value=True):
+        update(rows, index, features, 0.3)
+    torch.testing.assert_close(rows, expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("rule", [*RULES, "random"])

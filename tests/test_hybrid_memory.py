@@ -8,6 +8,7 @@ from oracles import losses as oracle
 from oracles.losses import filled, make_batch, unit_rows
 
 from fastreid_cc.losses.memory_contrast import MemoryContrast
+from fastreid_cc.memories import updates
 from fastreid_cc.memories.hybrid import HybridMemory
 
 PARITY = Path(__file__).parent / "parity" / "memories"
@@ -161,7 +162,9 @@ def test_mean_update_equals_the_variant_of_the_paper(case):
     )
 
 
-def test_class_sums_follow_the_rows_over_many_steps():
+@pytest.mark.parametrize("padded", [False, True])
+def test_class_sums_follow_the_rows_over_many_steps(padded, monkeypatch):
+    monkeypatch.setattr(updates, "is_padded", lambda index: padded)  # True: the form for CUDA
     labels = torch.arange(40) % 7 - 1
     memory = HybridMemory()
     memory.reset(unit_rows(40, 8), labels, source_centroids=unit_rows(3, 8, seed=9))
@@ -172,6 +175,7 @@ def test_class_sums_follow_the_rows_over_many_steps():
         chosen = targets[index]
         chosen[:4] = torch.tensor([0, 2, 2, 1])  # source images; their indices mean nothing
         chosen[5] = -1
+        chosen = chosen if seed else torch.full_like(chosen, -1)
         memory.update(make_batch(unit_rows(16, 8, seed=seed), chosen, indices=index))
     sums = torch.stack([memory.rows[memory.row_classes == c].sum(0) for c in range(len(targets))])
     torch.testing.assert_close(memory.class_sums, sums[: memory.num_targets], atol=1e-12, rtol=0)

@@ -11,12 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def is_padded(index: Tensor) -> bool:
+    """Whether `representatives` repeats rows instead of asking the device how many there are."""
+    return index.is_cuda
+
+
 def representatives(index: Tensor, key: Tensor | None = None) -> Tensor:
     """Positions in the batch, the sample of least `key` (then least position) for each row.
 
     On the CPU each row met appears once. On CUDA, where the number of distinct rows cannot be known
     without waiting for the device, there are B positions, with repetitions; skipped samples repeat
-    another row's position.
+    the first row's. Either way the rows of the positions ascend.
     """
     order = torch.arange(len(index), device=index.device)
     if key is not None:
@@ -24,9 +29,10 @@ def representatives(index: Tensor, key: Tensor | None = None) -> Tensor:
     order = order[torch.argsort(index[order], stable=True)]
     ordered = index[order]
     start = torch.searchsorted(ordered, ordered)
-    if not index.is_cuda:
-        return order[(start == torch.arange(len(index))) & (ordered >= 0)]
-    return order[torch.where(ordered < 0, start[-1:], start)]
+    if not is_padded(index):
+        return order[(start == torch.arange(len(index), device=index.device)) & (ordered >= 0)]
+    first = (ordered < 0).sum().clamp(max=len(index) - 1)
+    return order[torch.where(ordered < 0, first, start)]
 
 
 def blend(rows: Tensor, index: Tensor, values: Tensor, momentum: float) -> None:
@@ -81,6 +87,7 @@ def update_hard(rows: Tensor, index: Tensor, features: Tensor, momentum: float) 
 
     Cost: O(B·D); no host synchronisation.
     """
+    index = index.to(rows.device)
     similarity = (features * rows[index.clamp(min=0)]).sum(1)
     chosen = representatives(index, similarity)
     blend(rows, index[chosen], features[chosen], momentum)
@@ -93,14 +100,14 @@ def update_mean(
 
     Cost: O(P·B·D) on the CPU, O(B²·D) on CUDA; no host synchronisation.
     """
+    index = index.to(rows.device)
     chosen = representatives(index)
     slots = index[chosen]
     members = (slots[:, None] == index).to(features.dtype)
     means = members @ features / members.sum(1, keepdim=True)
     if unit_means:
         means = F.normalize(means)
-    if index.is_cuda:  # repeated slots must carry the same bytes
-        means = means[torch.searchsorted(slots, slots)]
+    means = means[torch.searchsorted(slots, slots)]  # repeated slots carry the same bytes
     blend(rows, slots, means, momentum)
 
 
@@ -108,6 +115,7 @@ def update_random(
     rows: Tensor, index: Tensor, features: Tensor, momentum: float, key: Tensor
 ) -> None:
     """One sample per row moves it: the one with the least random `key`, [B]."""
+    index = index.to(rows.device)
     chosen = representatives(index, key)
     blend(rows, index[chosen], features[chosen], momentum)
 
