@@ -1,13 +1,15 @@
 """Times one memory + loss step (forward, backward, update) against plain restatements.
 
     python benchmarks/losses.py [--device cpu] [--batch 64 256 1024] [--clusters 700 3000]
-                                [--r50] [--repeat 9] [--json FILE]
+                                [--r50] [--repeat 9] [--cpu-time] [--json FILE]
 
 Three procedures, same numbers, timed in turn in one process:
 - ours: `MemoryContrast` on `ClusterMemory`, then `update`;
 - published: what the authors' code does: logits and gradient of the batch as matrix products, the
   memory moved by a Python loop over samples (hard: per cluster, one cosine at a time);
 - per_sample: every sample on its own: its logits, its loss, its gradient, its update.
+
+`--cpu-time` counts processor time instead of wall-clock: for a busy machine, with one thread.
 
 `--r50` adds the time of a ResNet-50 training step (256x128, last stride 1, Adam), measured at batch
 `--r50-batch` and scaled linearly, and the share that memory and loss take of it.
@@ -78,13 +80,18 @@ def per_sample_step(rows: Tensor, x: Tensor, targets: Tensor, rule: str) -> Tens
     return x.grad  # type: ignore[return-value]
 
 
-def timed(steps: dict[str, Callable[[], Any]], repeat: int, device: str) -> dict[str, float]:
-    """Median milliseconds of each step; the steps take turns, so that load hits all alike."""
+def wall() -> float:
+    """Seconds, once the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
-    def clock() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+
+Clock = Callable[[], float]
+
+
+def timed(steps: dict[str, Callable[[], Any]], repeat: int, clock: Clock) -> dict[str, float]:
+    """Median milliseconds of each step; the steps take turns, so that load hits all alike."""
 
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeat + 1):
@@ -96,7 +103,9 @@ def timed(steps: dict[str, Callable[[], Any]], repeat: int, device: str) -> dict
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 
 
-def compare(B: int, C: int, D: int, K: int, rule: str, repeat: int, device: str) -> dict[str, Any]:
+def compare(
+    B: int, C: int, D: int, K: int, rule: str, repeat: int, device: str, clock: Clock
+) -> dict[str, Any]:
     """Times of the three procedures on one batch, after checking that they agree."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(B, D, generator=generator).to(device).requires_grad_()
@@ -135,7 +144,7 @@ def compare(B: int, C: int, D: int, K: int, rule: str, repeat: int, device: str)
             "loop_update": lambda: MOVES[rule](slow["published"], features, targets),
         },
         repeat,
-        device,
+        clock,
     )
     return {
         "device": device,
@@ -149,7 +158,7 @@ def compare(B: int, C: int, D: int, K: int, rule: str, repeat: int, device: str)
     }
 
 
-def r50_step_ms(B: int, repeat: int, device: str) -> float:
+def r50_step_ms(B: int, repeat: int, device: str, clock: Clock) -> float:
     """Milliseconds of a ResNet-50 training step on B images of 256x128, last stride 1."""
     from torchvision.models import resnet50
 
@@ -164,7 +173,7 @@ def r50_step_ms(B: int, repeat: int, device: str) -> float:
         model(images).square().mean().backward()
         optimizer.step()
 
-    return timed({"r50": step}, repeat, device)["r50"]
+    return timed({"r50": step}, repeat, clock)["r50"]
 
 
 def main() -> None:
@@ -178,25 +187,29 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--r50", action="store_true")
     parser.add_argument("--r50-batch", type=int, default=16)
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    clock = time.process_time if args.cpu_time else wall
 
     results = []
     for B in args.batch:
         for C in args.clusters:
             for rule in MOVES:
-                row = compare(B, C, args.dim, args.instances, rule, args.repeat, args.device)
+                sizes = (B, C, args.dim, args.instances)
+                row = compare(*sizes, rule, args.repeat, args.device, clock)
                 results.append(row)
                 print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     report: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "clock": "cpu" if args.cpu_time else "wall",
         "dim": args.dim,
         "instances": args.instances,
         "results": results,
     }
     if args.r50:
-        ms = r50_step_ms(args.r50_batch, 2, args.device)
+        ms = r50_step_ms(args.r50_batch, 2, args.device, clock)
         report["r50"] = {"batch": args.r50_batch, "step_ms": round(ms, 1)}
         print(f"ResNet-50 step at batch {args.r50_batch}: {ms:.0f} ms; scaled linearly:")
         for row in results:
