@@ -124,8 +124,8 @@ class PseudoLabeler:
             features or neighbours.
         clusterer: a clusterer (default: DBSCAN, eps 0.6, min_samples 4).
         refiners: applied to the labels in order.
-        max_eps: `relabel` may go up to this; the graph is cut at the larger of it and what the
-            clusterer and the refiners ask for.
+        max_eps: `relabel` may go up to this. The graph is cut at the larger of it and eps, plus
+            what the refiners add, at most 1.
         distributed: every process of the group calls with the same features; each searches its
             slice of the rows, and all get the same bytes. Otherwise only this process works.
 
@@ -153,8 +153,8 @@ class PseudoLabeler:
         self._automatic = getattr(self.clusterer, "auto_rho", 0.0) > 0
         if self._automatic:
             self.eps = None  # set by the first labelling
-        if max_eps is not None and not 0 < max_eps <= 1:
-            raise ValueError(f"max_eps={max_eps} must lie in (0, 1]")
+        if max_eps is not None and not max_eps > 0:
+            raise ValueError(f"max_eps={max_eps} must be above 0")
         if self.eps is None and not self._automatic and self._reach > 0:
             raise ValueError(
                 f"{type(self.refiners[0]).__name__} clusters at several eps, but "
@@ -220,10 +220,10 @@ class PseudoLabeler:
 
     def _radius(self) -> float:
         eps = AUTO_EPS_CUT if self.eps is None else self.eps
-        return min(1.0, max(self.max_eps or 0.0, eps + self._reach))
+        return min(1.0, max(self.max_eps or 0.0, eps) + self._reach)
 
     def _check(self, eps: float) -> None:
-        if eps > self._cut + 1e-9:
+        if self._cut < 1 and eps > self._cut + 1e-9:
             raise ValueError(
                 f"eps={eps:.4g} is above the radius {self._cut:.4g} the distances were cut at; set "
                 "max_eps and label again"

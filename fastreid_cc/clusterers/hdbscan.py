@@ -82,4 +82,4 @@ class HDBSCAN:
 
 def _with_diagonal(graph: sp.csr_array) -> sp.csr_array:
     """The graph with the images themselves as (almost) zero-distance neighbours."""
-    return sp.csr_array(graph + sp.diags_array(np.full(graph.shape[0], 1e-12)))
+    return sp.csr_array(graph + 1e-12 * sp.identity(graph.shape[0], format="csr"))

@@ -11,7 +11,9 @@ from torch import Tensor
 from ..kernels import Progress
 from ..registry import DISTANCES
 from ._camera_lists import inter_camera, intra_camera, reciprocal_pairs
-from ._reciprocal import by_rows, mirrored, query_expansion, softmax_rows, sparse_jaccard
+from ._overlap import sparse_jaccard
+from ._reciprocal import query_expansion, softmax_rows
+from ._sparse import by_rows, mirrored
 from .jaccard import JaccardDistance
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..kernels import Progress
 from ..registry import DISTANCES
-from ._reciprocal import mirrored, reciprocal_weights, sparse_jaccard
+from ._overlap import sparse_jaccard
+from ._reciprocal import reciprocal_weights
+from ._sparse import mirrored
 
 
 @DISTANCES.register("jaccard")

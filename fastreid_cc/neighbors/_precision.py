@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels import run_chunks
-from ._candidates import to_bfloat16, to_ordered16
+from ..kernels import jit, run_chunks
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -26,6 +25,32 @@ def has_bfloat16_units(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device)[0] >= 8
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+@jit
+def to_bfloat16(start, stop, features, bits, lost):  # type: ignore[no-untyped-def]
+    """bits[i]: row i rounded to bfloat16 (nearest, ties to even); lost[i]: norm of the rest."""
+    one, low, keep = np.int32(1), np.int32(0x7FFF), np.int32(-0x10000)
+    for i in range(start, stop):
+        exact = features[i].view(np.int32)
+        rounded = np.empty(exact.shape[0], np.int32)
+        for d in range(exact.shape[0]):
+            rounded[d] = (exact[d] + low + ((exact[d] >> np.int32(16)) & one)) & keep
+            bits[i, d] = rounded[d] >> np.int32(16)
+        near = rounded.view(np.float32)
+        total = np.float32(0)
+        for d in range(exact.shape[0]):
+            gap = features[i, d] - near[d]
+            total += gap * gap
+        lost[i] = np.sqrt(total)
+
+
+@jit
+def to_ordered16(bits):  # type: ignore[no-untyped-def]
+    """Turns bfloat16 bit patterns into i16 that compare as the values do, in place."""
+    for b in range(bits.shape[0]):
+        for c in range(bits.shape[1]):
+            bits[b, c] ^= (bits[b, c] >> np.int16(15)) & np.int16(0x7FFF)
 
 
 class Operand:

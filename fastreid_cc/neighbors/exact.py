@@ -15,6 +15,7 @@ from ..structures import KnnGraph
 from . import _candidates as kernels
 from ._device_search import search_on_device
 from ._precision import PRECISIONS, Operand, has_bfloat16_units
+from ._ranking import rank, rank_all
 
 _HITS = 1 << 16  # entries a thread collects before it hands them over
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
@@ -100,7 +101,7 @@ class _Collector:
         tasks = [functools.partial(self.take, *block) for block in self.blocks()]
         run_tasks(tasks, progress=progress, stage="neighbors")
         indices, similarity = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
-        run_chunks(kernels.rank, rows, self.who, host, self.store, indices, similarity)
+        run_chunks(rank, rows, self.who, host, self.store, indices, similarity)
         return indices, similarity, np.flatnonzero(self.store[3] == kernels.CLOSED)
 
 
@@ -166,9 +167,7 @@ class ExactKNN:
             left = left[still]
         if len(left):  # too many for float32, e.g. hundreds of duplicates: all similarities
             found = indices[left], similarity[left]
-            run_chunks(
-                kernels.rank_all, len(left), left + rows.start, host, *found, rows_per_chunk=16
-            )
+            run_chunks(rank_all, len(left), left + rows.start, host, *found, rows_per_chunk=16)
             indices[left], similarity[left] = found
         return KnnGraph(indices, similarity)
 

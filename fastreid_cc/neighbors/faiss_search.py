@@ -15,7 +15,7 @@ from torch import Tensor
 from ..kernels import Progress, num_threads, run_chunks
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
-from ._candidates import rank_proposed
+from ._ranking import rank_proposed
 
 _BATCH = 16384  # queries per call: progress is shown, and Ctrl-C works, in between
 

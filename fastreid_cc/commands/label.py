@@ -1,0 +1,204 @@
+"""pseudo labels from a file of features, without fastreid"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..eps import sweep, sweep_plot, sweep_table
+from ..labeling import PseudoLabeler
+from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
+from ..structures import PseudoLabels
+
+# option -> the constructor argument it sets, in whichever of the chosen parts have it
+OPTIONS: dict[str, type] = {
+    "k1": int,
+    "k2": int,
+    "eps": float,
+    "min_samples": int,
+    "auto_rho": float,
+    "num_clusters": int,
+    "min_size": int,
+    "min_similarity": float,
+    "probes": int,
+    "precision": str,
+    "seed": int,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m fastreid_cc label",
+        description="Clusters features into pseudo labels: -1 is an outlier, 0..C-1 a cluster.",
+        epilog="An option that none of the chosen parts has is an error.",
+    )
+    made.add_argument("features", help=".npy of floating point features [N, D]")
+    made.add_argument("--out", required=True, help=".npz to write: labels, eps, settings, seconds")
+    made.add_argument("--cams", help=".npy of integer camera ids [N]")
+    for family, registry, default in (
+        ("neighbors", NEIGHBORS, "exact"),
+        ("distance", DISTANCES, "jaccard"),
+        ("cluster", CLUSTERERS, "dbscan"),
+    ):
+        made.add_argument(f"--{family}", choices=registry.names(), default=default)
+    made.add_argument("--refine", choices=REFINERS.names(), action="append", default=[])
+    for name, kind in OPTIONS.items():
+        made.add_argument("--" + name.replace("_", "-"), type=kind, default=None)
+    made.add_argument("--threads", type=int, help="threads to use (default: torch's number)")
+    made.add_argument("--sweep", metavar="FROM:TO:STEP", help="also cluster at these eps")
+    made.add_argument(
+        "--report", help="write the sweep's table (.txt) and plot (.svg) to this stem"
+    )
+    made.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
+    return made
+
+
+def build_parts(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The chosen parts with the given options, and their settings.
+
+    Raises:
+        ValueError: for an option that no part has, or a value out of range.
+    """
+    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    used: set[str] = set()
+    settings: dict[str, Any] = {}
+
+    def build(registry: Registry, name: str) -> Any:
+        parameters = registry.parameters(name)
+        values = {key: given.get(key, default) for key, default in parameters.items()}
+        used.update(set(given) & set(parameters))
+        settings[registry.key] = {"name": name, **values}
+        return registry.get(name)(**values)
+
+    clusterer = build(CLUSTERERS, args.cluster)
+    parts: dict[str, Any] = {"clusterer": clusterer}
+    if clusterer.consumes != "features":
+        parts["neighbors"] = build(NEIGHBORS, args.neighbors)
+    if clusterer.consumes == "distances":
+        parts["distance"] = build(DISTANCES, args.distance)
+    parts["refiners"] = [build(REFINERS, name) for name in args.refine]
+    unused = sorted(set(given) - used)
+    if unused:
+        options = ", ".join("--" + name.replace("_", "-") for name in unused)
+        raise ValueError(f"{options}: no part chosen here has this option")
+    return parts, settings
+
+
+def sweep_values(text: str) -> list[float]:
+    """FROM:TO:STEP as the values in between, both ends included.
+
+    Raises:
+        ValueError: if the text is not three numbers with 0 < FROM <= TO <= 1 and STEP > 0.
+    """
+    try:
+        first, last, step = (float(word) for word in text.split(":"))
+    except ValueError as error:
+        raise ValueError(f"--sweep {text}: want FROM:TO:STEP, e.g. 0.4:0.7:0.05") from error
+    if not (0 < first <= last <= 1 and step > 0):
+        raise ValueError(f"--sweep {text}: want 0 < FROM <= TO <= 1 and STEP > 0")
+    count = int(np.floor((last - first) / step + 1e-9)) + 1
+    return [round(first + step * at, 6) for at in range(count)]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place at the end, and is removed on an error or Ctrl-C."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield Path(name)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _load(path: str, kind: str) -> np.ndarray:
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is not a plain .npy array: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kind:
+        raise ValueError(f"{path}: found {getattr(array, 'dtype', 'an .npz archive')}")
+    return array
+
+
+def save(path: Path, result: PseudoLabels, settings: dict[str, Any]) -> None:
+    """Writes labels i64 [N], eps f64 (nan without one), and settings and seconds as JSON text."""
+    with replacing(path) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            labels=result.labels,
+            eps=np.float64("nan" if result.eps is None else result.eps),
+            settings=json.dumps(settings),
+            seconds=json.dumps(result.seconds),
+        )
+
+
+def run(args: argparse.Namespace) -> PseudoLabels:
+    """Labels, writes, and sweeps if asked."""
+    out = Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")
+    if args.threads is not None:
+        import torch
+
+        if args.threads < 1:
+            raise ValueError(f"--threads {args.threads} must be at least 1")
+        torch.set_num_threads(args.threads)
+    values = sweep_values(args.sweep) if args.sweep else []
+    parts, settings = build_parts(args)
+    start = time.perf_counter()
+    features = np.array(_load(args.features, "f"))
+    cameras = None if args.cams is None else np.array(_load(args.cams, "iu"))
+    labeler = PseudoLabeler(**parts, max_eps=max(values, default=None))
+    loaded = time.perf_counter()
+    result = labeler(features, cameras, progress=not args.quiet)
+    result.seconds["load"] = loaded - start
+    save(out, result, settings)
+    if values:
+        rows = sweep(labeler, values)
+        if not args.quiet:
+            print(sweep_table(rows))
+        if args.report:
+            with replacing(Path(args.report + ".txt")) as part:
+                part.write_text(sweep_table(rows) + "\n")
+            with replacing(Path(args.report + ".svg")) as part:
+                part.write_text(sweep_plot(rows))
+    return result
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0 is success, 2 a fault in the input (told in one line), 130 Ctrl-C."""
+    args = parser().parse_args(argv)
+    try:
+        result = run(args)
+    except (ValueError, MemoryError, ImportError) as error:
+        print(f"label: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("label: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    if not args.quiet:
+        stages = ", ".join(f"{name} {value:.2f} s" for name, value in result.seconds.items())
+        eps = "" if result.eps is None else f" at eps {result.eps:.4g}"
+        print(
+            f"{result.num_clusters:,} clusters, {result.num_outliers:,} outliers of "
+            f"{len(result.labels):,} images{eps}; {stages}"
+        )
+    return 0

@@ -1,0 +1,241 @@
+import numpy as np
+import pytest
+import torch
+from gloo import run_in_two
+from oracles import labels as oracle
+
+from fastreid_cc import kernels, labeling, memory_use
+from fastreid_cc.clusterers.components import ConnectedComponents
+from fastreid_cc.clusterers.dbscan import DBSCAN
+from fastreid_cc.clusterers.kmeans import KMeans
+from fastreid_cc.distances.ca_jaccard import CameraAwareJaccardDistance
+from fastreid_cc.distances.jaccard import JaccardDistance
+from fastreid_cc.eps import automatic_eps, sweep, sweep_plot, sweep_table
+from fastreid_cc.labeling import PseudoLabeler, unit_rows
+from fastreid_cc.refiners.self_paced import SelfPaced
+
+FEATURES = oracle.small_clouds(0, 240)
+SHORT = JaccardDistance(k1=12, k2=4)
+
+
+def by_hand(features, eps):
+    return oracle.dbscan(oracle.jaccard(features, 12, 4), eps, 4)
+
+
+def test_labels_equal_the_dense_formula_and_carry_their_eps_and_seconds():
+    found = PseudoLabeler(distance=SHORT)(FEATURES)
+    np.testing.assert_array_equal(found.labels, by_hand(FEATURES, 0.6))
+    assert found.eps == 0.6 and set(found.seconds) == {"neighbors", "distance", "cluster"}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_any_floating_dtype_and_length_of_rows_is_taken(dtype):
+    scaled = (3 * FEATURES).astype(dtype)
+    kept = scaled.copy()
+    found = PseudoLabeler(distance=SHORT)(scaled)
+    np.testing.assert_array_equal(found.labels, by_hand(oracle.unit(scaled), 0.6))
+    np.testing.assert_array_equal(scaled, kept)
+
+
+def test_unit_rows_are_not_copied():
+    rows = unit_rows(FEATURES)
+    assert unit_rows(rows).data_ptr() == rows.data_ptr()
+
+
+def test_relabel_equals_labelling_at_that_eps():
+    labeler = PseudoLabeler(distance=SHORT, max_eps=0.75)
+    labeler(FEATURES)
+    for eps in (0.3, 0.5, 0.75):
+        found = labeler.relabel(eps)
+        assert found.eps == eps
+        np.testing.assert_array_equal(found.labels, by_hand(FEATURES, eps))
+
+
+def test_an_eps_above_the_cut_is_an_error():
+    labeler = PseudoLabeler(distance=SHORT, max_eps=0.65)
+    labeler(FEATURES)
+    with pytest.raises(ValueError, match=r"eps=0.7 is above the radius 0.65"):
+        labeler.relabel(0.7)
+
+
+def test_refiners_reach_beyond_max_eps():
+    labeler = PseudoLabeler(distance=SHORT, refiners=[SelfPaced(eps_gap=0.05)], max_eps=0.7)
+    labeler(FEATURES)
+    assert labeler.relabel(0.7).labels.shape == (240,)
+
+
+def test_relabel_before_a_labelling_or_without_an_eps_is_an_error():
+    with pytest.raises(RuntimeError, match="there is none"):
+        PseudoLabeler().relabel(0.5)
+    with pytest.raises(ValueError, match="no eps"):
+        PseudoLabeler(clusterer=KMeans(num_clusters=2)).relabel(0.5)
+    with pytest.raises(ValueError, match="SelfPaced"):
+        PseudoLabeler(clusterer=KMeans(num_clusters=2), refiners=[SelfPaced()])
+
+
+def test_a_clusterer_of_features_computes_no_distance():
+    def fail(*args, **kwargs):
+        raise AssertionError("not consumed")
+
+    fail.bytes_needed = fail
+    labeler = PseudoLabeler(
+        neighbors=fail, distance=fail, clusterer=KMeans(num_clusters=5, backend="sklearn")
+    )
+    assert labeler(FEATURES).num_clusters == 5
+
+
+def test_bad_rows_are_named():
+    broken = FEATURES.copy()
+    broken[3] = 0
+    broken[[17, 41]] = np.nan
+    broken[50, 0] = np.inf
+    with pytest.raises(ValueError, match=r"4 of 240 rows .* rows 3, 17, 41, 50"):
+        PseudoLabeler()(broken)
+
+
+@pytest.mark.parametrize(
+    "features", [np.ones((4, 3), int), np.ones(5), np.ones((2, 2, 2)), np.ones((3, 2), bool)]
+)
+def test_another_shape_or_dtype_is_an_error(features):
+    with pytest.raises(ValueError, match=r"floating point \[N, D\]"):
+        PseudoLabeler()(features)
+
+
+def test_cameras_of_another_length_are_an_error():
+    with pytest.raises(ValueError, match=r"cameras must be \[240\], found \[3\]"):
+        PseudoLabeler()(FEATURES, np.zeros(3, int))
+
+
+def test_an_empty_set_has_no_labels():
+    found = PseudoLabeler()(np.empty((0, 8), np.float32))
+    assert found.labels.shape == (0,) and found.num_clusters == 0
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_fewer_images_than_min_samples_are_outliers(images):
+    found = PseudoLabeler()(FEATURES[:images])
+    np.testing.assert_array_equal(found.labels, [-1] * images)
+
+
+def test_only_duplicates_are_one_cluster():
+    found = PseudoLabeler()(np.tile(FEATURES[:1], (50, 1)))
+    expected = oracle.dbscan(oracle.jaccard(np.tile(FEATURES[:1], (50, 1)), 30, 6), 0.6, 4)
+    np.testing.assert_array_equal(found.labels, expected)
+
+
+def test_cameras_reach_the_distance():
+    cameras = np.random.default_rng(0).integers(0, 3, 240)
+    found = PseudoLabeler(distance=CameraAwareJaccardDistance())(FEATURES, cameras)
+    expected = oracle.camera_aware_jaccard(FEATURES, cameras, (5, 20), (2, 4))
+    np.testing.assert_array_equal(found.labels, oracle.dbscan(expected, 0.6, 4))
+
+
+def test_too_little_memory_is_refused_with_advice_before_the_start(monkeypatch):
+    monkeypatch.setattr(memory_use, "available_bytes", lambda: 1000)
+    with pytest.raises(MemoryError, match="needs about .* GB beyond them.*infomap"):
+        PseudoLabeler()(FEATURES)
+
+
+def test_the_estimate_grows_with_images_and_drops_without_distances():
+    labeler = PseudoLabeler()
+    assert labeler.bytes_needed(200_000, 256) > 1.9 * labeler.bytes_needed(100_000, 256)
+    assert PseudoLabeler(clusterer=KMeans()).bytes_needed(100_000, 256) == 0
+
+
+def test_the_number_of_threads_changes_no_byte(monkeypatch):
+    features = oracle.small_clouds(5, 1500, 24)
+    outcomes = []
+    for threads in (1, 2):
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
+        labeler = PseudoLabeler(refiners=[SelfPaced()])
+        outcomes.append((labeler(features).labels.tobytes(), labeler._graph.data.tobytes()))
+    assert outcomes[0] == outcomes[1]
+
+
+def label_in_group():
+    labeler = PseudoLabeler(distance=SHORT, refiners=[SelfPaced()], distributed=True)
+    return labeler(FEATURES).labels.tobytes(), labeler._graph.data.tobytes()
+
+
+def test_two_processes_give_the_bytes_of_one():
+    alone = label_in_group()
+    assert run_in_two(label_in_group) == [alone, alone]
+
+
+def test_the_automatic_eps_is_the_mean_of_the_smallest_distances():
+    distance = oracle.jaccard(FEATURES, 12, 4).astype(np.float32)
+    upper = np.sort(distance[np.triu_indices(240, 1)])
+    wanted = round(0.005 * 240 * 239 / 2)
+    expected = upper[upper > 0][:wanted].mean()
+    labeler = PseudoLabeler(distance=SHORT, clusterer=DBSCAN(auto_rho=0.005))
+    found = labeler(FEATURES)
+    assert found.eps == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_array_equal(found.labels, by_hand(FEATURES, found.eps))
+
+
+def test_the_automatic_eps_of_the_first_labelling_is_kept_and_travels_in_the_state():
+    first = PseudoLabeler(distance=SHORT, clusterer=DBSCAN(auto_rho=0.005), refiners=[SelfPaced()])
+    eps = first(FEATURES).eps
+    second = PseudoLabeler(distance=SHORT, clusterer=DBSCAN(auto_rho=0.005), refiners=[SelfPaced()])
+    second.load_state_dict(first.state_dict())
+    assert second(oracle.small_clouds(9, 200)).eps == eps
+    with pytest.raises(ValueError, match="refiners"):
+        PseudoLabeler().load_state_dict(first.state_dict())
+
+
+def test_an_automatic_eps_beyond_the_radius_is_refused_with_its_limit():
+    labeler = PseudoLabeler(distance=SHORT, clusterer=DBSCAN(auto_rho=0.5))
+    with pytest.raises(ValueError, match="AUTO_RHO=0.5 asks for the 14,340 nearest pairs"):
+        labeler(FEATURES)
+
+
+def test_duplicates_do_not_count_as_distances_in_the_automatic_eps():
+    graph = SHORT(unit_rows(FEATURES), PseudoLabeler().neighbors, max_distance=0.9)
+    with_zeros = graph.copy()
+    with_zeros.data = np.where(with_zeros.data < 0.3, 0, with_zeros.data)
+    assert automatic_eps(with_zeros, 0.002, 0.9) > automatic_eps(graph, 0.002, 0.9)
+
+
+def test_a_sweep_clusters_once_per_eps_on_the_same_graph():
+    labeler = PseudoLabeler(distance=SHORT, max_eps=0.7)
+    labeler(FEATURES)
+    rows = sweep(labeler, (0.7, 0.3, 0.5))
+    assert [row.eps for row in rows] == [0.3, 0.5, 0.7]
+    for row in rows:
+        np.testing.assert_array_equal(row.labels.labels, by_hand(FEATURES, row.eps))
+        sizes = np.bincount(row.labels.labels[row.labels.labels >= 0])
+        assert row.sizes == (sizes.min(), np.median(sizes), sizes.max())
+    assert all(-1 <= row.stability <= 1 for row in rows[:-1]) and np.isnan(rows[-1].stability)
+    assert len(sweep_table(rows).splitlines()) == 4
+    assert sweep_plot(rows).count("<circle") == 3 + 3 + 2
+
+
+def test_a_sweep_without_clusters_still_reports():
+    labeler = PseudoLabeler(clusterer=ConnectedComponents(eps=0.2), max_eps=0.3)
+    labeler(np.eye(6, dtype=np.float32))
+    rows = sweep(labeler, [0.1, 0.3])
+    assert rows[0].sizes == (0, 0.0, 0) and rows[0].stability == 1.0
+    assert "nan" not in sweep_plot(rows)
+
+
+def test_an_interrupt_reaches_the_caller_and_the_next_labelling_works():
+    class Interrupted(labeling.PseudoLabeler):
+        pass
+
+    labeler = Interrupted(distance=SHORT)
+    search = labeler.neighbors
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    labeler.neighbors = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        labeler(FEATURES)
+    labeler.neighbors = search
+    np.testing.assert_array_equal(labeler(FEATURES).labels, by_hand(FEATURES, 0.6))
+
+
+def test_torch_keeps_its_number_of_threads():
+    before = torch.get_num_threads()
+    PseudoLabeler()(FEATURES)
+    assert torch.get_num_threads() == before
