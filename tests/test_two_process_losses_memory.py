@@ -52,13 +52,3 @@ def test_two_processes_equal_one():
             assert value == pytest.approx(loss, rel=1e-12), name
             np.testing.assert_allclose(grad, gradient, rtol=1e-10, atol=1e-12, err_msg=name)
             assert bytes_after == rows, name
-
-
-def fail_on_rank_one():
-    if rank() == 1:
-        raise ValueError("as planned")
-
-
-def test_the_helper_reports_a_failure_in_a_child():
-    with pytest.raises(RuntimeError, match="as planned"):
-        run_in_two(fail_on_rank_one, timeout=20)
