@@ -216,8 +216,7 @@ def _check_parts(cfg: Any, found: list[str]) -> None:
             build_part(cfg, registry, name)
         except (KeyError, ValueError, ImportError) as error:
             found.append(str(error.args[0]) if error.args else str(error))
-    names = [n for n in cfg.MODEL.LOSSES.NAME if n in LOSSES]
-    if not names:
+    if set(cfg.MODEL.LOSSES.NAME) <= set(STOCK_LOSSES):
         found.append(
             f"MODEL.LOSSES.NAME={tuple(cfg.MODEL.LOSSES.NAME)} holds no loss of this plug-in;"
             " label-free training needs one, e.g. MemoryContrast. Known:"

@@ -1,0 +1,222 @@
+"""Config keys come from signatures, every YAML of the repository is sound, faults come at once."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastreid_cc.config import (
+    FIXED_KEYS,
+    REGISTRIES,
+    all_keys,
+    build_part,
+    faults,
+    get_key,
+    part_keys,
+    validate,
+)
+from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+YAMLS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yml"))
+LEAVES = [name for name in YAMLS if not Path(name).name.startswith("Base-")]
+
+
+@pytest.fixture(autouse=True)
+def plugin() -> None:
+    importlib.import_module("fastreid_cc.plugin")
+
+
+def load(name: str | None = None, *pairs: object) -> Any:
+    """get_cfg() with a YAML of configs/ and KEY VALUE pairs."""
+    cfg = importlib.import_module("fastreid.config").get_cfg()
+    if name:
+        cfg.merge_from_file(str(CONFIGS / name))
+    cfg.merge_from_list([str(value) for value in pairs])
+    return cfg
+
+
+def sound(*pairs: object) -> Any:
+    return load("quick/usl_tiny.yml", *pairs)
+
+
+# ---- the YAML files ---------------------------------------------------------------------------
+
+
+def test_there_are_leaves_for_the_data_sets_of_the_papers() -> None:
+    folders = {name.split("/")[0] for name in LEAVES}
+    assert {"quick", "Market1501", "MSMT17", "DukeMTMC", "VeRi", "PersonX"} <= folders
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_yaml_loads_is_valid_and_its_model_builds(name: str) -> None:
+    """On the meta device, so that no weight is drawn or read."""
+    from fastreid.modeling import build_model
+
+    cfg = load(name, "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "meta")
+    if cfg.CC.ENABLED:
+        assert faults(cfg) == []
+    logging.getLogger("fastreid").setLevel(logging.WARNING)
+    with torch.device("meta"):
+        model = build_model(cfg)
+    assert sum(p.numel() for p in model.parameters()) > 10_000
+
+
+@pytest.mark.parametrize("name", [name for name in YAMLS if name not in LEAVES])
+def test_a_base_is_valid_once_a_data_set_is_named(name: str) -> None:
+    cfg = load(name, "DATASETS.NAMES", '("SyntheticReID",)')
+    assert not cfg.CC.ENABLED or faults(cfg) == []
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_a_yaml_opens_with_a_comment_that_says_what_it_gives(name: str) -> None:
+    first = (CONFIGS / name).read_text().splitlines()[0]
+    assert first.startswith("# ") and len(first) > 20
+
+
+@pytest.mark.parametrize("name", [n for n in LEAVES if n.split("/")[0] not in (
+    "quick", "demo", "OwnImages")])  # fmt: skip
+def test_a_leaf_of_a_paper_states_the_number_and_ours(name: str) -> None:
+    text = (CONFIGS / name).read_text()
+    header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert "mAP" in header or "not" in header
+    assert "Ours:" in header
+    assert len(text.splitlines()) <= 20
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+
+def test_every_argument_of_every_part_is_a_key_with_its_default() -> None:
+    cfg = load()
+    for registry in REGISTRIES:
+        assert registry.names()
+        for name in registry.names():
+            for key, default in part_keys(registry, name).items():
+                assert get_key(cfg, key) == default, key
+                assert type(default) in (bool, int, float, str, tuple), key
+
+
+def test_keys_follow_the_signature() -> None:
+    keys = part_keys(CLUSTERERS, "dbscan")
+    assert keys["CC.CLUSTER.DBSCAN.EPS"] == 0.6
+    assert keys["CC.CLUSTER.DBSCAN.MIN_SAMPLES"] == 4
+    assert "MODEL.LOSSES.MemoryContrast.SCALE" in part_keys(LOSSES, "MemoryContrast")
+    part = build_part(load(None, "CC.CLUSTER.DBSCAN.EPS", 0.35), CLUSTERERS, "dbscan")
+    assert part.eps == 0.35
+
+
+def test_every_key_has_a_line_of_help() -> None:
+    listed = list(all_keys())
+    assert len({key for key, _, _ in listed}) == len(listed)
+    assert all(line.strip() for _, _, line in listed)
+    assert {f"CC.{key}" for key in FIXED_KEYS} <= {key for key, _, _ in listed}
+
+
+def test_a_config_survives_being_written_and_read(tmp_path: Path) -> None:
+    cfg = sound("CC.REFINE.NAMES", '("min_size",)', "CC.CLUSTER.DBSCAN.EPS", 0.45)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = load()
+    again.merge_from_file(str(tmp_path / "config.yaml"))
+    assert again == cfg
+
+
+def test_a_misspelt_key_is_refused() -> None:
+    with pytest.raises((KeyError, AssertionError), match="Non-existent key.*EPSS"):
+        load(None, "CC.CLUSTER.DBSCAN.EPSS", 0.5)
+
+
+def test_a_value_of_the_wrong_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="CC.CLUSTER.DBSCAN.MIN_SAMPLES"):
+        load(None, "CC.CLUSTER.DBSCAN.MIN_SAMPLES", "many")
+
+
+@pytest.fixture
+def visiting_memory() -> Iterator[str]:
+    """A memory from outside, registered after the plug-in; gone after the test."""
+    name = "visiting"
+
+    @MEMORIES.register(name)
+    class Visiting:
+        """Remembers nothing."""
+
+        def __init__(self, *, strength: float = 0.25, mode: str = "soft") -> None:
+            if strength <= 0:
+                raise ValueError(f"CC.MEMORY.VISITING.STRENGTH={strength} must be above 0.")
+            self.strength, self.mode = strength, mode
+
+    yield name
+    del MEMORIES._classes[name]
+    del importlib.import_module("fastreid.config.defaults")._C.CC.MEMORY[name.upper()]
+
+
+def test_a_part_registered_later_gets_its_keys(visiting_memory: str) -> None:
+    cfg = sound("CC.MEMORY.NAME", visiting_memory, "CC.MEMORY.VISITING.STRENGTH", 0.5)
+    part = build_part(cfg, MEMORIES, visiting_memory)
+    assert (part.strength, part.mode) == (0.5, "soft")
+    assert faults(cfg) == []
+    cfg.merge_from_list(["CC.MEMORY.VISITING.STRENGTH", "-1.0"])
+    assert any("CC.MEMORY.VISITING.STRENGTH=-1.0" in fault for fault in faults(cfg))
+
+
+# ---- validation -------------------------------------------------------------------------------
+
+
+def test_a_sound_config_has_no_faults() -> None:
+    assert faults(sound()) == []
+    validate(sound())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (("CC.MEMORY.NAME", "clusters"), ("Did you mean 'cluster'", "hybrid", "instance")),
+        (("CC.CLUSTER.NAME", "dbscn"), ("Did you mean 'dbscan'",)),
+        (("CC.DISTANCE.NAME", "jacard"), ("Did you mean 'jaccard'",)),
+        (("CC.NEIGHBORS.NAME", "exat"), ("Did you mean 'exact'",)),
+        (("CC.REFINE.NAMES", '("self_pace",)'), ("Did you mean 'self_paced'",)),
+        (("MODEL.LOSSES.NAME", '("MemoryContrst",)'), ("Did you mean 'MemoryContrast'",)),
+        (("MODEL.LOSSES.NAME", '("TripletLoss",)'), ("holds no loss of this plug-in",)),
+        (("SOLVER.IMS_PER_BATCH", 30, "CC.WARMUP.EPOCHS", 0), ("IMS_PER_BATCH=30", "INSTANCE=4")),
+        (("SOLVER.IMS_PER_BATCH", 4), ("leaves one cluster",)),
+        (("CC.SAMPLES_PER_BN", 1), ("CC.SAMPLES_PER_BN=1",)),
+        (("CC.LABELS.PERIOD", 0), ("CC.LABELS.PERIOD=0",)),
+        (("CC.WARMUP.EPOCHS", 9), ("CC.WARMUP.EPOCHS=9", "SOLVER.MAX_EPOCH=3")),
+        (("CC.WARMUP.VIEWS", 5), ("CC.WARMUP.VIEWS=5",)),
+        (("CC.ITERS_PER_EPOCH", -1), ("CC.ITERS_PER_EPOCH=-1",)),
+        (("SOLVER.WARMUP_ITERS", 1000), ("SOLVER.WARMUP_ITERS=1000",)),
+        (("CC.SAMPLER.CAMERA_AWARE", "maybe"), ("CC.SAMPLER.CAMERA_AWARE='maybe'", "auto, on")),
+        (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
+        (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
+        (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),
+        (("DATASETS.NAMES", "()"), ("DATASETS.NAMES is empty",)),
+        (("CC.MEMORY.CLUSTER.MOMENTUM", 1.5), ("CC.MEMORY.CLUSTER.MOMENTUM=1.5",)),
+        (("CC.DISTANCE.JACCARD.K1", 0), ("CC.DISTANCE.JACCARD.K1=0",)),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_key_and_the_way_out(pairs: tuple[object, ...], words: Any) -> None:
+    found = faults(sound(*pairs))
+    assert len(found) == 1, found
+    assert all(word in found[0] for word in words), found
+
+
+def test_all_faults_come_in_one_error() -> None:
+    cfg = sound(
+        "SOLVER.IMS_PER_BATCH", 30, "CC.WARMUP.EPOCHS", 0, "CC.MEMORY.NAME", "clusters",
+        "CC.LABELS.PERIOD", 0, "DATASETS.NAMES", "()",
+    )  # fmt: skip
+    with pytest.raises(ValueError) as caught:
+        validate(cfg)
+    assert str(caught.value).startswith("4 fault(s)")
+    assert str(caught.value).count("\n") == 4
+
+
+def test_a_batch_must_divide_by_the_processes_too() -> None:
+    assert faults(sound(), world_size=4) == []
+    assert any("x 3 process(es)" in fault for fault in faults(sound(), world_size=3))
