@@ -204,7 +204,8 @@ class PseudoLabelHook(HookBase):
 
     def _reset_memory(self, features: Tensor, labels: np.ndarray) -> None:
         device = self._model().device
-        generator = torch.Generator().manual_seed(self.cfg.CC.SEED)
+        words = np.random.SeedSequence((self.cfg.CC.SEED, self.trainer.epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(words[0]))
         self.memory.reset(
             features, torch.from_numpy(labels), cameras=torch.from_numpy(self.images.cameras),
             generator=generator,
