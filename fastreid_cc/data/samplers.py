@@ -149,7 +149,9 @@ class ViewSampler:
         generator = np.random.default_rng((self.seed, epoch))
         per_batch = self.batch_size // self.views
         needed = per_batch * self.num_batches
-        passes = [generator.permutation(self.num_images) for _ in range(-(-needed // self.num_images))]
+        passes = [
+            generator.permutation(self.num_images) for _ in range(-(-needed // self.num_images))
+        ]
         images = np.concatenate(passes)[:needed].reshape(self.num_batches, per_batch)
         share = per_batch // self.world_size
         images = images[:, self.rank * share : (self.rank + 1) * share]
