@@ -21,7 +21,7 @@ from .picture import draw_picture
 logger = logging.getLogger("fastreid.cc.synthetic")
 
 #: Part of the folder's name; raise it with every change that changes a byte.
-VERSION = 1
+VERSION = 2
 _PERSON, _CAMERA, _PICTURE = 1, 2, 3
 
 
@@ -41,8 +41,8 @@ class SyntheticOptions:
     """
 
     seed: int = 1
-    train_ids: int = 80
-    test_ids: int = 36
+    train_ids: int = 120
+    test_ids: int = 48
     cameras: int = 4
     images_per_camera: int = 4
     height: int = 128
@@ -100,7 +100,9 @@ def _write(options: SyntheticOptions, target: Path) -> None:
     for name in ("bounding_box_train", "query", "bounding_box_test"):
         (target / name).mkdir()
     cameras: list[Camera] = [
-        sample_camera(np.random.default_rng([options.seed, _CAMERA, c]), height, width)
+        sample_camera(
+            np.random.default_rng([options.seed, _CAMERA, c]), height, width, c / options.cameras
+        )
         for c in range(1, options.cameras + 1)
     ]
     shots = list(_shots(options))

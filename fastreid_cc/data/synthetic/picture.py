@@ -22,8 +22,8 @@ def sample_pose(person: Identity, camera: Camera, rng: np.random.Generator) -> P
         arm_bend=float(rng.uniform(0.0, 0.7)),
         lean=float(rng.uniform(-0.012, 0.012)),
         height=size,
-        centre=float(0.5 + rng.normal(0, 0.05)),
-        top=float(slack * 0.5 + rng.normal(0, 0.025)),
+        centre=float(0.5 + rng.normal(0, 0.03)),
+        top=float(slack * 0.5 + rng.normal(0, 0.015)),
     )
 
 
@@ -41,13 +41,13 @@ def _occlude(picture: np.ndarray, camera: Camera, rng: np.random.Generator) -> n
     """Puts a post or a bush of the scene before one person in five."""
     h, w = picture.shape[:2]
     kind = rng.random()
-    if kind > 0.2:
+    if kind > 0.12:
         return picture
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     tint = rng.uniform(-35, 35, 3)
     colour = tuple(int(v) for v in np.clip(rng.uniform(40, 200) + tint, 0, 255))
-    if kind < 0.1:
+    if kind < 0.06:
         x, half = rng.uniform(0.15, 0.85) * w, rng.uniform(0.05, 0.1) * w
         draw.rectangle((x - half, 0, x + half, h), fill=colour)
     else:
