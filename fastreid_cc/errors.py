@@ -11,7 +11,15 @@ _PACKAGES = {
     "yaml": "pyyaml",
     **{
         name: name
-        for name in ("matplotlib", "numpy", "scipy", "tabulate", "tensorboard", "termcolor")
+        for name in (
+            "matplotlib",
+            "numba",
+            "numpy",
+            "scipy",
+            "tabulate",
+            "tensorboard",
+            "termcolor",
+        )
     },
     **{name: name for name in ("torch", "torchvision", "tqdm", "yacs")},
 }
