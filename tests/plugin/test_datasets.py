@@ -79,7 +79,7 @@ def test_every_option_is_a_key_with_a_description() -> None:
     keys = datasets.keys()
     assert keys["CC.FOLDER.MAX_BAD_SHARE"][0] == 0.05
     assert "left out" in keys["CC.FOLDER.MAX_BAD_SHARE"][1]
-    assert keys["CC.SYNTHETIC.TRAIN_IDS"][0] == 80
+    assert keys["CC.SYNTHETIC.TRAIN_IDS"][0] == SyntheticOptions().train_ids
     assert all(line for _, line in keys.values())
 
 
