@@ -106,6 +106,11 @@ def _wrap_build_test_loader(original: Any) -> Any:
     @functools.wraps(original)
     def build_test_loader(cls: Any, cfg: Any, dataset_name: str) -> Any:
         configure_from(cfg)
+        if dataset_name in ("UnlabeledFolder", "SyntheticReID"):
+            data = DATASET_REGISTRY.get(dataset_name)(root=data_build._root)
+            if not data.query or not data.gallery:
+                logger.info(f"{dataset_name} has no query or no gallery images: nothing to measure")
+                raise NotImplementedError  # DefaultTrainer.test goes on without this set
         return original(cls, cfg, dataset_name)
 
     return classmethod(build_test_loader)

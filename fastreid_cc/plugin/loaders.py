@@ -119,7 +119,9 @@ class _Extent(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> Any:
-        raise IndexError("No pseudo-labels yet: the hook swaps the loader in before the first epoch.")
+        raise IndexError(
+            "No pseudo-labels yet: the hook swaps the loader in before the first epoch."
+        )
 
 
 class UnlabeledLoader:
