@@ -11,25 +11,58 @@ from scipy.sparse.csgraph import connected_components
 from ..kernels import number_by_first_image
 from ..registry import CLUSTERERS
 
-_FAR = 2.0  # stands for every pair that the graph does not hold; no distance here exceeds 1
+_APART = 2.0  # between two dense pieces of the graph; no distance within one exceeds 1
+_ALONE = 4.0  # to images that belong to no dense piece: these leave the hierarchy first
 
 
-def _connected(graph: sp.csr_array) -> sp.csr_array:
-    """The graph with its components chained at distance _FAR: scikit-learn wants one piece."""
-    first = np.unique(connected_components(graph, directed=False)[1], return_index=True)[1]
-    a, b = first[:-1], first[1:]
-    data = np.full(2 * len(a), _FAR)
-    chain = sp.coo_array((data, (np.r_[a, b], np.r_[b, a])), shape=graph.shape)
-    return sp.csr_array(graph + chain)
+def dense_pieces(graph: sp.csr_array, least: int, min_size: int) -> np.ndarray:
+    """Connected component of each image among those with `least` neighbours; -1 if under min_size.
+
+    Args:
+        graph: distances, no image its own neighbour; an image counts as one of its `least`.
+    """
+    dense = np.diff(graph.indptr) + 1 >= least
+    keep = sp.diags(dense.astype(np.float64), format="csr")
+    piece = connected_components(keep @ graph @ keep, directed=False)[1]
+    sizes = np.bincount(piece[dense], minlength=len(piece))
+    return np.where(dense & (sizes[piece] >= min_size), piece, -1)
+
+
+def _completed(graph: sp.csr_array, least: int, min_size: int) -> sp.csr_array:
+    """The graph as scikit-learn wants it: one piece, and at least `least` entries in each row.
+
+    Dense pieces are chained at _APART; every other image hangs on the one before it at _ALONE, and
+    short rows are filled up with links at _ALONE. An image is its own neighbour at (almost) zero,
+    since a stored zero counts as no link.
+    """
+    n = graph.shape[0]
+    piece = dense_pieces(graph, least, min_size)
+    names, first = np.unique(piece, return_index=True)
+    first = first[names >= 0]
+    alone, short = np.flatnonzero(piece < 0), np.flatnonzero(np.diff(graph.indptr) < least)
+    hook = np.where(alone > 0, alone - 1, min(1, n - 1))
+    after = (short[:, None] + np.arange(1, least + 1)).ravel() % n
+    links = sp.csr_array((n, n))
+    for a, b, far in (
+        (first[:-1], first[1:], _APART),
+        (np.concatenate([alone, np.repeat(short, least)]), np.concatenate([hook, after]), _ALONE),
+    ):
+        both = np.concatenate([a, b]), np.concatenate([b, a])
+        more = sp.csr_array((np.ones(len(both[0])), both), shape=graph.shape)
+        more.data[:] = far
+        links = links + more - more.multiply((links + graph).astype(bool))
+    links = links - sp.diags(links.diagonal(), format="csr")
+    return sp.csr_array(graph + links + 1e-12 * sp.identity(n, format="csr"))
 
 
 @CLUSTERERS.register("hdbscan")
 class HDBSCAN:
     """HDBSCAN (Campello et al., PAKDD 2013): clusters of any density, no single radius.
 
-    The hierarchy is built from the pairs at most `eps` apart; all others count as equally far, so
-    no cluster is held together by them. The same as scikit-learn's on the dense matrix with those
-    entries set to a constant (tested).
+    The hierarchy is built from the pairs at most `eps` apart. Pieces of that graph are 2 apart, so
+    none of the missing pairs holds a cluster together, and images in no piece are 4 apart from all,
+    so that they leave the hierarchy first. The same as scikit-learn's on the dense matrix with the
+    missing entries set to these (tested).
 
     Args:
         eps: pairs farther apart do not link images, in (0, 1].
@@ -69,17 +102,13 @@ class HDBSCAN:
             x.data[near].astype(np.float64), 1e-9
         )  # a stored zero means no link there
         graph = sp.csr_array((data, (rows[near], x.indices[near])), shape=x.shape)
-        graph = _with_diagonal(_connected(graph))
+        samples = min(self.min_samples, n)
+        graph = _completed(graph, samples, self.min_cluster_size)
         model = SklearnHDBSCAN(
             min_cluster_size=self.min_cluster_size,
-            min_samples=min(self.min_samples, n),
+            min_samples=samples,
             metric="precomputed",
-            metric_params={"max_distance": _FAR},
+            metric_params={"max_distance": _ALONE},
             copy=True,
         )
         return number_by_first_image(model.fit(graph).labels_)
-
-
-def _with_diagonal(graph: sp.csr_array) -> sp.csr_array:
-    """The graph with the images themselves as (almost) zero-distance neighbours."""
-    return sp.csr_array(graph + 1e-12 * sp.identity(graph.shape[0], format="csr"))

@@ -113,7 +113,7 @@ def sweep_values(text: str) -> list[float]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end, and is removed on an error or Ctrl-C."""
+    """A file beside `path` that takes its place at the end; removed on an error or Ctrl-C."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:

@@ -91,7 +91,7 @@ def camera_aware_jaccard(
 
 
 def dbscan(distance: np.ndarray, eps: float, min_samples: int) -> np.ndarray:
-    """Core images within eps are joined; a border image goes to its lowest-numbered core cluster."""
+    """Core images within eps are joined; a border image goes to the first core cluster near."""
     n = len(distance)
     near = distance <= eps
     core = near.sum(axis=1) >= min_samples
