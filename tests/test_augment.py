@@ -113,3 +113,16 @@ def test_values_out_of_range_are_reported_together_by_key():
         ColorRobust(prob=1.5, gamma=-1.0, margin=0.6)
     for key in ("PROB=1.5", "GAMMA=-1.0", "MARGIN=0.6"):
         assert re.search(rf"INPUT\.COLOR_ROBUST\.{re.escape(key)}", str(raised.value))
+
+
+def test_shade_is_a_ramp_of_light_the_same_for_all_channels():
+    flat = np.full((64, 32, 3), 60, np.uint8)
+    random.seed(4)
+    result = ColorRobust(**{**OFF, "prob": 1.0, "shade": 0.5})(flat).astype(float)
+    assert (result == result[..., :1]).all()
+    rows, columns = result[..., 0].mean(1), result[..., 0].mean(0)
+    for line in (rows, columns):
+        steps = np.diff(line)
+        assert (steps >= 0).all() or (steps <= 0).all()
+    assert 60 * np.exp(-1) - 1 <= result.min() < 55
+    assert 65 < result.max() <= 60 * np.exp(1)

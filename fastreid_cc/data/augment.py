@@ -22,6 +22,7 @@ AUGMENT_KEYS: dict[str, tuple[Any, str]] = {
     "GAIN": (0.25, "Channel gain exp(+-x)."),
     "BIAS": (0.08, "Channel bias +-x of full scale."),
     "BRIGHTNESS": (0.25, "Common gain exp(+-x)."),
+    "SHADE": (0.5, "Light rises or falls across the picture, gain exp(+-x) at the edges."),
     "GRAY_PROB": (0.0, "Share of images turned grey."),
     "BLUR_PROB": (0.3, "Share of images blurred."),
     "BLUR_RADIUS": (1.2, "Largest Gaussian radius, pixels of the training size."),
@@ -49,7 +50,7 @@ class ColorRobust:
     transforms; whoever seeds it per image (our data set does) gets the same image on any number
     of workers.
 
-    Colours pass through one table per channel (gamma, gain and bias, then clipped). Cost: 0.2 ms at
+    One table per channel (gamma, gain and bias, clipped), then a ramp of light. Cost: 0.25 ms at
     64x32, 0.5 ms at 128x64.
 
     Background margins are replaced by noise of a random colour and grain, not by those of another
@@ -64,6 +65,7 @@ class ColorRobust:
         gain: float = AUGMENT_KEYS["GAIN"][0],
         bias: float = AUGMENT_KEYS["BIAS"][0],
         brightness: float = AUGMENT_KEYS["BRIGHTNESS"][0],
+        shade: float = AUGMENT_KEYS["SHADE"][0],
         gray_prob: float = AUGMENT_KEYS["GRAY_PROB"][0],
         blur_prob: float = AUGMENT_KEYS["BLUR_PROB"][0],
         blur_radius: float = AUGMENT_KEYS["BLUR_RADIUS"][0],
@@ -87,7 +89,7 @@ class ColorRobust:
             raise ValueError("\n".join(faults))
         self.values = values
         self.prob, self.gamma, self.gain, self.bias = prob, gamma, gain, bias
-        self.brightness, self.gray_prob = brightness, gray_prob
+        self.brightness, self.shade, self.gray_prob = brightness, shade, gray_prob
         self.blur_prob, self.blur_radius, self.flip_prob = blur_prob, blur_radius, flip_prob
         self.scale, self.shift = scale, shift
         self.margin_prob, self.margin = margin_prob, margin
@@ -108,7 +110,7 @@ class ColorRobust:
         if random.random() < self.margin_prob:
             self._margins(pixels)
         if random.random() < self.prob:
-            pixels = self._colours(pixels)
+            pixels = self._shade(self._colours(pixels))
         if random.random() < self.gray_prob:
             pixels[:] = (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
         if random.random() < self.erase_prob:
@@ -151,6 +153,14 @@ class ColorRobust:
         bias = np.array([draw(-self.bias, self.bias) for _ in range(3)])
         table = np.clip(_LEVELS**gamma * gain + bias, 0, 1) * 255  # [256, 3]
         return (table + 0.5).astype(np.uint8)[pixels, np.arange(3)]
+
+    def _shade(self, pixels: np.ndarray) -> np.ndarray:
+        """A ramp of light across the picture, the same for all channels, clipped."""
+        h, w = pixels.shape[:2]
+        across, down = (random.uniform(-self.shade, self.shade) for _ in range(2))
+        x = np.exp(across * np.linspace(-1, 1, w, dtype=np.float32))
+        y = np.exp(down * np.linspace(-1, 1, h, dtype=np.float32))
+        return np.minimum(pixels * (y[:, None] * x)[..., None], 255).astype(np.uint8)
 
     def _noise(self, h: int, w: int) -> np.ndarray:
         """A patch of one colour with grain, u8 [h, w, 3]."""

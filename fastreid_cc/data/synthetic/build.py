@@ -21,7 +21,7 @@ from .picture import draw_picture
 logger = logging.getLogger("fastreid.cc.synthetic")
 
 #: Part of the folder's name; raise it with every change that changes a byte.
-VERSION = 2
+VERSION = 3
 _PERSON, _CAMERA, _PICTURE = 1, 2, 3
 
 

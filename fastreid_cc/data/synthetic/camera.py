@@ -17,7 +17,7 @@ from scipy.interpolate import PchipInterpolator
 
 LEVELS = 1024
 CAST = 0.12  # log gain of a camera's colour cast
-TURN = 30.0  # degrees by which the outermost cameras turn hues
+TURN = 12.0  # degrees by which the outermost cameras turn hues
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def sample_camera(rng: np.random.Generator, height: int, width: int, place: floa
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     cx, cy = rng.uniform(-0.3, 1.3), -0.4 + 1.8 * ((1.5 * place + 0.125) % 1)
     far = ((x / width - cx) * 0.6) ** 2 + (y / height - cy) ** 2
-    vignette = 1 / (1 + rng.uniform(0.3, 0.8) * far) ** 2
+    vignette = 1 / (1 + rng.uniform(0.6, 1.0) * far) ** 2
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45)
     return Camera(
         tone=_tone(rng),
