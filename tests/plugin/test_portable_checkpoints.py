@@ -28,7 +28,7 @@ def test_stock_fastreid_loads_the_checkpoint_and_gives_the_same_features(
     done = subprocess.run(
         [sys.executable, str(STOCK), str(tmp_path / "model_final.pth"),
          str(tmp_path / "pixels.pth"), str(tmp_path / "found.pth")],
-        env={**environment(data_root), "PYTHONPATH": ""}, cwd=tmp_path, timeout=120, text=True,
+        env={**environment(data_root), "PYTHONPATH": ""}, cwd=tmp_path, timeout=600, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -132,9 +132,7 @@ def metrics(output: Path) -> list[dict[str, float]]:
 
 def environment(data_root: Path) -> dict[str, str]:
     """Environment of a child: one thread, our checkout and these tests importable."""
-    path = os.pathsep.join(
-        [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    )
+    path = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "FASTREID_DATASETS": str(data_root),
@@ -154,7 +152,7 @@ def command(output: Path, *extra: object, flags: tuple[str, ...] = (),
     ]  # fmt: skip
 
 
-def run(data_root: Path, line: list[str], *, timeout: float = 120) -> subprocess.CompletedProcess:
+def run(data_root: Path, line: list[str], *, timeout: float = 600) -> subprocess.CompletedProcess:
     """Runs a command line to its end; output is text, stderr in stdout."""
     return subprocess.run(
         line, env=environment(data_root), cwd=ROOT, timeout=timeout, text=True,

@@ -1,0 +1,41 @@
+"""For `--import`: each process writes what it trained on and what came out to REPORT/<rank>.pth."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastreid.engine import DefaultTrainer
+from fastreid.utils import comm
+
+from fastreid_cc.plugin.meta_arch import ClusterContrast
+
+_losses, _train = ClusterContrast.losses, DefaultTrainer.train
+_batches: list[torch.Tensor] = []
+_values: list[float] = []
+
+
+def losses(self: ClusterContrast, outputs: Any, targets: Any, inputs: Any = None) -> Any:
+    found = _losses(self, outputs, targets, inputs)
+    _batches.append(torch.stack([inputs["indices"], targets]))
+    _values.append(float(sum(found.values())))
+    return found
+
+
+def train(self: DefaultTrainer) -> Any:
+    results = _train(self)
+    model = getattr(self.model, "module", self.model)
+    hook = self._hooks[0]
+    report = {
+        "parameters": dict(model.named_parameters()),
+        "memory": hook.memory.rows,
+        "labels": torch.from_numpy(hook.labels.labels),
+        "batches": _batches,
+        "losses": _values,
+    }
+    torch.save(report, Path(os.environ["REPORT"], f"{comm.get_rank()}.pth"))
+    return results
+
+
+ClusterContrast.losses = losses
+DefaultTrainer.train = train

@@ -1,0 +1,92 @@
+"""Names that users write in configs and scripts. To remove or rename one, edit this list."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+from fastreid_cc.config import FIXED_KEYS, REGISTRIES
+
+PARTS = {
+    "neighbour search": "exact faiss_flat faiss_hnsw faiss_ivf",
+    "distance": "ca_jaccard cosine jaccard",
+    "clusterer": "components dbscan hdbscan infomap kmeans",
+    "refiner": "min_size self_paced single_camera",
+    "memory": "camera_proxy cluster hybrid instance",
+    "loss": "AMSoftmax AdaSPLoss AverageK BatchHardTriplet CameraProxyContrast ECNLoss"
+    " EasyPositive MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface SupCon",
+}
+
+KEYS = """
+ENABLED SEED ITERS_PER_EPOCH EVAL_BEFORE SAMPLES_PER_BN SAMPLER.CAMERA_AWARE EXTRACT.IMS_PER_BATCH
+EXTRACT.FLIP EXTRACT.BN LABELS.PERIOD LABELS.OUTLIERS COLLAPSE.EPS_BOUND COLLAPSE.SHRINK_P
+COLLAPSE.KEEP_PREVIOUS NEIGHBORS.NAME DISTANCE.NAME CLUSTER.NAME REFINE.NAMES MEMORY.NAME
+WARMUP.EPOCHS WARMUP.VIEWS WARMUP.TEMPERATURE WARMUP.MOMENTUM WARMUP.NEGATIVES
+"""
+
+MODULES = {
+    "fastreid_cc": "__version__",
+    "fastreid_cc.registry": "Registry NEIGHBORS DISTANCES CLUSTERERS REFINERS MEMORIES LOSSES",
+    "fastreid_cc.structures": "Batch KnnGraph PseudoLabels",
+    "fastreid_cc.labeling": "PseudoLabeler",
+    "fastreid_cc.config": "faults validate build_part all_keys",
+    "fastreid_cc.collapse": "CollapsedError Policy settle",
+    "fastreid_cc.batch_norm": "split_batch_norm batch_statistics",
+    "fastreid_cc.label_space": "build_label_space",
+    "fastreid_cc.distances": "jaccard_query_gallery rerank_distance",
+    "fastreid_cc.memories.base": "Memory",
+    "fastreid_cc.losses.base": "Loss PairwiseLoss",
+    "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
+    "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
+    "fastreid_cc.boot": "run",
+    "fastreid_cc.plugin.compat": "SHIMS apply_shims close_loader swap_loader require_fastreid",
+    "fastreid_cc.plugin.hooks": "PseudoLabelHook",
+}
+
+FASTREID = {
+    "fastreid.modeling.heads:REID_HEADS_REGISTRY": "ClusterContrastHead",
+    "fastreid.modeling.meta_arch:META_ARCH_REGISTRY": "ClusterContrast",
+    "fastreid.data.datasets:DATASET_REGISTRY": "SyntheticReID UnlabeledFolder",
+}
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.family)
+def test_listed_parts_are_registered_and_registered_parts_listed(registry: object) -> None:
+    names = registry.names()  # type: ignore[attr-defined]
+    assert names == sorted(PARTS[registry.family].split())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.family)
+def test_parts_have_documented_keyword_arguments_of_plain_types(registry: object) -> None:
+    for name in registry.names():  # type: ignore[attr-defined]
+        part = registry.get(name)  # type: ignore[attr-defined]
+        assert (part.__doc__ or "").strip(), name
+        signature = inspect.signature(part.__init__)
+        for argument in list(signature.parameters.values())[1:]:
+            assert argument.kind is inspect.Parameter.KEYWORD_ONLY, f"{name}.{argument.name}"
+            assert type(argument.default) in (bool, int, float, str, tuple), name
+
+
+def test_listed_config_keys_are_there() -> None:
+    assert set(KEYS.split()) <= set(FIXED_KEYS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_listed_names_are_there_and_documented(module: str) -> None:
+    if "plugin" in module:
+        importlib.import_module("fastreid_cc.plugin")
+    found = importlib.import_module(module)
+    assert (found.__doc__ or "").strip()
+    for name in MODULES[module].split():
+        value = getattr(found, name)
+        assert not callable(value) or (value.__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize("where", FASTREID)
+def test_fastreids_registries_know_our_names(where: str) -> None:
+    importlib.import_module("fastreid_cc.plugin")
+    module, registry = where.split(":")
+    known = getattr(importlib.import_module(module), registry)._obj_map
+    assert all(name in known for name in FASTREID[where].split())
