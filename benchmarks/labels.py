@@ -212,7 +212,8 @@ def report(rows: list[dict[str, Any]], truth: np.ndarray | None) -> None:
         speed = f"{row['speed']:6.0%}" if row["speed"] else "     -"
         print(
             f"{row['name']:<14} {row['total']:8.2f} {knn:7.2f} {after:7.3f}  {speed}  "
-            f"{after / knn:10.1%}  {row['peak_mb']:8.0f}  {row['clusters']:8,}  {row['outliers']:8,}"
+            f"{after / knn:10.1%}  {row['peak_mb']:8.0f}  {row['clusters']:8,}  "
+            f"{row['outliers']:8,}"
         )
         if base is not None and row is not base:
             base_after = sum(base["stages"].values()) - base["stages"]["neighbors"]

@@ -15,8 +15,8 @@ from .structures import PseudoLabels
 def automatic_eps(graph: sp.csr_array, rho: float, cut: float) -> float:
     """The mean of the smallest rho N (N - 1) / 2 pairwise distances (MMT, Ge et al., ICLR 2020).
 
-    A zero between two images (duplicates) is left out of the mean, as in MMT; the share is of all
-    pairs here, of the non-zero ones there.
+    A zero between two images (duplicates; up to 1e-6, rounding) is left out of the mean, as in MMT;
+    the share is of all pairs here, of the non-zero ones there.
 
     Args:
         graph: f32 [N, N], symmetric, pairs at most `cut` apart.
@@ -31,7 +31,7 @@ def automatic_eps(graph: sp.csr_array, rho: float, cut: float) -> float:
     """
     n = graph.shape[0]
     rows = np.repeat(np.arange(n), np.diff(graph.indptr))
-    distances = graph.data[(graph.indices > rows) & (graph.data > 0)]
+    distances = graph.data[(graph.indices > rows) & (graph.data > 1e-6)]
     wanted = max(1, round(rho * n * (n - 1) / 2))
     if len(distances) < wanted:
         raise ValueError(

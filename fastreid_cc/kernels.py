@@ -111,7 +111,7 @@ def run_chunks(
 
     The pieces depend on `rows` alone, not on the number of threads, and results come in row order.
     """
-    pieces = split_rows(rows, -(-rows // rows_per_chunk))
+    pieces = split_rows(rows, -(-rows // max(rows_per_chunk, rows // 64)))
     tasks = [functools.partial(kernel, p.start, p.stop, *arguments) for p in pieces]
     return run_tasks(tasks, progress=progress, stage=stage)
 

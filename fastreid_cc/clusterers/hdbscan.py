@@ -61,8 +61,9 @@ class HDBSCAN:
 
     The hierarchy is built from the pairs at most `eps` apart. Pieces of that graph are 2 apart, so
     none of the missing pairs holds a cluster together, and images in no piece are 4 apart from all,
-    so that they leave the hierarchy first. The same as scikit-learn's on the dense matrix with the
-    missing entries set to these (tested).
+    so that they leave the hierarchy first. The same hierarchy as scikit-learn's on the dense matrix
+    with the missing entries set to these (tested); where merges tie, single images may fall to
+    either side.
 
     Args:
         eps: pairs farther apart do not link images, in (0, 1].

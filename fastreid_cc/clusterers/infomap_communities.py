@@ -90,9 +90,11 @@ class InfoMap:
             two_level=True, directed=True, silent=True, num_trials=self.trials, seed=self.seed
         )
         search.add_links(links)
-        search.run()
-        self.codelength = float(search.codelength)
-        modules = search.get_modules()
+        result = search.run()
+        if not hasattr(result, "modules"):  # infomap before 2.10 returns nothing
+            result = search
+        modules = search.get_modules() if result is search else result.modules()
+        self.codelength = float(result.codelength)
         labels[np.fromiter(modules, np.int64)] = np.fromiter(modules.values(), np.int64)
         sizes = np.bincount(labels[labels >= 0])
         labels[(labels >= 0) & (sizes[labels] < self.min_size)] = -1
