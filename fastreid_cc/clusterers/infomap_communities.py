@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class InfoMap:
             two_level=True, directed=True, silent=True, num_trials=self.trials, seed=self.seed
         )
         search.add_links(links)
-        result = search.run()
+        result: Any = search.run()
         if not hasattr(result, "modules"):  # infomap before 2.10 returns nothing
             result = search
         modules = search.get_modules() if result is search else result.modules()
