@@ -42,6 +42,7 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "WARMUP.VIEWS": (4, "Augmented views of an image in a batch, during warm-up."),
     "WARMUP.TEMPERATURE": (0.1, "Temperature during warm-up."),
     "WARMUP.MOMENTUM": (0.2, "Weight of the old row of an image's memory, during warm-up."),
+    "WARMUP.COLOR_ROBUST": (True, "Warm up with INPUT.COLOR_ROBUST at full (default) strength."),
     "WARMUP.NEGATIVES": ("same_camera", "Negatives during warm-up: same_camera | all."),
 }
 

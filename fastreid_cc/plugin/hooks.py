@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..collapse import Policy, settle
 from ..config import build_part
+from ..data.augment import AUGMENT_KEYS
 from ..data.samplers import ClusterSampler, ViewSampler
 from ..diagnostics import summarize, summary_line
 from ..distributed import broadcast_object, gather_rows
@@ -48,6 +49,23 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
     )
 
 
+def build_warmup_transform(cfg: Any) -> Any:
+    """Training transform of the warm-up: colours must not tell images apart there.
+
+    With CC.WARMUP.COLOR_ROBUST the colour-robust augmentation works at its default strengths,
+    whatever INPUT.COLOR_ROBUST says of the epochs that follow, where clusters hold several cameras
+    and strong changes only slow learning.
+    """
+    if not cfg.CC.WARMUP.COLOR_ROBUST:
+        return build_transforms(cfg, is_train=True)
+    cfg = cfg.clone()
+    cfg.defrost()
+    for name, (default, _) in AUGMENT_KEYS.items():
+        cfg.INPUT.COLOR_ROBUST[name] = default
+    cfg.INPUT.COLOR_ROBUST.ENABLED = True
+    return build_transforms(cfg, is_train=True)
+
+
 def seed_globals(*entropy: int) -> None:
     """Seeds python's, numpy's and torch's global generators (initial weights, dropout)."""
     words = np.random.SeedSequence(entropy).generate_state(3)
@@ -68,6 +86,7 @@ class PseudoLabelHook(HookBase):
         self.cfg, self.images = cfg, images
         self.labeler = build_labeler(cfg)
         self.transform = build_transforms(cfg, is_train=True)
+        self.warmup_transform = build_warmup_transform(cfg)
         self.memory: Any = None
         self.labels: Any = None  # PseudoLabels, from the first labelling on
         self._restored: Any = None  # a checkpoint's "cc" entry, when resuming
@@ -251,7 +270,8 @@ class PseudoLabelHook(HookBase):
                 num_instances=cfg.DATALOADER.NUM_INSTANCE, batch_size=self._batch_size(), **shared,
             )  # fmt: skip
         dataset = ContrastDataset(
-            self.images.paths, self.images.cameras, self.targets, self.transform,
+            self.images.paths, self.images.cameras, self.targets,
+            self.warmup_transform if self.is_warmup(epoch) else self.transform,
             (cfg.CC.SEED, epoch),
         )  # fmt: skip
         return build_loader(dataset, sampler.local_batches(epoch), cfg.DATALOADER.NUM_WORKERS)

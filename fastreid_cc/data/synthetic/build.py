@@ -41,7 +41,7 @@ class SyntheticOptions:
     """
 
     seed: int = 1
-    train_ids: int = 120
+    train_ids: int = 80
     test_ids: int = 48
     cameras: int = 4
     images_per_camera: int = 4
