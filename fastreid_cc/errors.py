@@ -37,6 +37,10 @@ class MissingWeights(ClearError, RuntimeError):
     """Pretrained weights cannot be had or do not fit; the message names the file and the key."""
 
 
+class UnreadableFile(ClearError, RuntimeError):
+    """A checkpoint or weights file is damaged or refused; the message names it."""
+
+
 def missing_fastreid() -> MissingPackage:
     """The error for a missing fastreid, with the command to type."""
     return MissingPackage(

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("plugin")
 
 @pytest.fixture
 def without():
-    from fastreid_cc.plugin.compat import disabled
+    from fastreid_cc.plugin.compat import checkpoint, disabled
 
+    checkpoint._warn.cache_clear()
     return disabled
 
 

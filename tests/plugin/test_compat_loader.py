@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import threading
 import time
 from collections import namedtuple
@@ -193,6 +194,36 @@ def test_swapping_loaders_and_training_leave_nothing_behind(data_root, tmp_path,
         assert len(multiprocessing.active_children()) == 2  # stock's stay as long as the trainer
     del trainer
     assert alive() == (0, 0)
+
+
+@needs_no_cuda
+def test_later_epochs_leave_no_more_behind_than_the_first(data_root, tmp_path):
+    from fastreid.engine import HookBase
+
+    seen = []
+
+    class Count(HookBase):
+        def after_epoch(self):
+            gc.collect()
+            files = len(os.listdir("/proc/self/fd"))
+            seen.append((threading.active_count(), len(multiprocessing.active_children()), files))
+
+    trainer = build(data_root, tmp_path, "DATALOADER.NUM_WORKERS", 1, "SOLVER.MAX_EPOCH", 5)
+    trainer.register_hooks([Count()])  # after evaluation and saving
+    trainer.train()
+    assert len(seen) == 5
+    assert all(later <= seen[0] for later in seen[1:]), seen
+
+
+def test_a_forked_copy_of_a_loader_leaves_the_parents_workers_alone(data_root, tmp_path):
+    loader = train_loader(data_root, tmp_path, "DATALOADER.NUM_WORKERS", 1)
+    next(iter(loader))
+    child = multiprocessing.get_context("fork").Process(target=loader.close)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert next(loader)["images"].shape[0] == 12 and loader.iter._workers[0].is_alive()
+    loader.close()
 
 
 def test_precise_bn_closes_its_loader(data_root, tmp_path, without):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastreid_cc.errors import UnreadableFile
+
 from .imports import fastreid_module
 from .patching import assign
 
@@ -88,7 +90,7 @@ def load_file(path: str) -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        RuntimeError: if the file is damaged or holds anything else; the message names the file.
+        UnreadableFile: if the file is damaged or holds anything else; the message names the file.
     """
     try:
         with _numpy_allowed():
@@ -99,8 +101,8 @@ def load_file(path: str) -> Any:
         refused = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
         if refused is None:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RuntimeError(f"{path} is damaged or is no checkpoint: {text}") from error
-        raise RuntimeError(
+            raise UnreadableFile(f"{path} is damaged or is no checkpoint: {text}") from error
+        raise UnreadableFile(
             f"{path} holds more than tensors and plain values: {refused[1]}. It is not loaded, "
             "because such a file could run code. If you trust it, rewrite it once: "
             "torch.save({'model': torch.load(path, weights_only=False)['model']}, path)."
@@ -129,7 +131,7 @@ def is_whole(path: str) -> bool:
             return False
     try:
         load_file(path)
-    except RuntimeError as error:
+    except UnreadableFile as error:
         return "holds more than" in str(error)
     return True
 
@@ -153,9 +155,9 @@ def resume_from_the_newest_whole_checkpoint() -> None:
             return tagged
         for path in _newest_first(self.save_dir):
             if is_whole(path):
-                logger.warning(f"{tagged or 'last_checkpoint'} is damaged: using {path}.")
+                _warn(f"{tagged or 'last_checkpoint'} is damaged: using {path}.")
                 return path
-        logger.warning(f"{tagged} is damaged and {self.save_dir} holds no whole checkpoint.")
+        _warn(f"{tagged} is damaged and {self.save_dir} holds no whole checkpoint.")
         return ""
 
     @functools.wraps(stock_has)
@@ -164,6 +166,12 @@ def resume_from_the_newest_whole_checkpoint() -> None:
 
     assign(checkpointer, "get_checkpoint_file", get_checkpoint_file)
     assign(checkpointer, "has_checkpoint", has_checkpoint)
+
+
+@functools.lru_cache(maxsize=64)
+def _warn(message: str) -> None:
+    """Warns once: fastreid asks for the file several times when it resumes."""
+    logger.warning(message)
 
 
 def _newest_first(folder: str) -> list[str]:

@@ -6,6 +6,7 @@ import collections.abc
 import contextlib
 import functools
 import numbers
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -93,6 +94,7 @@ def _loader_init(self: Any, local_rank: int, **kwargs: Any) -> None:
 
 def _loader_iter(self: Any) -> Any:
     self.close()
+    self._owner = os.getpid()
     self.iter = DataLoader.__iter__(self)
     if not self.on_cpu:
         self.iter = fastreid_module("data.data_utils").BackgroundGenerator(
@@ -124,6 +126,8 @@ def _loader_next(self: Any) -> Any:
 
 
 def _loader_close(self: Any) -> None:
+    if getattr(self, "_owner", None) != os.getpid():
+        return  # a forked copy: the threads and processes belong to the parent
     running, self.iter, self.batch = getattr(self, "iter", None), None, None
     if hasattr(running, "stop"):
         running.stop()
