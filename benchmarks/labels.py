@@ -11,8 +11,8 @@ Features are planted: an identity is a random direction, an image is that plus n
 data set. Printed per procedure: seconds per stage, peak memory beyond the features, ratio to the
 dense one, label agreement, and as the floor the plain product of all pairs of blocks (upper
 triangle) in the same precision. "speed" is floor / k-NN.
-`--cpu-time` counts processor seconds of the whole process instead of wall-clock, for a busy machine:
-it tells work, not waiting.
+`--cpu-time` counts processor seconds of the whole process instead of wall-clock, for a busy
+machine: it tells work, not waiting.
 
 The dense procedure is the algorithm as published (Zhong et al. 2017 in the form of Cluster
 Contrast): a full product and selection for the k-NN, loops over images for the sets, N x N arrays
@@ -297,6 +297,10 @@ def main() -> None:
     if args.json:
         kept = [{key: value for key, value in row.items() if key != "labels"} for row in rows]
         condition: dict[str, Any] = {
+            "images": len(features),
+            "size": features.shape[1],
+            "threads": num_threads(),
+        }
             "images": len(features),
             "size": features.shape[1],
             "threads": num_threads(),
