@@ -301,10 +301,6 @@ def main() -> None:
             "size": features.shape[1],
             "threads": num_threads(),
         }
-            "images": len(features),
-            "size": features.shape[1],
-            "threads": num_threads(),
-        }
         condition["clock"] = "processor" if args.cpu_time else "wall"
         condition["load"] = os.getloadavg()[0]
         Path(args.json).write_text(json.dumps({**condition, "rows": kept}, indent=1) + "\n")
