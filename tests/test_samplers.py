@@ -114,9 +114,7 @@ def test_the_global_generators_stay_untouched() -> None:
 
 def test_too_few_clusters_are_refused_with_the_keys_instead_of_a_hang() -> None:
     with pytest.raises(ValueError, match="2 clusters fill 8 of the 16.*IMS_PER_BATCH"):
-        ClusterSampler(
-            np.repeat([0, 1], 5), num_instances=4, batch_size=16, num_batches=1, seed=0
-        )
+        ClusterSampler(np.repeat([0, 1], 5), num_instances=4, batch_size=16, num_batches=1, seed=0)
 
 
 def test_warm_up_batches_hold_each_drawn_image_once_per_view() -> None:

@@ -57,9 +57,14 @@ def test_a_picture_does_not_depend_on_how_many_others_there_are(tmp_path):
     more = build_synthetic(
         tmp_path,
         SyntheticOptions(
-            seed=5, train_ids=SMALL.train_ids + 3, test_ids=0, cameras=SMALL.cameras,
-            images_per_camera=SMALL.images_per_camera + 1, height=64, width=32,
-        ),  # fmt: skip
+            seed=5,
+            train_ids=SMALL.train_ids + 3,
+            test_ids=0,
+            cameras=SMALL.cameras,
+            images_per_camera=SMALL.images_per_camera + 1,
+            height=64,
+            width=32,
+        ),
     )
     for path in (few / "bounding_box_train").iterdir():
         assert path.read_bytes() == (more / "bounding_box_train" / path.name).read_bytes()
