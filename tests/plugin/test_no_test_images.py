@@ -15,9 +15,18 @@ def test_a_folder_without_test_images_is_skipped_in_evaluation(tmp_path: Path) -
     root = draw_folder(tmp_path / "images")
     trainer = build(
         config(
-            tmp_path / "out", *FOLDER, "DATASETS.TESTS", '("UnlabeledFolder",)',
-            "CC.FOLDER.ROOT", root, "CC.FOLDER.CAMERA", "folder:0", "CC.EVAL_BEFORE", True,
-            "TEST.EVAL_PERIOD", 1,
+            tmp_path / "out",
+            *FOLDER,
+            "DATASETS.TESTS",
+            '("UnlabeledFolder",)',
+            "CC.FOLDER.ROOT",
+            root,
+            "CC.FOLDER.CAMERA",
+            "folder:0",
+            "CC.EVAL_BEFORE",
+            True,
+            "TEST.EVAL_PERIOD",
+            1,
         )  # fmt: skip
     )
     assert trainer.train() == {}
