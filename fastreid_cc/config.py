@@ -25,7 +25,7 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "EVAL_BEFORE": (False, "Evaluate before the first epoch too (direct transfer)."),
     "SAMPLES_PER_BN": (0, "Images per batch-norm statistic, contiguous chunks; 0 = whole batch."),
     "SAMPLER.CAMERA_AWARE": ("auto", "K images of a cluster from other cameras: auto | on | off."),
-    "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch, over all processes."),
+    "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch of one process."),
     "EXTRACT.FLIP": (False, "Average the features of an image and its mirror image."),
     "EXTRACT.BN": ("running", "Batch norm at extraction: running | camera (one camera at a time)."),
     "LABELS.PERIOD": (1, "Epochs between two labellings."),

@@ -58,12 +58,13 @@ def extract_features(cfg: Any, model: nn.Module, images: UnlabeledLoader) -> Ten
 
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
     statistics stay as they are. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is
-    put back. Every process gives its share of the batches and gets all rows.
+    put back. Every process gives its share of the batches and gets all rows; the batches are the
+    same for any number of processes, and so are their statistics.
     """
     share_buffers(model)
     per_camera = cfg.CC.EXTRACT.BN == "camera"
     batches = extraction_batches(
-        images.cameras, cfg.CC.EXTRACT.IMS_PER_BATCH // comm.get_world_size(),
+        images.cameras, cfg.CC.EXTRACT.IMS_PER_BATCH,
         per_camera=per_camera, seed=cfg.CC.SEED,
     )  # fmt: skip
     mine = batches[comm.get_rank() :: comm.get_world_size()]
