@@ -31,14 +31,21 @@ def train_loader(data_root, tmp_path, *extra):
     return build_reid_train_loader(config(data_root, tmp_path, *extra))
 
 
-def alive() -> tuple[int, int]:
-    """Threads and worker processes, after a moment to end in."""
-    gc.collect()
-    for _ in range(50):
-        if threading.active_count() == 1 and not multiprocessing.active_children():
-            break
-        time.sleep(0.05)
-    return threading.active_count() - 1, len(multiprocessing.active_children())
+@pytest.fixture
+def alive():
+    """Counts threads and worker processes that the test left, after a moment to end in."""
+    before = set(threading.enumerate())
+
+    def count():
+        gc.collect()
+        for _ in range(100):
+            threads = len(set(threading.enumerate()) - before)
+            if threads == 0 and not multiprocessing.active_children():
+                break
+            time.sleep(0.05)
+        return threads, len(multiprocessing.active_children())
+
+    return count
 
 
 # --- CPU -----------------------------------------------------------------------------------------
@@ -100,7 +107,7 @@ def test_the_models_device_decides_where_batches_go(data_root, tmp_path, without
 @needs_no_cuda
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_surfaces_as_its_own_exception_with_its_path(
-    data_root, tmp_path, without, workers
+    data_root, tmp_path, without, workers, alive
 ):
     def load():
         loader = train_loader(data_root, tmp_path, "DATALOADER.NUM_WORKERS", workers)
@@ -163,7 +170,7 @@ def test_a_thread_that_waits_for_room_ends_when_it_is_stopped():
 
 
 @needs_no_cuda
-def test_a_closed_loader_leaves_no_process_and_can_start_again(data_root, tmp_path):
+def test_a_closed_loader_leaves_no_process_and_can_start_again(data_root, tmp_path, alive):
     from fastreid_cc.plugin.compat import close_loader
 
     loader = train_loader(data_root, tmp_path, "DATALOADER.NUM_WORKERS", 2)
@@ -178,7 +185,7 @@ def test_a_closed_loader_leaves_no_process_and_can_start_again(data_root, tmp_pa
 
 
 @needs_no_cuda
-def test_swapping_loaders_and_training_leave_nothing_behind(data_root, tmp_path, without):
+def test_swapping_loaders_and_training_leave_nothing_behind(data_root, tmp_path, without, alive):
     from fastreid_cc.plugin.compat import swap_loader
 
     several = ("DATALOADER.NUM_WORKERS", 2, "SOLVER.MAX_EPOCH", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 
@@ -195,9 +196,21 @@ def test_a_resumed_job_remembers_its_best_metric(data_root, tmp_path, without, m
 
 def test_a_run_of_one_iteration_prints_its_metrics(data_root, tmp_path, without):
     one = (*ONE, "SOLVER.IMS_PER_BATCH", 36)
-    with without("print_in_short_runs"), pytest.raises(ZeroDivisionError):
+    both = "print_in_short_runs", "write_the_metrics_of_an_evaluation"
+    with without(*both), pytest.raises(ZeroDivisionError):
         build(data_root, tmp_path, *one).train()
     assert build(data_root, tmp_path, *one).train()["mAP"] > 0
+
+
+def test_the_last_evaluation_reaches_the_metrics_file(data_root, tmp_path, without):
+    def written(folder):
+        build(data_root, folder, *ONE).train()
+        lines = (folder / "metrics.json").read_text().splitlines()
+        return any("mAP" in json.loads(line) for line in lines)
+
+    assert written(tmp_path / "ours")
+    with without("write_the_metrics_of_an_evaluation"):
+        assert not written(tmp_path / "stock")
 
 
 def test_weights_are_averaged(data_root, tmp_path, without):

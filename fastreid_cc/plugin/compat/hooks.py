@@ -142,7 +142,8 @@ def write_the_metrics_of_an_evaluation() -> None:
 
     @functools.wraps(after_train)
     def close(self: Any) -> None:
-        self.after_epoch()
+        if hasattr(self.trainer.storage, "epoch"):  # not if it failed before the first epoch
+            self.after_epoch()
         after_train(self)
 
     assign(hooks.EvalHook, "_do_eval", _do_eval)
