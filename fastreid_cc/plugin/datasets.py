@@ -6,6 +6,7 @@ here and set from the config by `configure_from(cfg)` before a loader is built.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from dataclasses import fields
@@ -32,15 +33,15 @@ def default_keys() -> dict[str, dict[str, Any]]:
 
 def _descriptions(cls: type) -> dict[str, str]:
     """What a docstring's Args section says of each field, on one line."""
-    section = (cls.__doc__ or "").split("Args:", 1)[-1]
-    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", section, re.MULTILINE)
+    section = inspect.cleandoc(cls.__doc__ or "").split("Args:", 1)[-1]  # 3.13 dedents, 3.12 not
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}
 
 
 def keys() -> dict[str, tuple[Any, str]]:
     """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
     return {
-        f"CC.{node}.{key}": (default, _descriptions(NODES[node])[key.lower()])
+        f"CC.{node}.{key}": (default, _descriptions(NODES[node]).get(key.lower(), ""))
         for node, options in default_keys().items()
         for key, default in options.items()
     }
