@@ -187,7 +187,7 @@ def test_a_sound_config_has_no_faults() -> None:
         (("SOLVER.IMS_PER_BATCH", 4), ("leaves one cluster",)),
         (("CC.SAMPLES_PER_BN", 1), ("CC.SAMPLES_PER_BN=1",)),
         (("CC.LABELS.PERIOD", 0), ("CC.LABELS.PERIOD=0",)),
-        (("CC.WARMUP.EPOCHS", 9), ("CC.WARMUP.EPOCHS=9", "SOLVER.MAX_EPOCH=3")),
+        (("CC.WARMUP.EPOCHS", 9), ("CC.WARMUP.EPOCHS=9", "SOLVER.MAX_EPOCH=4")),
         (("CC.WARMUP.VIEWS", 5), ("CC.WARMUP.VIEWS=5",)),
         (("CC.ITERS_PER_EPOCH", -1), ("CC.ITERS_PER_EPOCH=-1",)),
         (("SOLVER.WARMUP_ITERS", 1000), ("SOLVER.WARMUP_ITERS=1000",)),

@@ -18,7 +18,7 @@ _values: list[float] = []
 def losses(self: ClusterContrast, outputs: Any, targets: Any, inputs: Any = None) -> Any:
     found = _losses(self, outputs, targets, inputs)
     _batches.append(torch.stack([inputs["indices"], targets]))
-    _values.append(float(sum(found.values())))
+    _values.append(float(sum(value.detach() for value in found.values())))
     return found
 
 

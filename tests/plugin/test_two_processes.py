@@ -15,7 +15,8 @@ from tiny_runs import command, digest, run
 OPTIONS = (
     "SOLVER.IMS_PER_BATCH", 16,
     "CC.SAMPLES_PER_BN", 8,
-    "CC.WARMUP.EPOCHS", 1,
+    "CC.LABELS.PERIOD", 2,
+    "CC.EXTRACT.BN", "running",
     "SOLVER.MAX_EPOCH", 2,
     "CC.ITERS_PER_EPOCH", 2,
     "SOLVER.OPT", "SGD",
