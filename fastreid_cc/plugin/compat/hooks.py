@@ -29,7 +29,7 @@ def evaluate_never_when_period_is_zero() -> None:
     hook = fastreid_module("engine.hooks").EvalHook
 
     def after_train(self: Any) -> None:
-        epoch = getattr(self.trainer, "epoch", None)
+        epoch: Any = getattr(self.trainer, "epoch", None)
         last = epoch is not None and epoch + 1 >= self.trainer.max_epoch
         done = self.trainer.iter >= getattr(self.trainer, "max_iter", self.trainer.iter)
         if self._period > 0 and last and done and (epoch + 1) % self._period != 0:
@@ -228,7 +228,7 @@ def _profile(use_cuda: bool) -> Any:
     try:
         return profile(use_device="cuda")
     except TypeError:
-        return profile(use_cuda=True)
+        return profile(use_cuda=True)  # type: ignore[call-arg]
 
 
 def train_in_float32_without_cuda() -> None:

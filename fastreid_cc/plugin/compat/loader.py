@@ -128,7 +128,8 @@ def _loader_next(self: Any) -> Any:
 def _loader_close(self: Any) -> None:
     if getattr(self, "_owner", None) != os.getpid():
         return  # a forked copy: the threads and processes belong to the parent
-    running, self.iter, self.batch = getattr(self, "iter", None), None, None
+    running: Any = getattr(self, "iter", None)
+    self.iter = self.batch = None
     if hasattr(running, "stop"):
         running.stop()
     else:

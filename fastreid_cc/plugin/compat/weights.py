@@ -76,7 +76,7 @@ def _gdown_stub() -> Iterator[None]:
         if before in (None, _ABSENT):
             sys.modules.pop("gdown", None)
         if before is None:
-            sys.modules["gdown"] = before
+            sys.modules["gdown"] = before  # type: ignore[assignment]
 
 
 def weights_path(url: str, key: str) -> str:
@@ -110,7 +110,7 @@ def _download(url: str, path: str) -> None:
     if "drive.google" in url:
         if importlib.util.find_spec("gdown") is None:
             raise ConnectionError("the link needs the package gdown: pip install gdown")
-        import gdown  # type: ignore[import-not-found]
+        import gdown
 
         gdown.download(url, path, quiet=False)
         return
