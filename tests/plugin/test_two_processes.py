@@ -11,7 +11,9 @@ import pytest
 import torch
 from tiny_runs import command, digest, run
 
-#: SGD, since Adam turns the last bit of a near-zero gradient into a whole step.
+#: SGD, since Adam turns the last bit of a near-zero gradient into a whole step; small steps, since
+#: at temperature 0.05 an untrained network is chaotic. One labelling, while running statistics are
+#: still those of the start.
 OPTIONS = (
     "SOLVER.IMS_PER_BATCH", 16,
     "CC.SAMPLES_PER_BN", 8,
@@ -20,7 +22,7 @@ OPTIONS = (
     "SOLVER.MAX_EPOCH", 2,
     "CC.ITERS_PER_EPOCH", 2,
     "SOLVER.OPT", "SGD",
-    "SOLVER.BASE_LR", 0.01,
+    "SOLVER.BASE_LR", 0.0001,
     "CC.EXTRACT.IMS_PER_BATCH", 24,
 )  # fmt: skip
 
@@ -75,12 +77,13 @@ def test_the_batches_of_both_make_up_the_batches_of_one(reports: dict[str, Any])
 def test_two_processes_learn_what_one_learns(reports: dict[str, Any]) -> None:
     """With a batch-norm chunk per process the gradients are those of one process in two chunks.
 
-    Tolerance: sums over another number of images are rounded otherwise, four steps long.
+    Tolerance: sums over another number of images are rounded otherwise, four steps long; the steps
+    move weights by 1e-3 and more.
     """
     one, two = reports["one"][0], reports["two"][0]
     assert torch.equal(one["labels"], two["labels"])
     for name, value in one["parameters"].items():
-        torch.testing.assert_close(two["parameters"][name], value, atol=1e-4, rtol=1e-3, msg=name)
+        torch.testing.assert_close(two["parameters"][name], value, atol=3e-5, rtol=1e-3, msg=name)
     torch.testing.assert_close(two["memory"], one["memory"], atol=1e-4, rtol=1e-3)
     mean = torch.tensor([report["losses"] for report in reports["two"]]).mean(dim=0)
     torch.testing.assert_close(mean, torch.tensor(one["losses"]), atol=1e-3, rtol=1e-3)
