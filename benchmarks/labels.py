@@ -245,7 +245,7 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--features", help=".npy to use instead of planted features")
     made.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     made.add_argument("--neighbors", default="exact", choices=NEIGHBORS.names())
-    made.add_argument("--probes", type=int, default=16)
+    made.add_argument("--probes", type=int, default=0)
     made.add_argument("--repeat", type=int, default=3)
     made.add_argument("--threads", type=int)
     made.add_argument("--device", default="cpu")

@@ -52,7 +52,7 @@ def test_a_slice_of_rows_is_that_slice():
 @pytest.mark.parametrize(
     "build, key",
     [
-        (lambda: FaissIVF(probes=0), "CC.NEIGHBORS.FAISS_IVF.PROBES"),
+        (lambda: FaissIVF(probes=-1), "CC.NEIGHBORS.FAISS_IVF.PROBES"),
         (lambda: FaissHNSW(links=1), "CC.NEIGHBORS.FAISS_HNSW.LINKS"),
     ],
 )
