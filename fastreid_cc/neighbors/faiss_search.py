@@ -106,7 +106,7 @@ class FaissIVF(_FaissSearch):
     Args:
         lists: cells; 0 = 4 sqrt(N), at least 1.
         probes: cells searched per query; 0 = a tenth of them. Too few do more harm than missing
-            neighbours: where identities have fewer than k images, all images of the few cells become
+            neighbours: where identities have fewer than k images, those of the few cells become
             each other's reciprocal neighbours, and clusters merge (100,000 planted images of 5,814
             identities: ARI 0.19 with 16 of 1,264 cells, 0.999 with 128).
         seed: of the cells' k-means, which trains on at most 64 images per cell.
