@@ -24,6 +24,8 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "ITERS_PER_EPOCH": (0, "Iterations per epoch; 0 = images // IMS_PER_BATCH. Papers: 200, 400."),
     "EVAL_BEFORE": (False, "Evaluate before the first epoch too (direct transfer)."),
     "SAMPLES_PER_BN": (0, "Images per batch-norm statistic, contiguous chunks; 0 = whole batch."),
+    "AMP_DTYPE": ("auto", "With SOLVER.AMP: auto (float16 on CUDA, bfloat16 on a CPU) | bfloat16."),
+    "FUSED_OPTIMIZER": (False, "One kernel per optimizer step: on a CPU a fifth of Adam's time."),
     "SAMPLER.CAMERA_AWARE": ("auto", "K images of a cluster from other cameras: auto | on | off."),
     "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch of one process."),
     "EXTRACT.FLIP": (False, "Average the features of an image and its mirror image."),
@@ -184,6 +186,7 @@ def _check_schedule(cfg: Any, found: list[str]) -> None:
 
 def _check_choices(cfg: Any, found: list[str]) -> None:
     for key, choices in (
+        ("CC.AMP_DTYPE", ("auto", "bfloat16")),
         ("CC.SAMPLER.CAMERA_AWARE", ("auto", "on", "off")),
         ("CC.EXTRACT.BN", ("running", "camera")),
         ("CC.LABELS.OUTLIERS", ("drop", "singleton")),

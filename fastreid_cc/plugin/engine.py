@@ -23,6 +23,7 @@ from fastreid.utils import comm
 from ..config import REGISTRIES, add_key, all_keys, part_keys, validate
 from ..data.items import cameras, sort_items, truth
 from ..registry import Registry
+from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
@@ -124,6 +125,8 @@ def _wrap_build_hooks(original: Any) -> Any:
             hooks = original(self)
         finally:
             _builds_hooks.reset(token)
+        if self.cfg.SOLVER.AMP.ENABLED and self.cfg.CC.AMP_DTYPE == "bfloat16":
+            use_bfloat16(self._trainer)
         if self.cfg.CC.ENABLED:
             hook = PseudoLabelHook(self.cfg, self._trainer.data_loader)
             self.checkpointer.checkpointables["cc"] = hook
@@ -131,6 +134,18 @@ def _wrap_build_hooks(original: Any) -> Any:
         return hooks
 
     return build_hooks
+
+
+def _wrap_build_optimizer(original: Any) -> Any:
+    @functools.wraps(original)
+    def build_optimizer(cls: Any, cfg: Any, model: Any) -> Any:
+        optimizer, wrapper = original(cls, cfg, model)
+        if cfg.CC.FUSED_OPTIMIZER and "fused" in optimizer.defaults:
+            for group in (optimizer.defaults, *optimizer.param_groups):
+                group["fused"], group["foreach"] = True, False
+        return optimizer, wrapper
+
+    return classmethod(build_optimizer)
 
 
 def add_config_keys(extra: dict[str, tuple[Any, str]]) -> None:
@@ -152,6 +167,7 @@ def wrap_trainer() -> None:
     for name, wrap in (
         ("build_train_loader", _wrap_build_train_loader),
         ("build_test_loader", _wrap_build_test_loader),
+        ("build_optimizer", _wrap_build_optimizer),
     ):
         setattr(DefaultTrainer, name, wrap(getattr(DefaultTrainer, name).__func__))
     DefaultTrainer.build_hooks = _wrap_build_hooks(DefaultTrainer.build_hooks)

@@ -246,19 +246,50 @@ def test_the_profiler_writes_a_trace(data_root, tmp_path, without):
             run()
 
 
-def test_mixed_precision_on_the_cpu_trains_in_float32(data_root, tmp_path, without, caplog):
+@pytest.mark.parametrize("has_units", [True, False])
+def test_mixed_precision_on_the_cpu_is_bfloat16_or_float32(
+    data_root, tmp_path, without, caplog, monkeypatch, has_units
+):
+    from fastreid_cc.plugin.compat import precision
+
     if torch.cuda.is_available():
         pytest.skip("stock runs where there is CUDA")
     amp = (*ONE, "SOLVER.AMP.ENABLED", True)
-    with without("train_in_float32_without_cuda"), pytest.raises(AssertionError, match="CUDA"):
+    with without("train_in_bfloat16_without_cuda"), pytest.raises(AssertionError, match="CUDA"):
         build(data_root, tmp_path, *amp).train()
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: has_units)
     plain = build(data_root, tmp_path, *ONE)
     plain.train()
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO)
     mixed = build(data_root, tmp_path, *amp)
     mixed.train()
     assert "SOLVER.AMP.ENABLED" in caplog.text
-    assert torch.equal(weights(mixed), weights(plain))
+    assert torch.equal(weights(mixed), weights(plain)) is not has_units
+    assert weights(mixed).dtype == torch.float32
+    gap = (weights(mixed) - weights(plain)).norm() / weights(plain).norm()
+    assert gap < 0.1
+
+
+def test_bfloat16_is_chosen_by_key_and_has_no_loss_scale(data_root, tmp_path, monkeypatch):
+    from fastreid_cc.plugin.compat import precision
+
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: False)
+    amp = (*ONE, "SOLVER.AMP.ENABLED", True, "CC.AMP_DTYPE", "bfloat16")
+    trainer = build(data_root, tmp_path, *amp)
+    assert trainer._trainer.amp_dtype == torch.bfloat16
+    assert trainer._trainer.grad_scaler is None
+    trainer.train()
+
+
+def test_the_fused_optimizer_takes_the_same_steps(data_root, tmp_path):
+    plain = build(data_root, tmp_path, *ONE)
+    fused = build(data_root, tmp_path, *ONE, "CC.FUSED_OPTIMIZER", True)
+    assert fused.optimizer.param_groups[0]["fused"]
+    assert not plain.optimizer.param_groups[0].get("fused")
+    plain.train()
+    fused.train()
+    gap = (weights(fused) - weights(plain)).norm() / weights(plain).norm()
+    assert gap < 0.01  # Adam turns rounding in a gradient near zero into a step of full length
 
 
 def test_the_shims_are_applied_once():

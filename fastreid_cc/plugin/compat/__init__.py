@@ -23,6 +23,7 @@ from . import (
     model,
     optimizer,
     patching,
+    precision,
     transforms,
     weights,
 )
@@ -75,7 +76,7 @@ SHIMS: list[Callable[[], None]] = [
     hooks.close_precise_bn_loader,
     hooks.average_weights,
     hooks.profile_on_any_device,
-    hooks.train_in_float32_without_cuda,
+    precision.train_in_bfloat16_without_cuda,
     launch.launch_without_cuda,
 ]
 

@@ -229,39 +229,3 @@ def _profile(use_cuda: bool) -> Any:
         return profile(use_device="cuda")
     except TypeError:
         return profile(use_cuda=True)  # type: ignore[call-arg]
-
-
-def train_in_float32_without_cuda() -> None:
-    """SOLVER.AMP.ENABLED on a CPU.
-
-    Breaks: `AMPTrainer.run_step` asserts CUDA. All versions. Does: without CUDA, or with the model
-    on the CPU, trains in float32 (same results, no scaling) and says so once. Test:
-    test_compat_training.py. May go: when fastreid supports other devices.
-    """
-    module = fastreid_module("engine.train_loop")
-    trainer_class, simple = module.AMPTrainer, module.SimpleTrainer
-    stock_init, stock_step = trainer_class.__init__, trainer_class.run_step
-
-    @functools.wraps(stock_init)
-    def __init__(self: Any, model: Any, data_loader: Any, optimizer: Any, param_wrapper: Any,
-                 grad_scaler: Any = None) -> None:  # fmt: skip
-        if _is_on_cuda(model):
-            stock_init(self, model, data_loader, optimizer, param_wrapper, grad_scaler)
-            return
-        logger.warning("SOLVER.AMP.ENABLED=True needs CUDA: training in float32.")
-        simple.__init__(self, model, data_loader, optimizer, param_wrapper)
-        self.grad_scaler = None
-
-    @functools.wraps(stock_step)
-    def run_step(self: Any) -> None:
-        if _is_on_cuda(self.model):
-            stock_step(self)
-        else:
-            simple.run_step(self)
-
-    assign(trainer_class, "__init__", __init__)
-    assign(trainer_class, "run_step", run_step)
-
-
-def _is_on_cuda(model: torch.nn.Module) -> bool:
-    return next(model.parameters()).is_cuda
