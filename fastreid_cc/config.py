@@ -40,6 +40,11 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "CLUSTER.NAME": ("dbscan", "Clusterer."),
     "REFINE.NAMES": ((), "Refiners, applied in this order."),
     "MEMORY.NAME": ("cluster", "Memory."),
+    "TEACHER.ENABLED": (False, "Keep a mean teacher: an average of the network over its steps."),
+    "TEACHER.MOMENTUM": (0.999, "Weight of the old teacher in a step."),
+    "TEACHER.RAMP": (True, "Smaller momentum at first: min(MOMENTUM, 1 - 1 / (step + 1))."),
+    "TEACHER.USE_FOR_LABELS": (True, "Features for clustering and memory come from the teacher."),
+    "TEACHER.EVALUATE": (True, "Evaluation measures the teacher, not the network trained."),
     "WARMUP.EPOCHS": (0, "Epochs of instance discrimination before the first clustering."),
     "WARMUP.VIEWS": (4, "Augmented views of an image in a batch, during warm-up."),
     "WARMUP.TEMPERATURE": (0.1, "Temperature during warm-up."),
@@ -196,6 +201,8 @@ def _check_choices(cfg: Any, found: list[str]) -> None:
             found.append(f"{key}={get_key(cfg, key)!r} must be one of {', '.join(choices)}.")
     if not 0.0 <= cfg.CC.COLLAPSE.EPS_BOUND <= 1.0:
         found.append(f"CC.COLLAPSE.EPS_BOUND={cfg.CC.COLLAPSE.EPS_BOUND} must lie in [0, 1].")
+    if not 0.0 <= cfg.CC.TEACHER.MOMENTUM <= 1.0:
+        found.append(f"CC.TEACHER.MOMENTUM={cfg.CC.TEACHER.MOMENTUM} must lie in [0, 1].")
     if not cfg.DATASETS.NAMES:
         found.append("DATASETS.NAMES is empty; name the data set to learn from.")
 

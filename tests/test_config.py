@@ -195,6 +195,7 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
         (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
         (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),
+        (("CC.TEACHER.MOMENTUM", 1.5), ("CC.TEACHER.MOMENTUM=1.5",)),
         (("DATASETS.NAMES", "()"), ("DATASETS.NAMES is empty",)),
         (("CC.MEMORY.CLUSTER.MOMENTUM", 1.5), ("CC.MEMORY.CLUSTER.MOMENTUM=1.5",)),
         (("CC.DISTANCE.JACCARD.K1", 0), ("CC.DISTANCE.JACCARD.K1=0",)),

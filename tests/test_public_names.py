@@ -25,6 +25,7 @@ SAMPLER.CAMERA_AWARE EXTRACT.IMS_PER_BATCH EXTRACT.FLIP EXTRACT.BN LABELS.PERIOD
 COLLAPSE.EPS_BOUND COLLAPSE.SHRINK_P COLLAPSE.KEEP_PREVIOUS NEIGHBORS.NAME DISTANCE.NAME
 CLUSTER.NAME REFINE.NAMES MEMORY.NAME
 WARMUP.EPOCHS WARMUP.VIEWS WARMUP.TEMPERATURE WARMUP.MOMENTUM WARMUP.COLOR_ROBUST WARMUP.NEGATIVES
+TEACHER.ENABLED TEACHER.MOMENTUM TEACHER.RAMP TEACHER.USE_FOR_LABELS TEACHER.EVALUATE
 """
 
 MODULES = {
@@ -32,6 +33,7 @@ MODULES = {
     "fastreid_cc.registry": "Registry NEIGHBORS DISTANCES CLUSTERERS REFINERS MEMORIES LOSSES",
     "fastreid_cc.structures": "Batch KnnGraph PseudoLabels",
     "fastreid_cc.labeling": "PseudoLabeler",
+    "fastreid_cc.teacher": "MeanTeacher",
     "fastreid_cc.config": "faults validate build_part all_keys",
     "fastreid_cc.collapse": "CollapsedError Policy settle",
     "fastreid_cc.batch_norm": "split_batch_norm batch_statistics",

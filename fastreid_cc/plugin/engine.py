@@ -27,6 +27,7 @@ from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .teacher import TeacherHook
 
 logger = logging.getLogger("fastreid.cc.engine")
 
@@ -131,6 +132,12 @@ def _wrap_build_hooks(original: Any) -> Any:
             hook = PseudoLabelHook(self.cfg, self._trainer.data_loader)
             self.checkpointer.checkpointables["cc"] = hook
             hooks.insert(0, hook)
+        if self.cfg.CC.TEACHER.ENABLED:
+            teacher = TeacherHook(self.cfg)
+            self.checkpointer.checkpointables["cc_teacher"] = teacher
+            hooks.insert(0, teacher)
+            if self.cfg.CC.ENABLED:
+                hook.teacher = teacher
         return hooks
 
     return build_hooks

@@ -87,6 +87,7 @@ class PseudoLabelHook(HookBase):
         self.labeler = build_labeler(cfg)
         self.transform = build_transforms(cfg, is_train=True)
         self.warmup_transform = build_warmup_transform(cfg)
+        self.teacher: Any = None  # TeacherHook, with CC.TEACHER.ENABLED
         self.memory: Any = None
         self.labels: Any = None  # PseudoLabels, from the first labelling on
         self._restored: Any = None  # a checkpoint's "cc" entry, when resuming
@@ -162,7 +163,7 @@ class PseudoLabelHook(HookBase):
 
     def _start_warmup(self) -> None:
         cc = self.cfg.CC
-        features = extract_features(self.cfg, self._model(), self.images)
+        features = extract_features(self.cfg, self._labelling_model(), self.images)
         self.memory = MEMORIES.get("instance")(
             temperature=cc.WARMUP.TEMPERATURE, momentum=cc.WARMUP.MOMENTUM, momentum_growth=0.0,
             init="features", update="mean", negatives=cc.WARMUP.NEGATIVES,
@@ -177,7 +178,7 @@ class PseudoLabelHook(HookBase):
             self._restore_memory()
         features = self.memory.clustering_features() if self.memory is not None else None
         if features is None:
-            features = extract_features(self.cfg, self._model(), self.images)
+            features = extract_features(self.cfg, self._labelling_model(), self.images)
         features = features.cpu()
         extracted = time.perf_counter() - start
         found: Any = None
@@ -288,6 +289,11 @@ class PseudoLabelHook(HookBase):
         filled = int(np.where(sizes > 1, instances, 1).sum())
         group = instances * comm.get_world_size()
         return min(wanted, max(filled // group, 1) * group)
+
+    def _labelling_model(self) -> Any:
+        """The network whose features are clustered: the one trained, or its teacher."""
+        uses_teacher = self.teacher is not None and self.cfg.CC.TEACHER.USE_FOR_LABELS
+        return self.teacher.model if uses_teacher else self._model()
 
     def _model(self) -> Any:
         model = self.trainer.model
