@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import boot
-from .errors import ClearError
+from .errors import ClearError, WrongUse, explain_missing
 
 USAGE = """\
 usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
@@ -19,14 +20,13 @@ SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone, unm
 ARGUMENTS as they are. MODULE holds parts of your own (memories, losses, ...); it is imported before
 the script reads its config, in spawned processes too.
 
+`python -m fastreid_cc COMMAND --help` tells a command's options. Exit status: 0 done, 1 failed,
+2 wrong use.
+
 commands:
   train      run a script (the word may be left out)
 """
 COMMANDS = Path(__file__).parent / "commands"
-
-
-class UsageError(Exception):
-    """The command line makes no sense; the message says why."""
 
 
 def commands() -> dict[str, str]:
@@ -57,7 +57,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
         The modules of `--import`, the first word that is no option ("" if none) and the rest.
 
     Raises:
-        UsageError: on an unknown option, or `--import` without a module.
+        WrongUse: on an unknown option, or `--import` without a module.
     """
     imports: list[str] = []
     rest = list(arguments)
@@ -67,10 +67,10 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
             return imports, "help", []
         name, _, value = option.partition("=")
         if name != "--import":
-            raise UsageError(f"unknown option {option}; options of the script come after its path.")
+            raise WrongUse(f"unknown option {option}; options of the script come after its path.")
         value = value or (rest.pop(0) if rest else "")
         if not value:
-            raise UsageError("--import needs the name of a module.")
+            raise WrongUse("--import needs the name of a module.")
         imports += [module for module in value.split(",") if module]
     return imports, rest[0] if rest else "", rest[1:]
 
@@ -84,30 +84,53 @@ def main(arguments: Sequence[str]) -> int:
             return 0 if word else 2
         if word in commands():
             return run_command(word, rest, imports)
-        return run_script([word, *rest] if word != "train" else rest, imports)
-    except UsageError as error:
+        if word == "train" and rest[:1] in (["-h"], ["--help"]):
+            print(usage(), end="")
+            return 0
+        script = _script([word, *rest] if word != "train" else rest)
+    except WrongUse as error:
         print(f"fastreid_cc: {error}\n\n{usage()}", end="", file=sys.stderr)
         return 2
+    return run_script(script, imports)
 
 
 def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
-    """Runs `fastreid_cc.commands.<name>.main(arguments)`; fastreid is not imported for it."""
+    """Runs `fastreid_cc.commands.<name>.main(arguments)`; an error we know is one message.
+
+    The command's module is imported without fastreid; what needs fastreid imports it when it runs.
+    """
     sys.path.append(str(Path.cwd()))
-    module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
-    boot.import_parts(imports)
-    return int(module.main(arguments) or 0)
+    try:
+        module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
+        boot.import_parts(imports)
+        return int(module.main(arguments) or 0)
+    except (ClearError, ModuleNotFoundError) as error:
+        known = error if isinstance(error, ClearError) else explain_missing(error)
+        if not isinstance(known, ClearError):
+            raise
+        print(f"{name}: {known}", file=sys.stderr)
+        return 2 if isinstance(known, WrongUse) else 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _script(arguments: list[str]) -> list[str]:
+    if not arguments:
+        raise WrongUse("train needs the path of a script.")
+    if not Path(arguments[0]).is_file():
+        known = ", ".join(["train", *sorted(commands())])
+        raise WrongUse(f"{arguments[0]!r} is neither a script nor a command ({known}).")
+    return arguments
 
 
 def run_script(arguments: list[str], imports: Sequence[str]) -> int:
     """Runs the script `arguments[0]`; a missing package is one message, no traceback."""
-    if not arguments:
-        raise UsageError("train needs the path of a script.")
-    script = arguments[0]
-    if not Path(script).is_file():
-        known = ", ".join(["train", *sorted(commands())])
-        raise UsageError(f"{script!r} is neither a script nor a command ({known}).")
     try:
-        boot.run(script, arguments[1:], imports)
+        boot.run(arguments[0], arguments[1:], imports)
     except ClearError as error:
         print(f"fastreid_cc: {error}", file=sys.stderr)
         return 1

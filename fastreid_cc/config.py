@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import clusterers, distances, losses, memories, neighbors, refiners  # noqa: F401  register
+from .docstrings import argument_lines
 from .registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, Registry
 
 REGISTRIES = (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS, MEMORIES, LOSSES)
@@ -76,9 +77,9 @@ def all_keys(extra: dict[str, tuple[Any, str]] | None = None) -> Iterator[tuple[
         yield key, default, line
     for registry in REGISTRIES:
         for name in registry.names():
-            doc = (registry.get(name).__doc__ or "").strip().splitlines()
+            lines = argument_lines(registry.get(name)) | {"scale": "weight of the loss."}
             for key, default in part_keys(registry, name).items():
-                yield key, default, f"{name}: {doc[0] if doc else registry.family}"
+                yield key, default, f"{name}: {lines.get(key.split('.')[-1].lower(), '')}"
 
 
 def add_key(root: Any, key: str, default: Any) -> None:

@@ -29,6 +29,16 @@ class ClearError(Exception):
     """Something the user can put right; the message says how."""
 
 
+class WrongUse(ClearError, ValueError):
+    """A command line or a value that makes no sense; the command ends with exit status 2."""
+
+
+class BadConfig(ClearError, KeyError, ValueError):
+    """A config file or key that makes no sense; the message names it."""
+
+    __str__ = Exception.__str__  # KeyError's would put the message in quotes
+
+
 class MissingPackage(ClearError, ImportError):
     """A package or module is not installed; the message says what to type."""
 
@@ -39,6 +49,15 @@ class MissingWeights(ClearError, RuntimeError):
 
 class UnreadableFile(ClearError, RuntimeError):
     """A checkpoint or weights file is damaged or refused; the message names it."""
+
+
+def shown(text: object) -> str:
+    """A name from outside (file, identity) as it may be printed: nothing in it acts on a terminal.
+
+    Control characters, line ends, bytes that are no UTF-8 and marks that turn the direction of
+    writing become escapes such as \\n and \\x1b; all else stays as it is.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def missing_fastreid() -> MissingPackage:

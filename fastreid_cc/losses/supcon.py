@@ -13,8 +13,8 @@ class SupCon(PairwiseLoss):
     """-(t / base) · mean over anchors of the mean over positives of log softmax over all others.
 
     Args:
-        temperature: t.
-        base_temperature: base.
+        temperature: t, divides the cosines.
+        base_temperature: base; the loss is scaled by t / base.
 
     Source: Khosla et al., arXiv:2004.11362 (the sum outside the logarithm). Differs from the common
     code: anchors without a positive are left out of the mean (there: the whole loss is NaN).

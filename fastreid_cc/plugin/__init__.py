@@ -9,8 +9,8 @@ from .compat import apply_shims
 
 apply_shims()
 
-from . import datasets, heads, meta_arch, personx, transforms  # noqa: F401  register
-from .engine import add_config_keys, wrap_trainer
+from . import heads, meta_arch, personx  # noqa: F401  register
+from .engine import add_config_keys, extra_keys, wrap_trainer
 
-add_config_keys(datasets.keys() | transforms.keys())
+add_config_keys(extra_keys())
 wrap_trainer()

@@ -6,9 +6,7 @@ here and set from the config by `configure_from(cfg)` before a loader is built.
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from ..data.folder import FolderItems
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions, build_synthetic, read_market
+from ..docstrings import argument_lines
 
 #: Config nodes under CC and the options they fill; keys are the fields' names in capitals.
 NODES: dict[str, type] = {"SYNTHETIC": SyntheticOptions, "FOLDER": FolderOptions}
@@ -31,17 +30,10 @@ def default_keys() -> dict[str, dict[str, Any]]:
     return {n: {f.name.upper(): f.default for f in fields(cls)} for n, cls in NODES.items()}
 
 
-def _descriptions(cls: type) -> dict[str, str]:
-    """What a docstring's Args section says of each field, on one line."""
-    section = inspect.cleandoc(cls.__doc__ or "").split("Args:", 1)[-1]  # 3.13 dedents, 3.12 not
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
-
-
 def keys() -> dict[str, tuple[Any, str]]:
     """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
     return {
-        f"CC.{node}.{key}": (default, _descriptions(NODES[node]).get(key.lower(), ""))
+        f"CC.{node}.{key}": (default, argument_lines(NODES[node]).get(key.lower(), ""))
         for node, options in default_keys().items()
         for key, default in options.items()
     }

@@ -23,6 +23,7 @@ from fastreid.utils import comm
 from ..config import REGISTRIES, add_key, all_keys, part_keys, validate
 from ..data.items import cameras, sort_items, truth
 from ..registry import Registry
+from . import datasets, transforms
 from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
@@ -153,6 +154,11 @@ def _wrap_build_optimizer(original: Any) -> Any:
         return optimizer, wrapper
 
     return classmethod(build_optimizer)
+
+
+def extra_keys() -> dict[str, tuple[Any, str]]:
+    """Keys that belong to no registered part: of the data sets and the transforms."""
+    return datasets.keys() | transforms.keys()
 
 
 def add_config_keys(extra: dict[str, tuple[Any, str]]) -> None:

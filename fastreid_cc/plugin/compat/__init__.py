@@ -14,6 +14,7 @@ from fastreid_cc.errors import MissingPackage
 
 from . import (
     checkpoint,
+    config,
     datasets,
     evaluation,
     hooks,
@@ -43,6 +44,9 @@ __all__ = [
 SHIMS: list[Callable[[], None]] = [
     imports.restore_numpy_bool,
     imports.describe_environment_or_carry_on,
+    config.read_plain_yaml,
+    config.open_shipped_configs,
+    config.explain_wrong_keys,
     loader.load_without_cuda_and_never_hang,
     loader.build_loaders_for_the_models_device,
     loader.collate_numpy_values,

@@ -1,0 +1,186 @@
+"""Config files: plain YAML only, the shipped ones by name, one clear message for a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+from typing import Any
+
+import yaml
+
+from fastreid_cc.errors import BadConfig, shown
+from fastreid_cc.shipped import PREFIX, resolve
+
+from .imports import fastreid_module
+from .patching import assign
+
+BASE = "_BASE_"
+MOST_NODES = 100_000
+
+
+def read_plain_yaml() -> None:
+    """`CfgNode.load_yaml_with_base`.
+
+    Breaks: `allow_unsafe=True` runs what `!!python/...` tags of a config say; a `_BASE_` that names
+    itself recurses until the stack ends; a few lines of aliases grow without bound; an empty file
+    is a TypeError. All versions. Does: plain YAML only, whatever the argument; each of these is one
+    message with the file's name; `fastreid_cc://x.yml` names a shipped config. Test:
+    test_compat_config.py. May go: never, for the shipped configs.
+    """
+    node = fastreid_module("config.config").CfgNode
+
+    def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        return load_config(filename)
+
+    assign(node, "load_yaml_with_base", staticmethod(load_yaml_with_base))
+
+
+def open_shipped_configs() -> None:
+    """`PathManager`, which `default_setup` opens the config file with.
+
+    Breaks: `fastreid_cc://x.yml` is no file. Does: a handler for that prefix, for reading. Test:
+    test_compat_config.py. May go: never.
+    """
+    module = fastreid_module("utils.file_io")
+
+    class ShippedConfigs(module.PathHandler):  # type: ignore[name-defined]
+        def _get_supported_prefixes(self) -> list[str]:
+            return [PREFIX]
+
+        def _get_local_path(self, path: str, **kwargs: Any) -> str:
+            return str(resolve(path))
+
+        def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+            if mode not in ("r", "rb"):
+                raise BadConfig(f"{shown(path)} is shipped with fastreid_cc: it can only be read.")
+            return open(resolve(path), mode, buffering)
+
+    handlers = dict(module.PathManager._PATH_HANDLERS)
+    handlers[PREFIX] = ShippedConfigs()
+    assign(module.PathManager, "_PATH_HANDLERS", handlers)
+
+
+def explain_wrong_keys() -> None:
+    """`CfgNode.merge_from_file` and `merge_from_list`.
+
+    Breaks: an unknown key or a value of another type is a traceback of yacs without a hint. All
+    versions. Does: a `BadConfig` (a KeyError and ValueError still) with yacs's sentence, the file
+    and the nearest key. Test: test_compat_config.py. May go: never.
+    """
+    node = fastreid_module("config.config").CfgNode
+    assign(node, "merge_from_file", _explained(node.merge_from_file))
+    assign(node, "merge_from_list", _explained(node.merge_from_list))
+
+
+def _explained(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def merge(self: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return stock(self, source, *args, **kwargs)
+        except BadConfig:
+            raise
+        except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+            where = f"{shown(source)}: " if isinstance(source, str) else ""
+            text = shown(error.args[0] if error.args else type(error).__name__)
+            raise BadConfig(f"{where}{text}{_nearest(self, text)}") from error
+
+    return merge
+
+
+def _nearest(root: Any, message: str) -> str:
+    """A hint with the known key nearest to the one the message ends in."""
+    if "xistent" not in message:
+        return ""
+    wanted = message.split(":")[-1].strip()
+    known: list[str] = []
+
+    def walk(node: Any, path: str) -> None:
+        for name, value in node.items():
+            known.append(f"{path}{name}")
+            if hasattr(value, "items"):
+                walk(value, f"{path}{name}.")
+
+    walk(root, "")
+    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f".{hint} `python -m fastreid_cc config WORD` lists keys."
+
+
+def load_config(filename: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A config file as a dict, merged over its `_BASE_`, that one's base, and so on.
+
+    Raises:
+        BadConfig: naming the file, for anything that is no plain YAML mapping, a base that is
+            missing, from the network, or among its own heirs.
+    """
+    path = _local(filename)
+    if path in seen:
+        raise BadConfig(f"{shown(path)}: its {BASE} leads back to itself.")
+    own = _read(path)
+    base = own.pop(BASE, None)
+    if base is None:
+        return own
+    if not isinstance(base, str) or not base:
+        raise BadConfig(f"{shown(path)}: {BASE} must be the name of a file, not {base!r}.")
+    if base.startswith(("http://", "https://")):
+        raise BadConfig(f"{shown(path)}: {BASE} {shown(base)} is not loaded from the network.")
+    if not base.startswith(("~", PREFIX)):
+        base = os.path.join(os.path.dirname(path), base)
+    merged = load_config(base, (*seen, path))
+    _merge(own, merged, path)
+    return merged
+
+
+def _local(filename: str) -> str:
+    filename = str(filename)
+    if filename.startswith(PREFIX):
+        return str(resolve(filename))
+    return os.path.realpath(os.path.expanduser(filename))
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = yaml.safe_load(stream)
+    except OSError as error:
+        raise BadConfig(f"{shown(path)}: {error.strerror}.") from error
+    except yaml.constructor.ConstructorError as error:
+        place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise BadConfig(
+            f"{shown(path)}{place}: {shown(error.problem)}. Only plain YAML is loaded, since tags "
+            "such as !!python/object could run code."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = shown(" ".join(str(error).split()))[:200]
+        raise BadConfig(f"{shown(path)} is no YAML: {reason}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise BadConfig(f"{shown(path)} holds a {type(content).__name__}, not keys with values.")
+    _check_size(content, path)
+    return content
+
+
+def _check_size(content: Any, path: str) -> None:
+    """Counts what is reached with aliases written out; an alias inside itself is endless."""
+    left, waiting = MOST_NODES, [content]
+    while waiting:
+        node = waiting.pop()
+        children = node.values() if isinstance(node, dict) else node
+        for child in children:
+            left -= 1
+            if isinstance(child, (dict, list)):
+                waiting.append(child)
+        if left < 0:
+            raise BadConfig(f"{shown(path)}: its aliases stand for more than {MOST_NODES} values.")
+
+
+def _merge(own: dict[str, Any], base: dict[str, Any], path: str) -> None:
+    for key, value in own.items():
+        if isinstance(value, dict) and key in base:
+            if not isinstance(base[key], dict):
+                raise BadConfig(f"{shown(path)}: {shown(key)} is one value in its {BASE}.")
+            _merge(value, base[key], path)
+        else:
+            base[key] = value

@@ -1,0 +1,100 @@
+"""`python -m fastreid_cc config`: every key with default and text, the shipped configs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fastreid_cc import __main__ as cli
+from fastreid_cc.docstrings import argument_lines
+
+
+def run(capsys, *words):
+    status = cli.main(["config", *words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_every_key_has_a_text_and_its_default(capsys):
+    from fastreid.config import get_cfg
+
+    from fastreid_cc.config import get_key
+
+    status, out, _ = run(capsys, "--json")
+    keys = json.loads(out)["keys"]
+    assert status == 0 and len(keys) > 150
+    cfg = get_cfg()
+    for entry in keys:
+        default = get_key(cfg, entry["key"])
+        assert entry["default"] == (list(default) if isinstance(default, tuple) else default)
+    silent = [entry["key"] for entry in keys if entry["line"].endswith((": ", ": m.", ": t."))]
+    assert silent == []
+
+
+def test_fastreids_keys_come_with_its_comments(capsys):
+    from fastreid.config import get_cfg
+
+    status, out, _ = run(capsys, "--stock", "--json")
+    keys = {entry["key"]: entry for entry in json.loads(out)["keys"]}
+    assert status == 0
+    assert keys["SOLVER.BASE_LR"]["default"] == get_cfg().SOLVER.BASE_LR
+    assert "image normalization" in keys["MODEL.PIXEL_MEAN"]["line"]
+    assert "CC.SEED" in keys
+
+
+def test_words_filter_and_few_keys_are_shown_in_full(capsys):
+    status, out, _ = run(capsys, "dbscan", "EPS")
+    assert status == 0
+    assert out.splitlines()[0].split() == ["CC.CLUSTER.DBSCAN.AUTO_RHO", "0.0"]
+    assert "CC.CLUSTER.DBSCAN.EPS  0.6\n    dbscan: radius, in (0, 1].\n" in out
+    many = run(capsys, "memory")[1].splitlines()
+    assert len(many) > 8 and all(line.startswith(("CC.", "MODEL.")) for line in many)
+
+
+def test_no_match_names_near_keys(capsys):
+    status, out, err = run(capsys, "tempereture")
+    assert status == 1 and out == ""
+    assert "TEMPERATURE" in err
+
+
+def test_the_shipped_configs_are_listed_and_found(capsys):
+    status, out, _ = run(capsys, "--path")
+    folder = Path(out.strip())
+    assert status == 0 and (folder / "quick" / "usl_tiny.yml").is_file()
+    files = json.loads(run(capsys, "--files", "--json")[1])["files"]
+    names = {entry["name"]: entry["line"] for entry in files}
+    assert "tiny generated data set" in names["fastreid_cc://quick/usl_tiny.yml"]
+    assert len(names) == len(list(folder.rglob("*.yml")))
+
+
+class Base:
+    """Does things.
+
+    Args:
+        a: first
+            of two.
+        b: second.
+    """
+
+
+class Heir(Base):
+    """Does more.
+
+    Args:
+        b: its own.
+
+    Cost: nothing. c: no argument.
+    """
+
+
+@pytest.mark.parametrize(
+    ("cls", "lines"),
+    [
+        (Base, {"a": "first of two.", "b": "second."}),
+        (Heir, {"a": "first of two.", "b": "its own."}),
+    ],
+)
+def test_argument_lines_follow_the_bases(cls, lines):
+    assert {k: v for k, v in argument_lines(cls).items() if k in "abc"} == lines
