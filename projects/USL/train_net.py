@@ -4,6 +4,8 @@ import sys
 
 sys.path.append(".")
 
+import fastreid_cc.plugin  # noqa: E402, F401  isort: skip  first: it mends fastreid's imports
+
 from fastreid.config import get_cfg  # noqa: E402
 from fastreid.engine import (  # noqa: E402
     DefaultTrainer,
@@ -12,8 +14,6 @@ from fastreid.engine import (  # noqa: E402
     launch,
 )
 from fastreid.utils.checkpoint import Checkpointer  # noqa: E402
-
-import fastreid_cc.plugin  # noqa: E402, F401
 
 
 def setup(args):

@@ -1,7 +1,7 @@
 """The demo: untrained, colour histogram, label-free and supervised on the same generated people.
 
-All rows are measured by the same protocol; the two trainings are fastreid's own DefaultTrainer with
-two config files, and nothing else. Writes outputs/demo/results.json.
+All rows are measured by the same protocol. The two trainings are the training script with two
+config files, and nothing else, one core each. Writes outputs/demo/results.json.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from trainings import ROOT, Training, cores, run_all
+
+CONFIGS = ROOT / "configs/demo"
 os.environ.setdefault("FASTREID_DATASETS", str(ROOT / "datasets"))
 
 import fastreid_cc.plugin  # noqa: F401  isort: skip  activates the plug-in
@@ -27,7 +30,6 @@ from fastreid.config import get_cfg
 from fastreid.data.build import _root
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import DefaultTrainer
-from fastreid.utils.file_io import PathManager
 from fastreid.utils.logger import setup_logger
 from tabulate import tabulate
 
@@ -44,14 +46,12 @@ ROWS = {
 }
 
 
-def load(name: str, seed: int, output: Path) -> Any:
-    """A demo config with this run's seed and folder."""
+def configuration(name: str, output: Path) -> Any:
+    """A demo config as fastreid reads it, for the rows that need no training."""
     cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / f"configs/demo/{name}.yml"))
-    cfg.CC.SEED = seed
-    cfg.OUTPUT_DIR = str(output / f"seed{seed}" / name)
+    cfg.merge_from_file(str(CONFIGS / f"{name}.yml"))
+    cfg.OUTPUT_DIR = str(output)
     cfg.freeze()
-    PathManager.mkdirs(cfg.OUTPUT_DIR)
     return cfg
 
 
@@ -62,47 +62,54 @@ def untrained(cfg: Any) -> dict[str, float]:
     return DefaultTrainer.test(cfg, model)
 
 
-def train(cfg: Any) -> tuple[dict[str, float], Any]:
-    """What a training script does: build, train, evaluate."""
-    trainer = DefaultTrainer(cfg)
-    trainer.resume_or_load(resume=False)
-    return trainer.train(), trainer
-
-
 def histogram(cfg: Any) -> dict[str, float]:
     """The best of several colour histograms, each image described alone."""
-    configure_from(cfg)
     data = DATASET_REGISTRY.get(cfg.DATASETS.TESTS[0])(root=_root)
     best = evaluate_histograms(data.query, data.gallery).best
     return {"mAP": best.mAP, "Rank-1": best.rank1}
 
 
-def run_seed(seed: int, output: Path) -> dict[str, Any]:
-    """All four rows for one seed."""
-    label_free, supervised = (load(name, seed, output) for name in ("label_free", "supervised"))
-    found: dict[str, Any] = {}
+def row(results: dict[str, float], seconds: float) -> dict[str, float]:
+    """One row of the table."""
+    return {
+        "mAP": float(results["mAP"]), "rank1": float(results["Rank-1"]), "seconds": seconds,
+    }  # fmt: skip
 
-    def record(row: str, start: float, results: dict[str, float]) -> None:
-        found[row] = {
-            "mAP": float(results["mAP"]), "rank1": float(results["Rank-1"]),
-            "seconds": time.perf_counter() - start,
-        }  # fmt: skip
 
-    configure_from(label_free)
-    DATASET_REGISTRY.get(label_free.DATASETS.NAMES[0])(root=_root)  # drawn before the clock
+def timed(measure: Callable[[Any], dict[str, float]], cfg: Any) -> dict[str, float]:
+    """A row that takes no training."""
     start = time.perf_counter()
-    record("untrained", start, untrained(label_free))
-    start = time.perf_counter()
-    record("histogram", start, histogram(label_free))
-    start = time.perf_counter()
-    results, trainer = train(label_free)
-    record("label_free", start, results)
-    found["clusters"] = trainer.storage.latest()["cc/num_clusters"][0]
-    found["ari"] = trainer.storage.latest()["cc/ari"][0]
-    found["identities"] = label_free.CC.SYNTHETIC.TRAIN_IDS
-    start = time.perf_counter()
-    record("supervised", start, train(supervised)[0])
-    return found
+    results = measure(cfg)
+    return row(results, time.perf_counter() - start)
+
+
+def run_seeds(seeds: range, output: Path, num_jobs: int) -> list[dict[str, Any]]:
+    """All four rows of every seed; the trainings side by side."""
+    cfg = configuration("label_free", output)
+    configure_from(cfg)
+    DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=_root)  # drawn before the clock
+    trainings = [
+        Training(
+            f"{name} seed {seed}", CONFIGS / f"{name}.yml", output / f"seed{seed}" / name,
+            ("CC.SEED", str(seed)),
+        )
+        for seed in seeds for name in ("label_free", "supervised")
+    ]  # fmt: skip
+    colours = timed(histogram, cfg)
+    found = run_all(trainings, num_jobs)
+    runs = []
+    for seed in seeds:
+        cfg.defrost()
+        cfg.CC.SEED = seed
+        free, supervised = (found[f"{name} seed {seed}"] for name in ("label_free", "supervised"))
+        runs.append({
+            "untrained": timed(untrained, cfg), "histogram": colours,
+            "label_free": row(free, free["seconds"]),
+            "supervised": row(supervised, supervised["seconds"]),
+            "clusters": free["cc/num_clusters"], "ari": free["cc/ari"],
+            "identities": cfg.CC.SYNTHETIC.TRAIN_IDS,
+        })  # fmt: skip
+    return runs
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -153,13 +160,15 @@ def main() -> None:
     """Runs the seeds, writes results.json and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="runs, seeded 1, 2, ...")
+    parser.add_argument("--jobs", type=int, default=cores(), help="trainings at once")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs/demo")
     args = parser.parse_args()
-    if args.seeds < 1:
-        parser.error(f"--seeds {args.seeds} must be at least 1")
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)} must be at least 1")
     args.output.mkdir(parents=True, exist_ok=True)
     setup_logger(str(args.output))
-    results = summarise([run_seed(seed, args.output) for seed in range(1, args.seeds + 1)])
+    results = summarise(run_seeds(range(1, args.seeds + 1), args.output, args.jobs))
     target = args.output / "results.json"
     target.write_text(json.dumps(results, indent=2) + "\n")
     print(table(results))

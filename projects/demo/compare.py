@@ -1,0 +1,138 @@
+"""Compares configurations on the generated data set: every one over several seeds, one table.
+
+    python projects/demo/compare.py configs/demo/methods/*.yml --seeds 3
+
+Label-free configurations that differ only in what comes after the warm-up (memory, losses, labels)
+continue from the same warm-up, seed by seed: the first one's checkpoint is resumed, which gives the
+bytes that each would have reached alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from trainings import ROOT, Training, cores, read_metrics, run_all
+
+os.environ.setdefault("FASTREID_DATASETS", str(ROOT / "datasets"))
+
+import fastreid_cc.plugin  # noqa: F401  isort: skip  activates the plug-in
+from fastreid.config import get_cfg
+from fastreid.data.build import _root
+from fastreid.data.datasets import DATASET_REGISTRY
+from tabulate import tabulate
+
+from fastreid_cc.plugin.datasets import configure_from
+
+AFTER_WARMUP = (
+    "OUTPUT_DIR", "MODEL.LOSSES", "DATALOADER.NUM_INSTANCE", "CC.MEMORY", "CC.REFINE",
+    "CC.CLUSTER", "CC.DISTANCE", "CC.NEIGHBORS", "CC.LABELS", "CC.COLLAPSE",
+)  # fmt: skip
+COLUMNS = ("mAP", "Rank-1", "cc/num_clusters", "cc/ari")
+
+
+def flat(node: Any, path: str = "") -> dict[str, Any]:
+    """Full key -> value."""
+    if not hasattr(node, "items"):
+        return {path: node}
+    return {
+        key: value
+        for name, child in node.items()
+        for key, value in flat(child, f"{path}.{name}" if path else name).items()
+    }
+
+
+def read(config: Path) -> Any:
+    """A configuration as fastreid reads it."""
+    cfg = get_cfg()
+    cfg.merge_from_file(str(config))
+    return cfg
+
+
+def warmup_of(cfg: Any) -> str:
+    """All that shapes the warm-up, as text; empty without one."""
+    if not (cfg.CC.ENABLED and cfg.CC.WARMUP.EPOCHS):
+        return ""
+    kept = {k: v for k, v in flat(cfg).items() if not k.startswith(AFTER_WARMUP)}
+    return repr(sorted(kept.items()))
+
+
+def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:
+    """Trainings from the beginning, then those that continue from another's warm-up."""
+    stages: list[list[Training]] = [[], []]
+    owners: dict[str, str] = {}
+    for config in configs:
+        cfg = read(config)
+        warmup, epochs = warmup_of(cfg), cfg.CC.WARMUP.EPOCHS
+        owner = owners.setdefault(warmup or config.stem, config.stem)
+        for seed in seeds:
+            folder = output / config.stem / f"seed{seed}"
+            options, start = ["CC.SEED", str(seed)], None
+            if owner != config.stem:
+                start = output / owner / f"seed{seed}" / f"model_{epochs - 1:04d}.pth"
+            elif warmup:
+                options += ["SOLVER.CHECKPOINT_PERIOD", str(epochs)]
+            training = Training(f"{config.stem} seed {seed}", config, folder, tuple(options), start)
+            stages[start is not None].append(training)
+    return stages
+
+
+def is_done(training: Training) -> bool:
+    """Whether an earlier call finished this training."""
+    return (training.output / "model_final.pth").exists()
+
+
+def summarise(configs: list[Path], seeds: range, output: Path) -> dict[str, Any]:
+    """Config name -> column -> one value per seed."""
+    runs = {
+        config.stem: [read_metrics(output / config.stem / f"seed{seed}") for seed in seeds]
+        for config in configs
+    }
+    return {
+        name: {column: [run[column] for run in found if column in run] for column in COLUMNS}
+        for name, found in runs.items()
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Mean and sample standard deviation over the seeds, as Markdown."""
+
+    def cell(values: list[float]) -> str:
+        if not values:
+            return ""
+        digits = 2 if max(values) <= 1 else 1
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.{digits}f}{spread}"
+
+    lines = [[name, *(cell(row[column]) for column in COLUMNS)] for name, row in results.items()]
+    headers = ["", "mAP", "Rank-1", "clusters", "ARI"]
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def main() -> None:
+    """Runs what is not done yet, writes results.json and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("configs", type=Path, nargs="+", help="configuration files")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each, seeded 1, 2, ...")
+    parser.add_argument("--jobs", type=int, default=cores(), help="trainings at once")
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs/compare")
+    args = parser.parse_args()
+    seeds = range(1, args.seeds + 1)
+    cfg = read(args.configs[0])
+    configure_from(cfg)
+    DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=_root)  # drawn once, before several ask
+    for stage in plan(args.configs, seeds, args.output):
+        run_all([t for t in stage if not is_done(t)], args.jobs)
+    results = summarise(args.configs, seeds, args.output)
+    (args.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
