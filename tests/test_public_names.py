@@ -50,7 +50,7 @@ MODULES = {
 
 FASTREID = {
     "fastreid.modeling.heads:REID_HEADS_REGISTRY": "ClusterContrastHead",
-    "fastreid.modeling.meta_arch:META_ARCH_REGISTRY": "ClusterContrast",
+    "fastreid.modeling.meta_arch:META_ARCH_REGISTRY": "ClusterContrast ClusterContrastMGN",
     "fastreid.data.datasets:DATASET_REGISTRY": "SyntheticReID UnlabeledFolder",
 }
 

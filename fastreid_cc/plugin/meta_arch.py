@@ -1,67 +1,42 @@
-"""The meta-architecture of label-free training: fastreid's Baseline with registered losses."""
+"""Baseline and MGN with registered losses, under their stock names if a config names such a loss.
+
+`MODEL.META_ARCHITECTURE: Baseline` or `MGN` stays stock as long as `MODEL.LOSSES.NAME` holds stock
+losses only. Any other name, which stock fastreid would ignore, makes it one of the classes here.
+"""
 
 from __future__ import annotations
 
-import re
+import functools
 from typing import Any
 
 import torch
 from fastreid.config import configurable
-from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
-from torch import Tensor, nn
+from fastreid.modeling.meta_arch.mgn import MGN
 
-from ..batch_norm import split_batch_norm
-from ..config import STOCK_LOSSES, build_part, loss_scale
-from ..registry import LOSSES
-from ..structures import Batch
+from ..config import STOCK_LOSSES
+from .registered_losses import WithLosses, is_statistics_only, loss_arguments
 
-
-def loss_key(name: str) -> str:
-    """MemoryContrast -> loss_memory_contrast; fastreid's console prints names with "loss"."""
-    return "loss_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+HEADS = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")  # the order MGN.losses gets them in
+EMBEDDING = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")  # the order MGN joins them in
+BRANCHES = {"_b1": ("b1",), "_b2": ("b2",), "_b3": ("b3",), "_b22": ("b21", "b22"),
+            "_b33": ("b31", "b32", "b33")}  # fmt: skip
 
 
 @META_ARCH_REGISTRY.register()
-class ClusterContrast(Baseline):
-    """Baseline that also computes the registered losses, with true labels or pseudo-labels.
-
-    The memory is no part of the network: its rows change in number with every labelling, and a
-    checkpoint has to load in stock fastreid. The pseudo-label hook hands it in by `watch`.
-
-    Attributes:
-        seen: the last training batch with detached features, for the memory's update.
-    """
+class ClusterContrast(WithLosses, Baseline):
+    """Baseline that also computes the registered losses, with true labels or pseudo-labels."""
 
     @configurable
     def __init__(self, *, losses, scales, samples_per_bn, **baseline):
         super().__init__(**baseline)
-        split_batch_norm(self, samples_per_bn)
-        self.registered_losses = nn.ModuleDict(losses)
-        self.scales: dict[str, float] = scales
-        self.seen: Batch | None = None
-        self._phase: tuple[Any, dict[str, nn.Module]] = (None, losses)
+        self.add_losses(losses, scales, samples_per_bn)
 
     @classmethod
     def from_config(cls, cfg):
-        """Baseline's arguments, the registered losses and their weights.
-
-        Raises:
-            KeyError: for a loss that neither fastreid nor the plug-in knows (stock ignores it).
-        """
-        ours = [n for n in cfg.MODEL.LOSSES.NAME if n not in STOCK_LOSSES]
-        return {
-            **super().from_config(cfg),
-            "losses": {name: build_part(cfg, LOSSES, name) for name in ours},
-            "scales": {name: loss_scale(cfg, name) for name in ours},
-            "samples_per_bn": cfg.CC.SAMPLES_PER_BN,
-        }
-
-    def watch(self, memory: Any, losses: dict[str, nn.Module] | None = None) -> None:
-        """Sets the memory, and the losses to use with it (default: those of the config)."""
-        chosen = dict(self.registered_losses.items()) if losses is None else losses
-        self._phase = (memory, chosen)
+        """Baseline's arguments, the registered losses and their weights."""
+        return {**super().from_config(cfg), **loss_arguments(cfg)}
 
     def forward(self, batched_inputs):
         """Features [B, D] in evaluation, a dict of scalar losses in training."""
@@ -69,7 +44,7 @@ class ClusterContrast(Baseline):
         if not self.training:
             return self.heads(features)
         targets = batched_inputs["targets"].to(self.device)
-        is_precise_bn = bool(targets.sum() < 0)  # fastreid's sign: statistics only
+        is_precise_bn = is_statistics_only(targets)
         outputs = self.heads(features, targets.clamp_min(0) if is_precise_bn else targets)
         if is_precise_bn:
             return {"loss_none": outputs["features"].sum() * 0}
@@ -77,47 +52,77 @@ class ClusterContrast(Baseline):
 
     def losses(self, outputs, gt_labels, batched_inputs=None):
         """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
+        branches = {"": outputs["features"]}
         found = super().losses(outputs, gt_labels) if "cls_outputs" in outputs else {}
-        if not found:
-            found = self._stock_pairwise(outputs["features"], gt_labels)
-        memory, registered = self._phase
-        batch = self._batch(outputs["features"], gt_labels, batched_inputs)
-        embedded = self._batch(outputs.get("embedding", batch.features), gt_labels, batched_inputs)
-        for name, loss in registered.items():
-            if loss.needs_memory and memory is None:
-                raise RuntimeError(
-                    f"Loss {name} needs a memory, and none is set: it works with CC.ENABLED True"
-                    " only."
-                )
-            value = loss(embedded if loss.needs_memory else batch, memory)
-            found[loss_key(name)] = value * self.scales.get(name, 1.0)
-        if memory is not None:
-            self.seen = Batch(
-                embedded.features.detach(), embedded.targets, embedded.indices, embedded.cameras
-            )
-        return found
+        found = found or self.stock_pairwise(branches, gt_labels)
+        embedding = outputs.get("embedding", outputs["features"])
+        return {**found, **self.registered(branches, embedding, gt_labels, batched_inputs)}
 
-    def _batch(self, features: Tensor, targets: Tensor, inputs: dict[str, Any] | None) -> Batch:
-        """What losses see; indices and cameras are 0 where the loader gives none."""
-        rest = [(inputs or {}).get(key, torch.zeros_like(targets)) for key in ("indices", "camids")]
-        return Batch(features, targets, *(r.to(targets.device) for r in rest))
 
-    def _stock_pairwise(self, features: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """fastreid's losses that need no classifier, for heads that have none."""
-        found, settings = {}, self.loss_kwargs
-        names = settings["loss_names"]
-        if "TripletLoss" in names:
-            tri = settings["tri"]
-            found["loss_triplet"] = tri["scale"] * triplet_loss(
-                features, targets, tri["margin"], tri["norm_feat"], tri["hard_mining"]
-            )
-        for name, key, function in (
-            ("CircleLoss", "circle", pairwise_circleloss),
-            ("Cosface", "cosface", pairwise_cosface),
-        ):
-            if name in names:
-                own = settings[key]
-                found[f"loss_{key}"] = own["scale"] * function(
-                    features, targets, own["margin"], own["gamma"]
-                )
-        return found
+@META_ARCH_REGISTRY.register()
+class ClusterContrastMGN(WithLosses, MGN):
+    """MGN that also computes the registered losses.
+
+    Those without a memory see five features, weight 1/5 each, as MGN's triplet loss does: the
+    global ones of the branches, and the joined parts of the second and of the third. Those with a
+    memory see the embedding, all eight heads joined as in evaluation.
+    """
+
+    @configurable
+    def __init__(self, *, losses, scales, samples_per_bn, **mgn):
+        super().__init__(**mgn)
+        self.add_losses(losses, scales, samples_per_bn)
+        self._inputs = None
+
+    @classmethod
+    def from_config(cls, cfg):
+        """MGN's arguments, the registered losses and their weights."""
+        return {**super().from_config(cfg), **loss_arguments(cfg)}
+
+    def forward(self, batched_inputs):
+        """Features [B, D] in evaluation, a dict of scalar losses in training."""
+        if not self.training:
+            return super().forward(batched_inputs)
+        targets = batched_inputs["targets"].to(self.device)
+        self._inputs = {**batched_inputs, "targets": targets}
+        # MGN sets targets of a negative sum to 0 in place
+        return super().forward({**self._inputs, "targets": targets.clone()})
+
+    def losses(self, *outputs_and_labels):
+        """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
+        *outputs, labels = outputs_and_labels
+        inputs, self._inputs = self._inputs, None
+        by_head = dict(zip(HEADS, outputs, strict=True))
+        if is_statistics_only(inputs["targets"]):
+            return {"loss_none": by_head["b1"]["features"].sum() * 0}
+        branches = {
+            suffix: torch.cat([by_head[name]["features"] for name in names], dim=1)
+            for suffix, names in BRANCHES.items()
+        }
+        if "cls_outputs" in by_head["b1"]:
+            found = super().losses(*outputs, labels)
+        else:
+            found = self.stock_pairwise(branches, inputs["targets"])
+        heads = [by_head[name] for name in EMBEDDING]
+        embedding = torch.cat([head.get("embedding", head["features"]) for head in heads], dim=1)
+        return {**found, **self.registered(branches, embedding, inputs["targets"], inputs)}
+
+
+def _choose(stock: type, ours: type) -> Any:
+    @functools.wraps(stock, updated=())
+    def build(*args: Any, **kwargs: Any) -> Any:
+        cfg = args[0] if args else kwargs.get("cfg")
+        names = cfg.MODEL.LOSSES.NAME if cfg is not None else ()
+        return (stock if set(names) <= set(STOCK_LOSSES) else ours)(*args, **kwargs)
+
+    return build
+
+
+def register() -> None:
+    """Lets the registry's Baseline and MGN choose by MODEL.LOSSES.NAME; once."""
+    for stock, ours in ((Baseline, ClusterContrast), (MGN, ClusterContrastMGN)):
+        if META_ARCH_REGISTRY.get(stock.__name__) is stock:
+            META_ARCH_REGISTRY._obj_map[stock.__name__] = _choose(stock, ours)
+
+
+register()
