@@ -107,7 +107,8 @@ def branch(seed: int, head: str) -> dict[str, torch.Tensor]:
 def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
     model = build(
         "MODEL.META_ARCHITECTURE", "MGN", *R50, "MODEL.LOSSES.NAME", "('AdaSPLoss',)",
-        "MODEL.HEADS.NAME", "ClusterContrastHead", "MODEL.HEADS.EMBEDDING_DIM", 16, device="cpu",
+        "MODEL.HEADS.NAME", "ClusterContrastHead", "MODEL.HEADS.NECK_FEAT", "after",
+        "MODEL.HEADS.EMBEDDING_DIM", 16, device="cpu",
     )  # fmt: skip
     batch = inputs()
     found = training_losses(model, batch)
