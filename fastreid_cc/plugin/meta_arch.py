@@ -68,11 +68,12 @@ class ClusterContrastMGN(WithLosses, MGN):
     memory see the embedding, all eight heads joined as in evaluation.
     """
 
+    _inputs: Any = None  # the batch between forward and losses
+
     @configurable
     def __init__(self, *, losses, scales, samples_per_bn, **mgn):
         super().__init__(**mgn)
         self.add_losses(losses, scales, samples_per_bn)
-        self._inputs = None
 
     @classmethod
     def from_config(cls, cfg):
