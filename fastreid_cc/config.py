@@ -14,6 +14,7 @@ from typing import Any
 from . import clusterers, distances, losses, memories, neighbors, refiners  # noqa: F401  register
 from .docstrings import argument_lines
 from .registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, Registry
+from .source_checks import source_faults
 
 REGISTRIES = (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS, MEMORIES, LOSSES)
 STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
@@ -46,6 +47,16 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "TEACHER.RAMP": (True, "Smaller momentum at first: min(MOMENTUM, 1 - 1 / (step + 1))."),
     "TEACHER.USE_FOR_LABELS": (True, "Features for clustering and memory come from the teacher."),
     "TEACHER.EVALUATE": (True, "Evaluation measures the teacher, not the network trained."),
+    "SOURCES.NAMES": ((), "Labelled data sets to learn from beside DATASETS.NAMES, the target."),
+    "SOURCES.MODE": ("joint", "joint: sources in every batch | pretrain: before the target only."),
+    "SOURCES.PRETRAIN_EPOCHS": (0, "First epochs, on the sources' labels alone."),
+    "SOURCES.IMS_PER_BATCH": (64, "Images of each source in a step, beside SOLVER.IMS_PER_BATCH."),
+    "SOURCES.NUM_INSTANCE": (4, "Images of a source identity in a step."),
+    "SOURCES.LOSSES": (("CrossEntropyLoss", "TripletLoss"), "fastreid's losses, on source images."),
+    "SOURCES.IN_MEMORY": (True, "Joint: source classes are rows of the memory, as in SpCL."),
+    "SOURCES.WEIGHT": (1.0, "Factor of all losses of source images."),
+    "SOURCES.BN": ("shared", "Batch norm: shared | domain (one each) | rectified (with a gate)."),
+    "SOURCES.GATE_SCALE": (2.0, "Of the rectified gate; 2 starts at identity, 1 as published."),
     "WARMUP.EPOCHS": (0, "Epochs of instance discrimination before the first clustering."),
     "WARMUP.VIEWS": (4, "Augmented views of an image in a batch, during warm-up."),
     "WARMUP.TEMPERATURE": (0.1, "Temperature during warm-up."),
@@ -132,7 +143,7 @@ def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
     _check_schedule(cfg, found)
     _check_choices(cfg, found)
     _check_parts(cfg, found)
-    return found
+    return found + source_faults(cfg, known_losses=STOCK_LOSSES, world_size=world_size)
 
 
 def validate(cfg: Any, *, world_size: int = 1) -> None:
@@ -183,7 +194,7 @@ def _check_schedule(cfg: Any, found: list[str]) -> None:
             f"SOLVER.WARMUP_ITERS={solver.WARMUP_ITERS} must be shorter than the training,"
             f" SOLVER.MAX_EPOCH={solver.MAX_EPOCH} x CC.ITERS_PER_EPOCH={iters} iterations."
         )
-    if cfg.MODEL.HEADS.NUM_CLASSES != 0:
+    if cfg.MODEL.HEADS.NUM_CLASSES != 0 and not cc.SOURCES.NAMES:
         found.append(
             f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
             " classes is unknown; leave it 0."
@@ -237,5 +248,5 @@ def _check_parts(cfg: Any, found: list[str]) -> None:
     if "CrossEntropyLoss" in cfg.MODEL.LOSSES.NAME:
         found.append(
             "MODEL.LOSSES.NAME holds CrossEntropyLoss, which needs a classifier and identities;"
-            " without labels use MemoryContrast."
+            " without labels use MemoryContrast. For labelled sources it goes to CC.SOURCES.LOSSES."
         )

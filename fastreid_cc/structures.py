@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -68,11 +71,29 @@ class Batch:
         features: [B, D], as the head gives them (not scaled to unit length), with gradient in a
             loss, without in `Memory.update`.
         targets: i64 [B], row of the label space: source classes, then clusters, then outliers.
-        indices: i64 [B], dataset row of each image.
+        indices: i64 [B], row of each image in its list: that of the target, or that of all sources.
         cameras: i64 [B], camera of each image, 0 for all where unknown.
+        domains: i64 [B], 0 = target, 1.. = the labelled sources; None = all target.
     """
 
     features: Tensor
     targets: Tensor
     indices: Tensor
     cameras: Tensor
+    domains: Tensor | None = None
+
+    @property
+    def is_source(self) -> Tensor:
+        """bool [B], whether an image is of a labelled source."""
+        domains = torch.zeros_like(self.targets) if self.domains is None else self.domains
+        return domains > 0
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with `function` applied to every tensor of it."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        found: list[Any] = [value if value is None else function(value) for value in values]
+        return Batch(*found)
+
+    def select(self, rows: Tensor | slice) -> Batch:
+        """The batch of some rows (a mask, positions or a slice), in their order."""
+        return self.map(lambda values: values[rows])

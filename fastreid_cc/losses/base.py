@@ -8,7 +8,7 @@ averaging the gradients over ranks (what DDP does) gives the gradient of the who
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,16 @@ from ..structures import Batch
 
 
 class Loss(nn.Module):
-    """Base of all losses: subclasses write `compute`."""
+    """Base of all losses: subclasses write `compute`.
+
+    Attributes:
+        needs_memory: whether `compute` reads a memory.
+        trained_on: whose images the loss is for when labelled sources train along: "target",
+            "source", or "all" (one call for each of the two).
+    """
 
     needs_memory: bool = False
+    trained_on: Literal["all", "target", "source"] = "all"
 
     def forward(self, batch: Batch, memory: nn.Module | None = None) -> Tensor:
         """The loss of a batch.

@@ -1,4 +1,4 @@
-"""Registers SyntheticReID and UnlabeledFolder as fastreid data sets.
+"""Registers the synthetic sets and UnlabeledFolder as fastreid data sets.
 
 fastreid builds a data set from its root alone, so options cannot travel in the call. They are held
 here and set from the config by `configure_from(cfg)` before a loader is built.
@@ -16,7 +16,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from ..data.folder import FolderItems
 from ..data.naming import FolderOptions
-from ..data.synthetic import SyntheticOptions, build_synthetic, read_market
+from ..data.synthetic import StyledOptions, SyntheticOptions, build_synthetic, read_market
 from ..docstrings import argument_lines
 
 #: Config nodes under CC and the options they fill; keys are the fields' names in capitals.
@@ -75,9 +75,12 @@ class SyntheticReID(ImageDataset):
     """
 
     dataset_name = "synthetic"
+    look = ""
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         options = _current["SYNTHETIC"]
+        if self.look:
+            options = StyledOptions.beside(options, self.look)
         self.dataset_dir = build_synthetic(root, options)
         super().__init__(
             read_market(Path(self.dataset_dir, "bounding_box_train"), self.dataset_name),
@@ -85,6 +88,24 @@ class SyntheticReID(ImageDataset):
             read_market(Path(self.dataset_dir, "bounding_box_test")),
             **kwargs,
         )
+
+
+class SyntheticSource(SyntheticReID):
+    """Other people, seen by other cameras in another style, as many as in SyntheticReID.
+
+    Sharp, bright pictures from the front, as of rendered people: a labelled source that a network
+    transfers badly from.
+    """
+
+    dataset_name = "synthetic_source"
+    look = "studio"
+
+
+class SyntheticSource2(SyntheticReID):
+    """A second source: dim, coarse and noisy pictures of people in dark clothes."""
+
+    dataset_name = "synthetic_source2"
+    look = "dusk"
 
 
 class UnlabeledFolder(ImageDataset):
@@ -99,8 +120,8 @@ class UnlabeledFolder(ImageDataset):
 
 
 def register() -> None:
-    """Adds both data sets to fastreid's registry; a second call does nothing."""
-    for cls in (SyntheticReID, UnlabeledFolder):
+    """Adds the data sets to fastreid's registry; a second call does nothing."""
+    for cls in (SyntheticReID, SyntheticSource, SyntheticSource2, UnlabeledFolder):
         if cls.__name__ not in DATASET_REGISTRY._obj_map:
             DATASET_REGISTRY.register(cls)
 

@@ -28,6 +28,7 @@ from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .sources import collect_sources
 from .teacher import TeacherHook
 
 logger = logging.getLogger("fastreid.cc.engine")
@@ -49,7 +50,7 @@ def collect_images(cfg: Any) -> tuple[list[tuple[str, int]], np.ndarray | None]:
 
 
 def build_unlabeled_loader(cfg: Any) -> UnlabeledLoader:
-    """The stand-in for the stock training loader; no identity shapes it.
+    """The stand-in for the stock training loader; no identity of the target shapes it.
 
     Raises:
         ValueError: all faults of the config at once, before an image is read.
@@ -64,7 +65,7 @@ def build_unlabeled_loader(cfg: Any) -> UnlabeledLoader:
             f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
         )
     logger.info(f"{len(items):,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
-    return UnlabeledLoader(items, truth, iters * batch)
+    return UnlabeledLoader(items, truth, iters * batch, collect_sources(cfg, items))
 
 
 class _ImageStream:
@@ -109,7 +110,7 @@ def _wrap_build_test_loader(original: Any) -> Any:
     @functools.wraps(original)
     def build_test_loader(cls: Any, cfg: Any, dataset_name: str) -> Any:
         configure_from(cfg)
-        if dataset_name in ("UnlabeledFolder", "SyntheticReID"):
+        if dataset_name == "UnlabeledFolder" or dataset_name.startswith("Synthetic"):
             data = DATASET_REGISTRY.get(dataset_name)(root=data_build._root)
             if not data.query or not data.gallery:
                 logger.info(f"{dataset_name} has no query or no gallery images: nothing to measure")

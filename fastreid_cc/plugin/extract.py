@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from ..batch_norm import batch_statistics
 from ..distributed import gather_objects
 from .compat import close_loader
-from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .loaders import ContrastDataset, build_loader
 
 
 def extraction_batches(
@@ -52,10 +53,25 @@ def share_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+class Images(Protocol):
+    """What extraction needs: the target's images, or those of the sources."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of N images."""
+
+    @property
+    def cameras(self) -> np.ndarray:
+        """i64 [N]."""
+
+
 @torch.no_grad()
-def extract_features(cfg: Any, model: nn.Module, images: UnlabeledLoader) -> Tensor:
+def extract_features(
+    cfg: Any, model: nn.Module, images: Images, domains: np.ndarray | None = None
+) -> Tensor:
     """Unit-length features f32 [N, D] of all images by the model in eval mode, on the CPU.
 
+    `domains`, i64 [N], chooses the batch norm of each image; None = the target's.
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
     statistics stay as they are. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is
     put back. Every process gives its share of the batches and gets all rows; the batches are the
@@ -70,7 +86,7 @@ def extract_features(cfg: Any, model: nn.Module, images: UnlabeledLoader) -> Ten
     mine = batches[comm.get_rank() :: comm.get_world_size()]
     dataset = ContrastDataset(
         images.paths, images.cameras, np.zeros(len(images.paths), dtype=np.int64),
-        build_transforms(cfg, is_train=False), (cfg.CC.SEED,),
+        build_transforms(cfg, is_train=False), (cfg.CC.SEED,), domains=domains,
     )  # fmt: skip
     loader = build_loader(dataset, mine, cfg.DATALOADER.NUM_WORKERS)
     was_training = model.training
@@ -97,7 +113,9 @@ def extract_features(cfg: Any, model: nn.Module, images: UnlabeledLoader) -> Ten
 
 def _forward(model: nn.Module, batch: dict[str, Any], *, flip: bool) -> Tensor:
     pixels = batch["images"]
-    feature = model({"images": pixels.clone() if flip else pixels})  # fastreid normalises in place
+    rest = {key: batch[key] for key in ("domains",) if key in batch}
+    copy = pixels.clone() if flip else pixels  # fastreid normalises in place
+    feature = model({"images": copy, **rest})
     if flip:
-        feature = feature + model({"images": pixels.flip(dims=[3])})
+        feature = feature + model({"images": pixels.flip(dims=[3]), **rest})
     return F.normalize(feature.float()).cpu()

@@ -1,20 +1,23 @@
-"""The head of label-free training: fastreid's EmbeddingHead without its classifier."""
+"""The head of label-free training: fastreid's EmbeddingHead, with a classifier for sources only."""
 
 from __future__ import annotations
 
+import torch
 from fastreid.config import configurable
-from fastreid.layers import get_norm, pooling
+from fastreid.layers import any_softmax, get_norm, pooling
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @REID_HEADS_REGISTRY.register()
 class ClusterContrastHead(nn.Module):
-    """Pooling, optional reduction and BN neck, named as in EmbeddingHead; no classifier.
+    """Pooling, optional reduction and BN neck, named as in EmbeddingHead.
 
-    A classifier that gets no gradient still decays, and breaks DDP; a memory takes its place. The
-    names are EmbeddingHead's, so a checkpoint loads in stock fastreid.
+    For the target a memory takes the place of the classifier. Labelled sources have one, `weight`
+    [S, D], if CC.SOURCES.LOSSES holds CrossEntropyLoss; S is MODEL.HEADS.NUM_CLASSES. The names are
+    EmbeddingHead's, so a checkpoint loads in stock fastreid.
     """
 
     @configurable
@@ -27,6 +30,10 @@ class ClusterContrastHead(nn.Module):
         pool_type: str,
         with_bnneck: bool,
         norm_type: str,
+        num_classes: int = 0,
+        cls_type: str = "Linear",
+        scale: float = 1.0,
+        margin: float = 0.0,
     ) -> None:
         super().__init__()
         if pool_type not in pooling.__all__:
@@ -46,10 +53,16 @@ class ClusterContrastHead(nn.Module):
         self.bottleneck = nn.Sequential(*neck)
         self.feature_size = feat_dim
         self.bottleneck.apply(weights_init_kaiming)
+        if num_classes:
+            self.weight = nn.Parameter(torch.empty(num_classes, feat_dim))
+            self.cls_layer = getattr(any_softmax, cls_type)(num_classes, scale, margin)
+            nn.init.normal_(self.weight, std=0.01)
 
     @classmethod
     def from_config(cls, cfg):
-        """Constructor arguments from MODEL.BACKBONE and MODEL.HEADS."""
+        """Constructor arguments from MODEL.BACKBONE, MODEL.HEADS and CC.SOURCES."""
+        sources = cfg.CC.SOURCES
+        classifies = bool(sources.NAMES) and "CrossEntropyLoss" in sources.LOSSES
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,
@@ -57,7 +70,24 @@ class ClusterContrastHead(nn.Module):
             "pool_type": cfg.MODEL.HEADS.POOL_LAYER,
             "with_bnneck": cfg.MODEL.HEADS.WITH_BNNECK,
             "norm_type": cfg.MODEL.HEADS.NORM,
+            "num_classes": cfg.MODEL.HEADS.NUM_CLASSES if classifies else 0,
+            "cls_type": cfg.MODEL.HEADS.CLS_LAYER,
+            "scale": cfg.MODEL.HEADS.SCALE,
+            "margin": cfg.MODEL.HEADS.MARGIN,
         }
+
+    def classify(self, embedding: Tensor, targets: Tensor) -> Tensor:
+        """Logits of source images, [b, S], with the margin and scale of MODEL.HEADS.CLS_LAYER.
+
+        Args:
+            embedding: [b, D], the neck's output for images of sources.
+            targets: i64 [b], their classes.
+        """
+        if type(self.cls_layer).__name__ == "Linear":
+            logits = F.linear(embedding, self.weight)
+        else:
+            logits = F.linear(F.normalize(embedding), F.normalize(self.weight))
+        return self.cls_layer(logits.clone(), targets)  # it may work in place
 
     def forward(
         self, features: Tensor, targets: Tensor | None = None

@@ -22,15 +22,17 @@ from torch import Tensor
 from ..collapse import Policy, settle
 from ..config import build_part
 from ..data.augment import AUGMENT_KEYS
-from ..data.samplers import ClusterSampler, ViewSampler
 from ..diagnostics import summarize, summary_line
 from ..distributed import broadcast_object, gather_rows
 from ..labeling import PseudoLabeler
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
-from ..structures import Batch, PseudoLabels
+from ..structures import PseudoLabels
+from .batches import epoch_loader
 from .compat import close_loader, swap_loader
 from .extract import extract_features
-from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .loaders import UnlabeledLoader
+from .sources import source_centroids
+from .stages import Stages
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
@@ -92,6 +94,8 @@ class PseudoLabelHook(HookBase):
         self.labels: Any = None  # PseudoLabels, from the first labelling on
         self._restored: Any = None  # a checkpoint's "cc" entry, when resuming
         self._scale: float | None = None
+        self.stages = Stages(cfg)
+        self.is_joint = images.sources is not None and cfg.CC.SOURCES.MODE == "joint"
 
     # ---- what the trainer calls -------------------------------------------------------------
 
@@ -107,28 +111,44 @@ class PseudoLabelHook(HookBase):
         )
         if cc.EVAL_BEFORE and self.trainer.start_epoch == 0 and self.cfg.DATASETS.TESTS:
             results = self.trainer.test(self.cfg, self.trainer.model)
-            if comm.is_main_process():
-                self._log_start(results)
+            self._log_results("start", results)
 
-    def _log_start(self, results: dict[str, Any]) -> None:
-        """Scalars "start/mAP" and so on of the weights the run starts from."""
+    def _evaluate_transfer(self, epoch: int) -> None:
+        """With CC.EVAL_BEFORE, evaluates what the source labels alone gave."""
+        if self.cfg.CC.EVAL_BEFORE and self.stages.source == epoch > 0 and self.cfg.DATASETS.TESTS:
+            results = self.trainer.test(self.cfg, self.trainer.model)
+            self.trainer.storage.iter = self.trainer.iter
+            self._log_results("transfer", results)
+
+    def _log_results(self, name: str, results: dict[str, Any]) -> None:
+        """Scalars "start/mAP" and so on: of the weights the run starts from, or after sources."""
+        if not comm.is_main_process():
+            return
         flat = {k: v for k, v in flatten_results_dict(results).items() if not isinstance(v, str)}
         self.trainer.storage.put_scalars(
-            **{f"start/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
+            **{f"{name}/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
         )
 
     def before_epoch(self) -> None:
         """Labels if it is time to, and swaps in the epoch's loader."""
         epoch = self.trainer.epoch
         seed_globals(self.cfg.CC.SEED, epoch)
-        if self.is_warmup(epoch):
+        self.stages.restart(self.trainer)
+        if self.stages.at(epoch) == "warm-up":
             self._start_warmup()
-        elif self.is_due(epoch):
+        elif self.stages.at(epoch) == "source":
+            self._start_sources()
+        elif self.stages.is_due(epoch):
+            self._evaluate_transfer(epoch)
             self._label(epoch)
         elif self.memory is None:
             self._restore()
-        self.memory.set_epoch(epoch)
-        swap_loader(self.trainer._trainer, self._epoch_loader(epoch))
+        if self.memory is not None:
+            self.memory.set_epoch(epoch)
+        stage = self.stages.at(epoch)
+        transform = self.warmup_transform if stage == "warm-up" else self.transform
+        loader = epoch_loader(self.cfg, self.images, self.targets, transform, epoch, stage)
+        swap_loader(self.trainer._trainer, loader)
 
     def before_step(self) -> None:
         """Notes the loss scale, to see whether mixed precision skips the step."""
@@ -142,24 +162,15 @@ class PseudoLabelHook(HookBase):
         scaler = self.trainer.grad_scaler
         if seen is None or (scaler is not None and scaler.get_scale() < self._scale):
             return
-        parts = (seen.features, seen.targets, seen.indices, seen.cameras)
-        self.memory.update(Batch(*(gather_rows(part) for part in parts)))
+        if seen.domains is not None and not self.memory.num_sources:
+            seen = seen.select(~seen.is_source)
+        self.memory.update(seen.map(gather_rows))
 
     def after_train(self) -> None:
         """Ends the loader's workers."""
         close_loader(self.trainer._trainer.data_loader)
 
     # ---- labelling --------------------------------------------------------------------------
-
-    def is_warmup(self, epoch: int) -> bool:
-        """Whether an epoch is one of instance discrimination."""
-        return epoch < self.cfg.CC.WARMUP.EPOCHS
-
-    def is_due(self, epoch: int) -> bool:
-        """Whether an epoch starts with a labelling."""
-        return not self.is_warmup(epoch) and (
-            (epoch - self.cfg.CC.WARMUP.EPOCHS) % self.cfg.CC.LABELS.PERIOD == 0
-        )
 
     def _start_warmup(self) -> None:
         cc = self.cfg.CC
@@ -170,6 +181,11 @@ class PseudoLabelHook(HookBase):
         )  # fmt: skip
         self._reset_memory(features, np.arange(len(features)))
         self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
+
+    def _start_sources(self) -> None:
+        """Source labels alone; in mode joint, images of the target feed their batch norm."""
+        self.targets = np.full(len(self.images.paths), -1, dtype=np.int64)
+        self._model().watch(None, {})
 
     def _label(self, epoch: int) -> None:
         """Steps 1 to 4."""
@@ -228,10 +244,19 @@ class PseudoLabelHook(HookBase):
         generator = torch.Generator().manual_seed(int(words[0]))
         self.memory.reset(
             features, torch.from_numpy(labels), cameras=torch.from_numpy(self.images.cameras),
-            generator=generator,
+            source_centroids=self._source_rows(), generator=generator,
         )  # fmt: skip
         self.targets = self.memory.label_space(torch.from_numpy(labels)).cpu().numpy()
         self.memory.to(device)
+
+    def _source_rows(self) -> Tensor | None:
+        """[S, D], what source classes start from; None where the memory holds none."""
+        sources = self.images.sources
+        if sources is None or not (self.is_joint and self.cfg.CC.SOURCES.IN_MEMORY):
+            return None
+        if self.memory.survives and self.memory.num_sources:
+            return self.memory.rows[: self.memory.num_sources]
+        return source_centroids(self.cfg, self._labelling_model(), sources)
 
     def _report(self, epoch: int, seconds: dict[str, float], total: float) -> None:
         found = summarize(self.labels.labels, self.images.cameras, self.images.truth)
@@ -251,45 +276,6 @@ class PseudoLabelHook(HookBase):
         storage.iter = self.trainer.iter  # else the writer takes them for written already
         storage.put_scalars(**scalars, smoothing_hint=False)
 
-    # ---- the epoch's batches ----------------------------------------------------------------
-
-    def _epoch_loader(self, epoch: int) -> Any:
-        cfg = self.cfg
-        iters = len(self.images.dataset) // cfg.SOLVER.IMS_PER_BATCH
-        shared: dict[str, int] = {
-            "num_batches": iters, "seed": cfg.CC.SEED,
-            "rank": comm.get_rank(), "world_size": comm.get_world_size(),
-        }  # fmt: skip
-        if self.is_warmup(epoch):
-            sampler: Any = ViewSampler(
-                len(self.targets), views=cfg.CC.WARMUP.VIEWS, batch_size=cfg.SOLVER.IMS_PER_BATCH,
-                **shared,
-            )  # fmt: skip
-        else:
-            sampler = ClusterSampler(
-                self.targets, self.images.cameras if self._is_camera_aware() else None,
-                num_instances=cfg.DATALOADER.NUM_INSTANCE, batch_size=self._batch_size(), **shared,
-            )  # fmt: skip
-        dataset = ContrastDataset(
-            self.images.paths, self.images.cameras, self.targets,
-            self.warmup_transform if self.is_warmup(epoch) else self.transform,
-            (cfg.CC.SEED, epoch),
-        )  # fmt: skip
-        return build_loader(dataset, sampler.local_batches(epoch), cfg.DATALOADER.NUM_WORKERS)
-
-    def _is_camera_aware(self) -> bool:
-        choice = self.cfg.CC.SAMPLER.CAMERA_AWARE
-        return choice == "on" or (choice == "auto" and len(np.unique(self.images.cameras)) > 1)
-
-    def _batch_size(self) -> int:
-        """IMS_PER_BATCH, or what the clusters fill of it in whole groups of K per process."""
-        wanted, instances = self.cfg.SOLVER.IMS_PER_BATCH, self.cfg.DATALOADER.NUM_INSTANCE
-        sizes = np.bincount(self.targets[self.targets >= 0])
-        sizes = sizes[sizes > 0]
-        filled = int(np.where(sizes > 1, instances, 1).sum())
-        group = instances * comm.get_world_size()
-        return min(wanted, max(filled // group, 1) * group)
-
     def _labelling_model(self) -> Any:
         """The network whose features are clustered: the one trained, or its teacher."""
         uses_teacher = self.teacher is not None and self.cfg.CC.TEACHER.USE_FOR_LABELS
@@ -304,10 +290,12 @@ class PseudoLabelHook(HookBase):
     def state_dict(self) -> dict[str, Any]:
         """Labels, refiner state, the memory if needed again: tensors and primitives only."""
         state: dict[str, Any] = {"version": 1, "labeler": self.labeler.state_dict()}
+        if self.images.sources is not None:
+            state["num_sources"] = self.images.sources.num_classes
         if self.labels is not None:
             state["labels"] = torch.from_numpy(self.labels.labels)
             state["eps"] = self.labels.eps
-            if self.memory.survives or not self.is_due(self.trainer.epoch + 1):
+            if self.memory.survives or not self.stages.is_due(self.trainer.epoch + 1):
                 state["memory"] = self.memory.get_state()
         return state
 
@@ -319,6 +307,14 @@ class PseudoLabelHook(HookBase):
                 f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has"
                 f" {len(self.images.paths)}: they are not the same data set. Start anew in another"
                 " OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
+            )
+        sources = self.images.sources
+        found = 0 if sources is None else sources.num_classes
+        if state.get("num_sources", 0) != found:
+            raise ValueError(
+                f"The checkpoint was trained with {state.get('num_sources', 0)} source identities,"
+                f" CC.SOURCES.NAMES has {found}. Start anew in another OUTPUT_DIR, or use the"
+                " checkpoint as MODEL.WEIGHTS."
             )
         self._restored = state
         self.labeler.load_state_dict(state["labeler"])

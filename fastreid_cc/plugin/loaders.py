@@ -18,6 +18,8 @@ from fastreid.data.data_utils import DataLoaderX, read_image
 from fastreid.utils import comm
 from torch.utils.data import Dataset
 
+from ..data.sources import SourceImages
+
 
 @contextmanager
 def random_state(*entropy: int) -> Iterator[None]:
@@ -44,6 +46,8 @@ class ContrastDataset(Dataset):
         targets: i64 [N], row of the label space, -1 = not trained on.
         transform: fastreid's training or test transform.
         entropy: seed and epoch.
+        domains: i64 [N], 0 = target, 1.. = sources; None = no sources, no such entry in batches.
+        first_source: row of the first source image; rows of sources are counted from there.
     """
 
     def __init__(
@@ -53,9 +57,13 @@ class ContrastDataset(Dataset):
         targets: np.ndarray,
         transform: Any,
         entropy: tuple[int, ...],
+        *,
+        domains: np.ndarray | None = None,
+        first_source: int = 0,
     ) -> None:
         self.paths, self.cameras, self.targets = paths, cameras, targets
         self.transform, self.entropy = transform, entropy
+        self.domains, self.first_source = domains, first_source
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,13 +79,17 @@ class ContrastDataset(Dataset):
             ) from error
         with random_state(*self.entropy, place):
             image = self.transform(image)
-        return {
+        item = {
             "images": image,
             "targets": int(self.targets[row]),
             "camids": int(self.cameras[row]),
             "img_paths": self.paths[row],
             "indices": int(row),
         }
+        if self.domains is not None:
+            item["domains"] = int(self.domains[row])
+            item["indices"] -= self.first_source if item["domains"] else 0
+        return item
 
 
 def build_loader(dataset: ContrastDataset, batches: Sequence[np.ndarray], num_workers: int) -> Any:
@@ -108,12 +120,10 @@ def build_loader(dataset: ContrastDataset, batches: Sequence[np.ndarray], num_wo
 
 
 class _Extent(Dataset):
-    """As long as an epoch; knows no classes. fastreid reads its length, nothing else."""
+    """As long as an epoch. fastreid reads its length and the number of classes, of sources only."""
 
-    num_classes = 0
-
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, num_classes: int) -> None:
+        self.length, self.num_classes = length, num_classes
 
     def __len__(self) -> int:
         return self.length
@@ -130,16 +140,22 @@ class UnlabeledLoader:
     Args:
         items: (path, camera) of every image, in data-set order.
         truth: i64 [N] identities for the log, or None; nothing else reads them.
-        epoch_images: images trained on per epoch, over all processes.
+        epoch_images: images trained on per epoch, over all processes, without those of sources.
+        sources: the labelled images that train along, or None.
     """
 
     def __init__(
-        self, items: list[tuple[str, int]], truth: np.ndarray | None, epoch_images: int
+        self,
+        items: list[tuple[str, int]],
+        truth: np.ndarray | None,
+        epoch_images: int,
+        sources: SourceImages | None = None,
     ) -> None:
         self.paths = [path for path, _ in items]
         self.cameras = np.array([camera for _, camera in items], dtype=np.int64)
         self.truth = truth
-        self.dataset = _Extent(epoch_images)
+        self.sources = sources
+        self.dataset = _Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())

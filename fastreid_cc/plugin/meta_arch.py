@@ -17,6 +17,7 @@ from fastreid.modeling.meta_arch.mgn import MGN
 
 from ..config import STOCK_LOSSES
 from .registered_losses import WithLosses, is_statistics_only, loss_arguments
+from .source_losses import WithSources, source_arguments
 
 HEADS = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")  # the order MGN.losses gets them in
 EMBEDDING = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")  # the order MGN joins them in
@@ -25,38 +26,50 @@ BRANCHES = {"_b1": ("b1",), "_b2": ("b2",), "_b3": ("b3",), "_b22": ("b21", "b22
 
 
 @META_ARCH_REGISTRY.register()
-class ClusterContrast(WithLosses, Baseline):
+class ClusterContrast(WithSources, Baseline):
     """Baseline that also computes the registered losses, with true labels or pseudo-labels."""
 
     @configurable
-    def __init__(self, *, losses, scales, samples_per_bn, **baseline):
+    def __init__(self, *, losses, scales, samples_per_bn, sources, **baseline):
         super().__init__(**baseline)
         self.add_losses(losses, scales, samples_per_bn)
+        self.add_sources(**sources)
 
     @classmethod
     def from_config(cls, cfg):
-        """Baseline's arguments, the registered losses and their weights."""
-        return {**super().from_config(cfg), **loss_arguments(cfg)}
+        """Baseline's arguments, the registered losses and their weights, and the sources'."""
+        sources = {"sources": source_arguments(cfg)}
+        return {**super().from_config(cfg), **loss_arguments(cfg), **sources}
 
     def forward(self, batched_inputs):
-        """Features [B, D] in evaluation, a dict of scalar losses in training."""
-        features = self.backbone(self.preprocess_image(batched_inputs))
-        if not self.training:
-            return self.heads(features)
-        targets = batched_inputs["targets"].to(self.device)
-        is_precise_bn = is_statistics_only(targets)
-        outputs = self.heads(features, targets.clamp_min(0) if is_precise_bn else targets)
+        """Features [B, D] in evaluation, a dict of scalar losses in training.
+
+        "domains" in the batch chooses the batch norm of each image; without it the target's works.
+        """
+        inputs = batched_inputs if isinstance(batched_inputs, dict) else {}
+        domains = inputs.get("domains")
+        with self.images_of(domains):
+            features = self.backbone(self.preprocess_image(batched_inputs))
+            if not self.training:
+                return self.heads(features, **self.for_head(domains))
+            targets = inputs["targets"].to(self.device)
+            is_precise_bn = is_statistics_only(targets)
+            classes = targets.clamp_min(0) if is_precise_bn else targets
+            outputs = self.heads(features, classes, **self.for_head(domains))
         if is_precise_bn:
             return {"loss_none": outputs["features"].sum() * 0}
-        return self.losses(outputs, targets, batched_inputs)
+        return self.losses(outputs, targets, inputs)
 
     def losses(self, outputs, gt_labels, batched_inputs=None):
         """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
+        embedding = outputs.get("embedding", outputs["features"])
+        if "domains" in (batched_inputs or {}):
+            return self.joint_losses(outputs["features"], embedding, gt_labels, batched_inputs)
         branches = {"": outputs["features"]}
         found = super().losses(outputs, gt_labels) if "cls_outputs" in outputs else {}
         found = found or self.stock_pairwise(branches, gt_labels)
-        embedding = outputs.get("embedding", outputs["features"])
-        return {**found, **self.registered(branches, embedding, gt_labels, batched_inputs)}
+        found = {**found, **self.registered(branches, embedding, gt_labels, batched_inputs)}
+        return self.keep_classifier(found)
 
 
 @META_ARCH_REGISTRY.register()

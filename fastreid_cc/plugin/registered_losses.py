@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
-from fastreid.modeling.losses import pairwise_circleloss, pairwise_cosface, triplet_loss
 from torch import Tensor, nn
 
 from ..batch_norm import split_batch_norm
 from ..config import STOCK_LOSSES, build_part, loss_scale
 from ..registry import LOSSES
 from ..structures import Batch
+from .stock_losses import stock_losses
 
 
 def loss_key(name: str) -> str:
@@ -53,6 +54,7 @@ class WithLosses:
     scales: dict[str, float]
     loss_kwargs: dict[str, Any]
     seen: Batch | None
+    source_weight: float = 1.0
 
     def add_losses(
         self, losses: dict[str, nn.Module], scales: dict[str, float], samples_per_bn: int
@@ -77,6 +79,9 @@ class WithLosses:
     ) -> dict[str, Tensor]:
         """Registered losses by name, each times its SCALE.
 
+        In a batch with sources, once for the target's images, and again, as "loss_..._source" and
+        times CC.SOURCES.WEIGHT, for those of all sources.
+
         Args:
             branches: suffix of the loss's name -> features [B, D]. Losses without a memory see each
                 branch, with weight 1 / number of branches.
@@ -86,9 +91,30 @@ class WithLosses:
         Raises:
             RuntimeError: if a loss needs a memory and none is set.
         """
+        inputs = inputs or {}
+        keys = ("indices", "camids", *(["domains"] if "domains" in inputs else []))
+        rest = [inputs.get(key, torch.zeros_like(targets)).to(targets.device) for key in keys]
+        whole = Batch(embedding, targets, *rest)
+        if self._phase[0] is not None:
+            self.seen = replace(whole, features=embedding.detach())
+        if whole.domains is None:
+            return self._of_part("target", branches, whole)
+        target, source = ~whole.is_source, whole.is_source
+        found = self._of_part("source", {k: v[source] for k, v in branches.items()},
+                              whole.select(source))  # fmt: skip
+        found = {f"{key}_source": self.source_weight * value for key, value in found.items()}
+        if self._phase[0] is None:
+            return found
+        return found | self._of_part(
+            "target", {k: v[target] for k, v in branches.items()}, whole.select(target)
+        )
+
+    def _of_part(self, part: str, branches: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Registered losses of "target" or "source" images; `batch` holds their embedding.
+
+        Sources meet a memory only if it has rows for them.
+        """
         memory, chosen = self._phase
-        rest = [(inputs or {}).get(key, torch.zeros_like(targets)) for key in ("indices", "camids")]
-        indices, cameras = (r.to(targets.device) for r in rest)
         found = {}
         for name, loss in chosen.items():
             if loss.needs_memory and memory is None:
@@ -96,32 +122,21 @@ class WithLosses:
                     f"Loss {name} needs a memory, and none is set: it works with CC.ENABLED True"
                     " only."
                 )
+            has_rows = part == "target" or not loss.needs_memory or memory.num_sources
+            if loss.trained_on not in ("all", part) or not has_rows:
+                continue
             scale = self.scales.get(name, 1.0)
-            seen = {"": embedding} if loss.needs_memory else branches
+            seen = {"": batch.features} if loss.needs_memory else branches
             for suffix, features in seen.items():
-                value = loss(Batch(features, targets, indices, cameras), memory)
+                value = loss(replace(batch, features=features), memory)
                 found[loss_key(name) + suffix] = value * (scale / len(seen))
-        if memory is not None:
-            self.seen = Batch(embedding.detach(), targets, indices, cameras)
         return found
 
     def stock_pairwise(self, branches: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """fastreid's losses that need no classifier, for heads that have none; as `registered`."""
-        found, settings = {}, self.loss_kwargs
-        names, weight = settings["loss_names"], 1 / len(branches)
+        names, weight = self.loss_kwargs["loss_names"], 1 / len(branches)
+        found: dict[str, Tensor] = {}
         for suffix, features in branches.items():
-            if "TripletLoss" in names:
-                tri = settings["tri"]
-                found[f"loss_triplet{suffix}"] = (weight * tri["scale"]) * triplet_loss(
-                    features, targets, tri["margin"], tri["norm_feat"], tri["hard_mining"]
-                )
-            for name, key, function in (
-                ("CircleLoss", "circle", pairwise_circleloss),
-                ("Cosface", "cosface", pairwise_cosface),
-            ):
-                if name in names:
-                    own = settings[key]
-                    found[f"loss_{key}{suffix}"] = (weight * own["scale"]) * function(
-                        features, targets, own["margin"], own["gamma"]
-                    )
+            values = stock_losses(self.loss_kwargs, names, features, targets)
+            found |= {f"{key}{suffix}": weight * value for key, value in values.items()}
         return found

@@ -12,12 +12,15 @@ from fastreid_cc.plugin.meta_arch import ClusterContrast
 
 _losses, _train = ClusterContrast.losses, DefaultTrainer.train
 _batches: list[torch.Tensor] = []
+_domains: list[torch.Tensor] = []
 _values: list[float] = []
 
 
 def losses(self: ClusterContrast, outputs: Any, targets: Any, inputs: Any = None) -> Any:
     found = _losses(self, outputs, targets, inputs)
     _batches.append(torch.stack([inputs["indices"], targets]))
+    if "domains" in inputs:
+        _domains.append(inputs["domains"])
     _values.append(float(sum(value.detach() for value in found.values())))
     return found
 
@@ -31,6 +34,7 @@ def train(self: DefaultTrainer) -> Any:
         "memory": hook.memory.rows,
         "labels": torch.from_numpy(hook.labels.labels),
         "batches": _batches,
+        "domains": _domains,
         "losses": _values,
     }
     torch.save(report, Path(os.environ["REPORT"], f"{comm.get_rank()}.pth"))

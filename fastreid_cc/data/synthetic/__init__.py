@@ -1,17 +1,21 @@
 """Synthetic pedestrians: people, cameras and pictures drawn from a seed, no download needed."""
 
-from .build import VERSION, SyntheticOptions, build_synthetic
+from .build import VERSION, StyledOptions, SyntheticOptions, build_synthetic
 from .camera import Camera, sample_camera
 from .figure import Pose, draw_figure
 from .identity import Identity, sample_identity
 from .market import read_market
 from .picture import draw_picture, sample_pose
+from .style import STYLES, Style
 
 __all__ = [
+    "STYLES",
     "VERSION",
     "Camera",
     "Identity",
     "Pose",
+    "Style",
+    "StyledOptions",
     "SyntheticOptions",
     "build_synthetic",
     "draw_figure",

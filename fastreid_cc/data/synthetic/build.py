@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from .camera import Camera, sample_camera
 from .identity import sample_identity
 from .picture import draw_picture
+from .style import STYLES, WORLD, Style
 
 logger = logging.getLogger("fastreid.cc.synthetic")
 
@@ -74,12 +75,45 @@ class SyntheticOptions:
         return self.test_ids > 0 and self.cameras > 1
 
     @property
+    def style(self) -> Style:
+        """How the world looks."""
+        return WORLD
+
+    @property
     def folder(self) -> str:
         """Name of the folder that holds the files; says everything the files depend on."""
         return (
             f"synthetic-v{VERSION}-seed{self.seed}-ids{self.train_ids}+{self.test_ids}"
             f"-cams{self.cameras}x{self.images_per_camera}-{self.height}x{self.width}"
         )
+
+
+@dataclass(frozen=True)
+class StyledOptions(SyntheticOptions):
+    """A world that looks otherwise: another domain.
+
+    Args:
+        look: name of a style in `style.STYLES`.
+    """
+
+    look: str = "studio"
+
+    @classmethod
+    def beside(cls, options: SyntheticOptions, look: str) -> StyledOptions:
+        """A world of the same size with other people, cameras and scenes, and another look."""
+        values = {f.name: getattr(options, f.name) for f in fields(SyntheticOptions)}
+        step = 1 + list(STYLES).index(look)
+        return cls(**{**values, "seed": (options.seed + 1_000_003 * step) % 2**31}, look=look)
+
+    @property
+    def style(self) -> Style:
+        """The style called `look`."""
+        return STYLES[self.look]
+
+    @property
+    def folder(self) -> str:
+        """As of SyntheticOptions, with the style's name."""
+        return f"{super().folder}-{self.look}"
 
 
 def _shots(options: SyntheticOptions) -> Iterator[tuple[str, int, int, int]]:
@@ -101,13 +135,17 @@ def _write(options: SyntheticOptions, target: Path) -> None:
         (target / name).mkdir()
     cameras: list[Camera] = [
         sample_camera(
-            np.random.default_rng([options.seed, _CAMERA, c]), height, width, c / options.cameras
-        )
+            np.random.default_rng([options.seed, _CAMERA, c]),
+            height,
+            width,
+            c / options.cameras,
+            options.style,
+        )  # fmt: skip
         for c in range(1, options.cameras + 1)
     ]
     shots = list(_shots(options))
     people = {
-        p: sample_identity(np.random.default_rng([options.seed, _PERSON, p]))
+        p: sample_identity(np.random.default_rng([options.seed, _PERSON, p]), options.style)
         for p in sorted({s[1] for s in shots})
     }
     for folder, p, c, shot in tqdm(shots, "drawing people", disable=not sys.stderr.isatty()):

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.interpolate import PchipInterpolator
 
+from .style import WORLD, Style
+
 LEVELS = 1024
-CAST = 0.12  # log gain of a camera's colour cast
-TURN = 12.0  # degrees by which the outermost cameras turn hues
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Camera:
         quality: of the JPEG file, 1..95.
         light: (x, y), direction and strength of the light on a body.
         scene: RGB panorama, wider and higher than a picture.
-        views: the camera's usual viewing angle of people, degrees, and its spread.
+        view, view_spread: the camera's usual viewing angle of people, degrees, and its spread.
+        size, shift: how large people are in its pictures, and how far off the middle.
     """
 
     tone: np.ndarray
@@ -46,6 +47,8 @@ class Camera:
     scene: Image.Image
     view: float
     view_spread: float
+    size: tuple[float, float]
+    shift: float
 
 
 def _smooth(rng: np.random.Generator, h: int, w: int, cells: int) -> np.ndarray:
@@ -88,13 +91,13 @@ def _scene(rng: np.random.Generator, height: int, width: int, level: float) -> I
     return image
 
 
-def _tone(rng: np.random.Generator) -> np.ndarray:
+def _tone(rng: np.random.Generator, bends: tuple[float, float]) -> np.ndarray:
     """Three rising curves through six knots: a shared shape, and each channel its own."""
     knots = np.linspace(0, 1, 6)
-    shared = rng.uniform(-0.5, 0.5, 5)
+    shared = rng.uniform(-bends[0], bends[0], 5)
     curves = []
     for _ in range(3):
-        steps = np.exp(shared + rng.uniform(-0.3, 0.3, 5))
+        steps = np.exp(shared + rng.uniform(-bends[1], bends[1], 5))
         levels = np.concatenate([[0], np.cumsum(steps) / steps.sum()])
         low, high = rng.uniform(0.0, 0.14), rng.uniform(0.78, 1.0)
         curve = PchipInterpolator(knots, low + (high - low) * levels)
@@ -102,17 +105,19 @@ def _tone(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(curves, np.float32)
 
 
-def _mix(rng: np.random.Generator, turn: float) -> np.ndarray:
-    """How a sensor mixes channels: turns hues by `turn` x TURN degrees and fades colours."""
-    angle = np.deg2rad(TURN * turn + rng.uniform(-4, 4))
+def _mix(rng: np.random.Generator, turn: float, fades: tuple[float, float]) -> np.ndarray:
+    """How a sensor mixes channels: turns hues by `turn` degrees and fades colours."""
+    angle = np.deg2rad(turn + rng.uniform(-4, 4))
     c, s = np.cos(angle), np.sin(angle) / np.sqrt(3)
     grey = np.full((3, 3), 1 / 3)
     turned = grey + c * (np.eye(3) - grey) + s * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    fade = rng.uniform(0.6, 1.0)
+    fade = rng.uniform(*fades)
     return fade * turned + (1 - fade) * grey
 
 
-def sample_camera(rng: np.random.Generator, height: int, width: int, place: float = 0.5) -> Camera:
+def sample_camera(
+    rng: np.random.Generator, height: int, width: int, place: float = 0.5, style: Style = WORLD
+) -> Camera:
     """Draws a camera and its scene; all its randomness comes from `rng`.
 
     Args:
@@ -120,26 +125,29 @@ def sample_camera(rng: np.random.Generator, height: int, width: int, place: floa
             brightness of the scene, light and usual view follow it, so that no draw of a world
             makes two cameras alike: else colour histograms find half of all people in one world
             and a tenth in another.
+        style: of the world.
     """
     phase = 2 * np.pi * (np.arange(3) / 3 - place)
-    gains = np.exp(CAST * np.cos(phase) + rng.uniform(-0.08, 0.08, 3))
-    matrix = gains[:, None] * _mix(rng, 2 * place - 1)
+    gains = np.exp(style.cast * np.cos(phase) + rng.uniform(-0.08, 0.08, 3))
+    matrix = gains[:, None] * _mix(rng, style.turn * (2 * place - 1), style.fade)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     cx, cy = rng.uniform(-0.3, 1.3), -0.4 + 1.8 * ((1.5 * place + 0.125) % 1)
     far = ((x / width - cx) * 0.6) ** 2 + (y / height - cy) ** 2
     vignette = 1 / (1 + rng.uniform(0.6, 1.0) * far) ** 2
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45)
     return Camera(
-        tone=_tone(rng),
+        tone=_tone(rng, style.curves),
         matrix=matrix.astype(np.float32),
         vignette=vignette[..., None].astype(np.float32),
-        noise=float(rng.uniform(0.005, 0.02)),
-        resolution=float(rng.uniform(0.65, 1.0)),
-        quality=int(rng.integers(35, 85)),
+        noise=float(rng.uniform(*style.noise)),
+        resolution=float(rng.uniform(*style.resolution)),
+        quality=int(rng.integers(*style.quality)),
         light=(strength * cos(angle), 0.6 * strength * sin(angle)),
-        scene=_scene(rng, height, width, (2.472 * place + 0.05) % 1),
-        view=float(360 * place + rng.uniform(-20, 20)),
-        view_spread=60.0,
+        scene=_scene(rng, height, width, (2.472 * place + 0.05) % 1 + style.level),
+        view=float(style.turn_between_views * place + rng.uniform(-20, 20)),
+        view_spread=style.view_spread,
+        size=style.size,
+        shift=style.shift,
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .style import WORLD, Style
+
 Colour = tuple[int, int, int]
 
 SKIN: tuple[Colour, ...] = (
@@ -43,9 +45,6 @@ CLOTH: tuple[Colour, ...] = (
     (204, 184, 148),
     (106, 72, 48),
 )
-#: Clothes are mostly black, white, grey and blue, trousers mostly dark: weights over CLOTH.
-UPPER_WEIGHTS = (6, 4, 4, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0.5, 3, 1)
-LOWER_WEIGHTS = (5, 4, 3, 2, 5, 3, 1, 1, 1, 0.5, 0.5, 1, 2, 1, 0.5, 0.5, 3, 2)
 
 UPPERS = ("tee", "shirt", "jacket", "coat", "sleeveless")
 LOWERS = ("trousers", "shorts", "skirt", "long skirt")
@@ -123,25 +122,28 @@ def _luma(colour: Colour) -> float:
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
-def _contrasting(rng: np.random.Generator, other: Colour, least: float) -> Colour:
+def _contrasting(
+    rng: np.random.Generator, other: Colour, least: float, weights: tuple[float, ...]
+) -> Colour:
     """A cloth colour whose brightness differs from `other` by at least `least`."""
     for _ in range(50):
-        colour = _colour(rng, UPPER_WEIGHTS)
+        colour = _colour(rng, weights)
         if abs(_luma(colour) - _luma(other)) >= least:
             return colour
     return (20, 20, 24) if _luma(other) > 128 else (236, 236, 232)
 
 
-def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draws a person; all their randomness comes from `rng`."""
-    upper_colour = _colour(rng, UPPER_WEIGHTS)
-    lower_colour = _colour(rng, LOWER_WEIGHTS)
-    bag_colour = _contrasting(rng, upper_colour, 35)
+def sample_identity(rng: np.random.Generator, style: Style = WORLD) -> Identity:
+    """Draws a person in the clothes of a style; all their randomness comes from `rng`."""
+    upper, trousers = style.upper, style.lower
+    upper_colour = _colour(rng, upper)
+    lower_colour = _colour(rng, trousers)
+    bag_colour = _contrasting(rng, upper_colour, 35, upper)
     lower = LOWERS[_pick(rng, LOWERS, (11, 3, 3, 2))]
     skin = SKIN[_pick(rng, SKIN)]
     front_print = PRINTS[_pick(rng, PRINTS, (3, 2, 2, 2, 2, 2))]
     other_print = PRINTS[_pick(rng, PRINTS, (3, 1, 1, 1, 1, 1))]
-    leg_colour = _colour(rng, LOWER_WEIGHTS) if rng.random() < 0.4 else skin
+    leg_colour = _colour(rng, trousers) if rng.random() < 0.4 else skin
     has_seam = lower == "trousers" and rng.random() < 0.25
     return Identity(
         stature=float(rng.uniform(0.9, 1.06)),
@@ -153,20 +155,20 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         hair=HAIR[_pick(rng, HAIR, (5, 4, 3, 2, 1, 1))],
         haircut=HAIRCUTS[_pick(rng, HAIRCUTS, (5, 1, 4, 2, 2))],
         hat=HATS[_pick(rng, HATS, (7, 2, 2, 1))],
-        hat_colour=_colour(rng, UPPER_WEIGHTS),
+        hat_colour=_colour(rng, upper),
         upper=UPPERS[_pick(rng, UPPERS, (4, 4, 3, 3, 2))],
         upper_colour=upper_colour,
-        second_colour=_contrasting(rng, upper_colour, 45),
+        second_colour=_contrasting(rng, upper_colour, 45, upper),
         pattern=PATTERNS[_pick(rng, PATTERNS, (3, 2, 2, 2, 2, 2, 2, 2, 2))],
         pattern_period=float(rng.uniform(0.08, 0.18)),
         front_print=front_print,
         back_print=front_print if rng.random() < 0.5 else other_print,
-        print_colour=_contrasting(rng, upper_colour, 45),
+        print_colour=_contrasting(rng, upper_colour, 45, upper),
         lower=lower,
         lower_colour=lower_colour,
-        seam_colour=_contrasting(rng, lower_colour, 60) if has_seam else None,
+        seam_colour=_contrasting(rng, lower_colour, 60, upper) if has_seam else None,
         leg_colour=leg_colour,
-        shoe_colour=_colour(rng, LOWER_WEIGHTS),
+        shoe_colour=_colour(rng, trousers),
         boots=bool(rng.random() < 0.25),
         bag=BAGS[_pick(rng, BAGS, (4, 3, 3, 3))],
         bag_colour=bag_colour,

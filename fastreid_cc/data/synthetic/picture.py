@@ -14,7 +14,7 @@ from .identity import Identity
 
 def sample_pose(person: Identity, camera: Camera, rng: np.random.Generator) -> Pose:
     """Draws a pose and the error of an imaginary person detector."""
-    size = float(person.stature * rng.uniform(0.86, 0.97))
+    size = float(person.stature * rng.uniform(*camera.size))
     slack = 1 - size
     return Pose(
         view=float(camera.view + rng.normal(0, camera.view_spread)),
@@ -22,7 +22,7 @@ def sample_pose(person: Identity, camera: Camera, rng: np.random.Generator) -> P
         arm_bend=float(rng.uniform(0.0, 0.7)),
         lean=float(rng.uniform(-0.012, 0.012)),
         height=size,
-        centre=float(0.5 + rng.normal(0, 0.03)),
+        centre=float(0.5 + rng.normal(0, camera.shift)),
         top=float(slack * 0.5 + rng.normal(0, 0.015)),
     )
 

@@ -1,0 +1,115 @@
+"""An epoch's batches: clusters or views of the target, and identities of every source beside them.
+
+Rows of the data set are the target's images, then those of the sources. A batch is ordered by
+domain, [target | source 1 | source 2 | ...]; with several processes each gets its share of every
+part, in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fastreid.utils import comm
+
+from ..data.samplers import ClusterSampler, ViewSampler
+from ..data.sources import SourceImages, join_batches
+from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .stages import Stage
+
+
+def epoch_loader(
+    cfg: Any, images: UnlabeledLoader, targets: np.ndarray, transform: Any, epoch: int, stage: Stage
+) -> Any:
+    """The loader of an epoch.
+
+    Args:
+        targets: i64 [N], row of the label space of the target's images, -1 = not trained on.
+        transform: of the training images.
+        stage: see `stages.Stages`.
+    """
+    joint = cfg.CC.SOURCES.MODE == "joint"
+    sources = images.sources if stage == "source" or joint else None
+    parts = []
+    if stage != "source" or joint:
+        parts.append(_target_batches(cfg, images, targets, epoch, stage))
+    if sources is not None:
+        parts += _source_batches(cfg, images, sources, epoch)
+    dataset = _dataset(cfg, images, sources, targets, transform, epoch)
+    return build_loader(dataset, join_batches(parts), cfg.DATALOADER.NUM_WORKERS)
+
+
+def _dataset(
+    cfg: Any, images: UnlabeledLoader, sources: SourceImages | None, targets: np.ndarray,
+    transform: Any, epoch: int,
+) -> ContrastDataset:  # fmt: skip
+    entropy = (cfg.CC.SEED, epoch)
+    if sources is None:
+        return ContrastDataset(images.paths, images.cameras, targets, transform, entropy)
+    return ContrastDataset(
+        [*images.paths, *sources.paths],
+        np.concatenate([images.cameras, sources.cameras]),
+        np.concatenate([targets, sources.classes]),
+        transform, entropy,
+        domains=np.concatenate([np.zeros(len(targets), np.int64), sources.domains]),
+        first_source=len(targets),
+    )  # fmt: skip
+
+
+def _target_batches(
+    cfg: Any, images: UnlabeledLoader, targets: np.ndarray, epoch: int, stage: Stage
+) -> list[np.ndarray]:
+    """Views in the warm-up, single images beside source labels alone, else clusters."""
+    shared = _shared(cfg, images)
+    if stage != "labels":
+        views = cfg.CC.WARMUP.VIEWS if stage == "warm-up" else 1
+        return ViewSampler(
+            len(targets), views=views, batch_size=cfg.SOLVER.IMS_PER_BATCH, **shared
+        ).local_batches(epoch)
+    cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
+    return ClusterSampler(
+        targets, cameras, num_instances=cfg.DATALOADER.NUM_INSTANCE,
+        batch_size=_batch_size(cfg, targets), **shared,
+    ).local_batches(epoch)  # fmt: skip
+
+
+def _source_batches(
+    cfg: Any, images: UnlabeledLoader, sources: SourceImages, epoch: int
+) -> list[list[np.ndarray]]:
+    """Batches of each source, P identities x K images; other draws for each."""
+    found = []
+    for domain in range(1, sources.num_domains):
+        own = sources.domains == domain
+        cameras = sources.cameras[own]
+        shared = _shared(cfg, images)
+        words = np.random.SeedSequence((shared["seed"], domain)).generate_state(1)
+        sampler = ClusterSampler(
+            sources.classes[own], cameras if _is_camera_aware(cfg, cameras) else None,
+            num_instances=cfg.CC.SOURCES.NUM_INSTANCE, batch_size=cfg.CC.SOURCES.IMS_PER_BATCH,
+            **{**shared, "seed": int(words[0])},
+        )  # fmt: skip
+        first = len(images.paths) + int(own.argmax())
+        found.append([batch + first for batch in sampler.local_batches(epoch)])
+    return found
+
+
+def _shared(cfg: Any, images: UnlabeledLoader) -> dict[str, int]:
+    return {
+        "num_batches": len(images.dataset) // cfg.SOLVER.IMS_PER_BATCH, "seed": cfg.CC.SEED,
+        "rank": comm.get_rank(), "world_size": comm.get_world_size(),
+    }  # fmt: skip
+
+
+def _is_camera_aware(cfg: Any, cameras: np.ndarray) -> bool:
+    choice = cfg.CC.SAMPLER.CAMERA_AWARE
+    return choice == "on" or (choice == "auto" and len(np.unique(cameras)) > 1)
+
+
+def _batch_size(cfg: Any, targets: np.ndarray) -> int:
+    """IMS_PER_BATCH, or what the clusters fill of it in whole groups of K per process."""
+    wanted, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    sizes = np.bincount(targets[targets >= 0])
+    sizes = sizes[sizes > 0]
+    filled = int(np.where(sizes > 1, instances, 1).sum())
+    group = instances * comm.get_world_size()
+    return min(wanted, max(filled // group, 1) * group)

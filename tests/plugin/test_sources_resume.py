@@ -1,0 +1,75 @@
+"""Runs with sources that are killed and resumed, or split over two processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from source_runs import JOINT, PRETRAIN
+from test_resume import same_end
+from test_two_processes import free_port
+from tiny_runs import build, command, config, digest, run, same, train
+
+pytestmark = pytest.mark.usefixtures("plugin")
+
+
+@pytest.mark.parametrize("iteration", [1, 3])
+def test_resume_around_the_end_of_the_source_stage(
+    iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*PRETRAIN, "SOLVER.SCHED", "CosineAnnealingLR", "CC.LABELS.PERIOD", 2)
+    same_end(tmp_path, monkeypatch, iteration, *options)
+
+
+def test_resume_of_a_cluster_memory_with_source_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*JOINT, "CC.MEMORY.NAME", "cluster", "CC.REFINE.NAMES", "()", "CC.LABELS.PERIOD", 2)
+    same_end(tmp_path, monkeypatch, 3, *options)
+
+
+def test_kill_and_resume_of_a_joint_run_by_the_command_line(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 in the second epoch: memory, labels and every domain's statistics come back."""
+    output = tmp_path / "killed"
+    monkeypatch.setenv("KILL_AT", "3")
+    killed = run(data_root, command(output, *JOINT, imports=("kill_switch",)))
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    monkeypatch.delenv("KILL_AT")
+    resumed = run(data_root, command(output, *JOINT, flags=("--resume",)))
+    assert resumed.returncode == 0, resumed.stdout
+    assert "Starting training from epoch 1" in resumed.stdout
+    train(config(tmp_path / "whole", *JOINT))
+    whole, parts = (torch.load(p / "model_final.pth") for p in (tmp_path / "whole", output))
+    assert same(whole, parts) == ""
+    assert any("sources.1.running_var" in name for name in whole["model"])
+
+
+def test_a_checkpoint_of_other_sources_is_refused(tmp_path: Path) -> None:
+    train(config(tmp_path, *PRETRAIN, "SOLVER.MAX_EPOCH", 1))
+    with pytest.raises(ValueError, match="trained with 8 source identities"):
+        build(config(tmp_path, "SOLVER.MAX_EPOCH", 2), resume=True)
+
+
+def test_two_processes_hold_every_domain_and_the_same_memory(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--num-gpus 2` over gloo: half of each domain's images on each process."""
+    monkeypatch.setenv("REPORT", str(tmp_path))
+    flags = ("--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{free_port()}")
+    options = (*JOINT, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)', "SOLVER.MAX_EPOCH", 2)
+    done = run(data_root, command(tmp_path / "run", *options, flags=flags, imports=("run_report",)))
+    assert done.returncode == 0, done.stdout
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
+    for report in (first, second):
+        assert len(report["domains"]) == 4
+        assert all(d.tolist() == [0] * 4 + [1] * 4 + [2] * 4 for d in report["domains"])
+    assert not torch.equal(first["batches"][0], second["batches"][0])
+    assert digest({"": first["memory"]}) == digest({"": second["memory"]})
+    assert digest(first["parameters"]) == digest(second["parameters"])
+    assert first["memory"].shape == (16 + 48, 128)
+    assert not os.environ.get("KILL_AT")
