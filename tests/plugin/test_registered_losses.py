@@ -120,3 +120,26 @@ def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
     batch["targets"].fill_(-1)  # fastreid's PreciseBN
     assert training_losses(model, batch)["loss_none"] == 0
     assert model.eval()(inputs()).shape == (8, 128)
+
+
+def test_mgn_compares_the_joined_embedding_with_one_memory_on_pseudo_labels() -> None:
+    from fastreid_cc.memories.cluster import ClusterMemory
+
+    model = build(
+        "MODEL.META_ARCHITECTURE", "MGN", *R50, "MODEL.LOSSES.NAME", "('MemoryContrast','SupCon')",
+        "MODEL.HEADS.NAME", "ClusterContrastHead",
+    )  # fmt: skip
+    outputs = [branch(i, "ClusterContrastHead") for i in range(8)]
+    targets = inputs()["targets"]
+    memory = ClusterMemory()
+    memory.reset(torch.nn.functional.normalize(torch.randn(8, 48)), targets)
+    model.watch(memory)
+    model._inputs = {"targets": targets, "camids": targets + 3, "indices": targets + 5}
+    found = model.losses(*outputs, targets)
+    order = [0, 1, 4, 2, 3, 5, 6, 7]  # b1 b2 b3 b21 ... as MGN joins them in evaluation
+    joined = torch.cat([outputs[i]["embedding"] for i in order], dim=1)
+    torch.testing.assert_close(model.seen.features, joined)
+    assert model.seen.cameras.tolist() == (targets + 3).tolist()
+    expected = model.registered_losses["MemoryContrast"](model.seen, memory)
+    torch.testing.assert_close(found["loss_memory_contrast"], expected)
+    assert {"loss_sup_con_b1", "loss_sup_con_b33"} < set(found)
