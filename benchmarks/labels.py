@@ -2,9 +2,9 @@
 
     python benchmarks/labels.py [--images 12936] [--size 2048] [--identities 751] [--noise 1.0]
                                 [--precision float32 bfloat16] [--repeat 3] [--threads N]
-                                [--neighbors exact|faiss_flat|faiss_ivf|faiss_hnsw] [--probes P]
-                                [--no-dense] [--device cpu|cuda] [--features F.npy] [--cpu-time]
-                                [--json FILE]
+                                [--neighbors exact|cells|faiss_flat|faiss_ivf|faiss_hnsw]
+                                [--share S] [--probes P] [--no-dense] [--device cpu|cuda]
+                                [--features F.npy] [--cpu-time] [--json FILE]
 
 Features are planted: an identity is a random direction, an image is that plus noise of equal length
 (times `--noise`), both in `--size` dimensions; images of an identity are adjacent, as in a sorted
@@ -245,7 +245,8 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--features", help=".npy to use instead of planted features")
     made.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     made.add_argument("--neighbors", default="exact", choices=NEIGHBORS.names())
-    made.add_argument("--probes", type=int, default=0)
+    made.add_argument("--probes", type=int, default=0, help="of faiss_ivf")
+    made.add_argument("--share", type=float, default=0.1, help="of cells")
     made.add_argument("--repeat", type=int, default=3)
     made.add_argument("--threads", type=int)
     made.add_argument("--device", default="cpu")
@@ -276,6 +277,11 @@ def main() -> None:
     ]
     if args.neighbors == "faiss_ivf":
         searches = [("faiss_ivf", NEIGHBORS.get("faiss_ivf")(probes=args.probes))]
+    elif args.neighbors == "cells":
+        searches = [
+            (f"cells {name}", NEIGHBORS.get("cells")(share=args.share, precision=name))
+            for name in args.precision
+        ]
     elif args.neighbors != "exact":
         searches = [(args.neighbors, NEIGHBORS.get(args.neighbors)())]
     print(

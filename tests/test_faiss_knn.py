@@ -4,6 +4,7 @@ import torch
 from oracles import labels as oracle
 
 from fastreid_cc import neighbors  # noqa: F401
+from fastreid_cc.neighbors.cells import CellSearch
 from fastreid_cc.neighbors.exact import ExactKNN
 from fastreid_cc.neighbors.faiss_search import FaissFlat, FaissHNSW, FaissIVF
 
@@ -24,7 +25,10 @@ def test_flat_equals_the_exact_search():
     np.testing.assert_array_equal(flat.similarity, exact.similarity)
 
 
-@pytest.mark.parametrize("search, least", [(FaissIVF(), 0.9), (FaissHNSW(), 0.99)])
+@pytest.mark.parametrize(
+    "search, least",
+    [(FaissIVF(), 0.9), (FaissHNSW(), 0.99), (CellSearch(lists=12, share=0.5), 0.9)],
+)
 def test_approximate_searches_reach_their_recall(search, least):
     exact = ExactKNN()(FEATURES, 20)
     assert recall(search(FEATURES, 20).indices, exact.indices) >= least
@@ -36,7 +40,33 @@ def test_all_cells_probed_is_the_exact_search():
     np.testing.assert_array_equal(graph.indices, exact.indices)
 
 
-@pytest.mark.parametrize("search", [FaissFlat(), FaissIVF(lists=300, probes=1), FaissHNSW()])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cells_that_share_everything_are_the_exact_search(precision):
+    exact = ExactKNN()(FEATURES, 20)
+    graph = CellSearch(lists=7, share=1.0, precision=precision)(FEATURES, 20)
+    np.testing.assert_array_equal(graph.similarity, exact.similarity)
+    first = np.sort(exact.similarity, axis=1)[:, :1] < exact.similarity  # above the k-th, no ties
+    np.testing.assert_array_equal(graph.indices[first], exact.indices[first])
+
+
+def test_cells_find_the_same_in_either_precision_and_for_any_slice():
+    low = CellSearch(lists=12, precision="bfloat16")
+    whole = CellSearch(lists=12, precision="float32")(FEATURES, 20)
+    np.testing.assert_array_equal(low(FEATURES, 20).indices, whole.indices)
+    part = low(FEATURES, 20, rows=range(100, 220))
+    np.testing.assert_array_equal(part.indices, whole.indices[100:220])
+
+
+def test_cells_hold_duplicates_beyond_any_room():
+    same = FEATURES[:1].repeat(700, 1)
+    graph = CellSearch(lists=3)(torch.cat([same, FEATURES]), 10)
+    np.testing.assert_allclose(graph.similarity[:700], 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [FaissFlat(), FaissIVF(lists=300, probes=1), FaissHNSW(), CellSearch(lists=300, share=0.01)],
+)
 def test_every_row_has_k_distinct_images_itself_first(search):
     graph = search(FEATURES, 25)
     np.testing.assert_array_equal(graph.indices[:, 0], np.arange(len(FEATURES)))
@@ -54,6 +84,9 @@ def test_a_slice_of_rows_is_that_slice():
     [
         (lambda: FaissIVF(probes=-1), "CC.NEIGHBORS.FAISS_IVF.PROBES"),
         (lambda: FaissHNSW(links=1), "CC.NEIGHBORS.FAISS_HNSW.LINKS"),
+        (lambda: CellSearch(share=0.0), "CC.NEIGHBORS.CELLS.SHARE"),
+        (lambda: CellSearch(lists=-1), "CC.NEIGHBORS.CELLS.LISTS"),
+        (lambda: CellSearch(precision="int8"), "CC.NEIGHBORS.CELLS.PRECISION"),
     ],
 )
 def test_parameters_out_of_range_name_their_key(build, key):

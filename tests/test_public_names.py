@@ -10,7 +10,7 @@ import pytest
 from fastreid_cc.config import FIXED_KEYS, REGISTRIES
 
 PARTS = {
-    "neighbour search": "exact faiss_flat faiss_hnsw faiss_ivf",
+    "neighbour search": "cells exact faiss_flat faiss_hnsw faiss_ivf",
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "min_size self_paced single_camera",

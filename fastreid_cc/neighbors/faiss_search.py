@@ -20,7 +20,8 @@ from ._ranking import rank_proposed
 _BATCH = 16384  # queries per call: progress is shown, and Ctrl-C works, in between
 
 
-def _faiss() -> Any:
+def require_faiss() -> Any:
+    """The faiss package, or an ImportError that says how to do without."""
     try:
         import faiss
     except ImportError as error:
@@ -62,7 +63,7 @@ class _FaissSearch:
 
         Rows for which the index finds fewer than k images are searched exhaustively.
         """
-        faiss = _faiss()
+        faiss = require_faiss()
         n = len(features)
         rows = range(n) if rows is None else rows
         if not 1 <= k <= n:
