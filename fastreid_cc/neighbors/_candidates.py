@@ -75,7 +75,7 @@ def _keep_best(m, store):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _push(m, j, value, store):  # type: ignore[no-untyped-def]
+def push(m, j, value, store):  # type: ignore[no-untyped-def]
     """Gives row m the candidate j, and makes room when its list is full."""
     values, ids, counts = store[:3]
     c = counts[m]
@@ -96,7 +96,7 @@ def absorb(scores, first_row, first_column, store):  # type: ignore[no-untyped-d
             bars[m] = _bar(kth_largest(scores[b], k), errors[m], rounding)
         for c in range(scores.shape[1]):
             if scores[b, c] >= bars[m]:
-                _push(m, first_column + c, scores[b, c], store)
+                push(m, first_column + c, scores[b, c], store)
 
 
 @jit
@@ -140,4 +140,4 @@ def absorb_hits(positions, hits, columns, first_row, first_column, by_column, st
         if by_column:
             b, c = c, b
         if hits[h] >= bars[first_row + b]:
-            _push(first_row + b, first_column + c, hits[h], store)
+            push(first_row + b, first_column + c, hits[h], store)

@@ -1,83 +1,158 @@
-"""Approximate search for large sets: a cell of a k-means is multiplied with the cells near it."""
+"""Approximate search for large sets: inverted lists, searched by matrix products."""
 
 from __future__ import annotations
+
+import functools
+import threading
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels import Progress, num_threads, run_chunks
+from ..kernels import Progress, jit, num_threads, run_chunks, run_tasks
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
+from . import _candidates as kernels
 from ._precision import PRECISIONS, Operand, has_bfloat16_units
-from ._ranking import rank_all
-from .exact import Collector
+from ._ranking import rank, rank_all
 from .faiss_search import require_faiss
 
-_BLOCK = 1024  # rows per side of a product
-_MEAN_CELL = 1000  # images per cell, with LISTS 0
+_QUERIES = 4096  # searched together by one thread
+_COLUMNS = 1024  # images of a cell per product
+_HITS = 1 << 16  # entries collected before they are handed over
 
 
-class _CellCollector(Collector):
-    """Candidates of some rows among the cells near theirs.
+@jit
+def _absorb(positions, hits, columns, rows, first_column, store):  # type: ignore[no-untyped-def]
+    """Gives each hit to its row; row b of the block is row rows[b] of the store."""
+    bars = store[3]
+    for h in range(hits.shape[0]):
+        m = rows[positions[h] // columns]
+        if hits[h] >= bars[m]:
+            kernels.push(m, first_column + positions[h] % columns, hits[h], store)
 
-    Args:
-        operand: the data set, ordered by cell.
-        asked: i64 [M], ascending places in that order.
-        k: neighbours.
+
+class _Cells:
+    """The data set in order of cells.
+
+    Attributes:
+        order: i64 [N], image at each place.
+        place: i64 [N], place of each image.
         bounds: i64 [cells + 1], first place of each cell.
-        near: per cell, the cells it is multiplied with, its own first.
+        rows: f32 [N, D], the features in that order.
+        centres: f32 [cells, D].
+        probes: cells per query.
     """
 
-    def __init__(
-        self,
-        operand: Operand,
-        asked: np.ndarray,
-        k: int,
-        bounds: np.ndarray,
-        near: list[np.ndarray],
-    ) -> None:
-        super().__init__(operand, asked, k, _BLOCK)
-        self.bounds, self.near = bounds, near
+    def __init__(self, host: np.ndarray, lists: int, share: float, seed: int) -> None:
+        faiss = require_faiss()
+        faiss.omp_set_num_threads(num_threads())
+        n, size = host.shape
+        lists = min(lists or max(1, int(4 * n**0.5)), n)
+        means = faiss.Kmeans(
+            size, lists, niter=10, seed=seed, spherical=True,
+            min_points_per_centroid=1, max_points_per_centroid=64,
+        )  # fmt: skip
+        means.train(host)
+        cells = means.index.search(host, 1)[1][:, 0]
+        self.order = np.argsort(cells, kind="stable")
+        self.place = np.empty(n, np.int64)
+        self.place[self.order] = np.arange(n)
+        self.bounds = np.searchsorted(cells[self.order], np.arange(lists + 1))
+        self.rows = host[self.order]
+        self.centres = torch.from_numpy(means.centroids)
+        self.probes = max(1, int(np.ceil(share * lists)))
 
-    def blocks(self) -> list[tuple[range, range, bool]]:
-        """(rows asked, rows of the data set, False), a cell's own rows first."""
-        made = []
-        edges = np.searchsorted(self.who, self.bounds)
-        for cell, others in enumerate(self.near):
-            for a in _split(edges[cell], edges[cell + 1]):
-                made += [
-                    (a, b, False)
-                    for other in others
-                    for b in _split(self.bounds[other], self.bounds[other + 1])
-                ]
-        return made
+    def near(self, rows: Tensor) -> list[tuple[range, np.ndarray]]:
+        """(places of a cell, the rows that probe it), for each cell that is probed.
+
+        Args:
+            rows: f32 [m, D].
+        """
+        likeness = rows @ self.centres.t()  # [m, cells]
+        chosen = likeness.topk(self.probes, dim=1).indices.flatten().numpy()
+        sequence = np.argsort(chosen, kind="stable")
+        edges = np.searchsorted(chosen[sequence], np.arange(len(self.centres) + 1))
+        who = sequence // self.probes
+        return [
+            (range(int(self.bounds[c]), int(self.bounds[c + 1])), who[edges[c] : edges[c + 1]])
+            for c in np.flatnonzero(np.diff(edges))
+        ]
 
 
-def _split(start: int, stop: int) -> list[range]:
-    return [range(at, min(at + _BLOCK, int(stop))) for at in range(int(start), int(stop), _BLOCK)]
+class _Search:
+    """Candidates of `asked` places, filled one thread per `_QUERIES` of them."""
+
+    def __init__(self, cells: _Cells, operand: Operand, asked: np.ndarray, k: int) -> None:
+        self.cells, self.operand, self.asked = cells, operand, asked
+        rows, room = len(asked), 2 * k + 196
+        self.store = (
+            np.empty((rows, room), np.float32),
+            np.empty((rows, room), np.int32),
+            np.zeros(rows, np.int64),
+            np.full(rows, kernels.OPEN, np.float32),
+            operand.errors[asked],
+            operand.rounding,
+            k,
+        )
+        self.scratch = threading.local()
+
+    def take(self, first: int) -> None:
+        """Searches the cells near a chunk of the asked rows."""
+        chunk = np.arange(first, min(first + _QUERIES, len(self.asked)))
+        places = torch.from_numpy(self.asked[chunk])
+        left = self.operand.rows[places]
+        for cell, who in self.cells.near(torch.from_numpy(self.cells.rows[self.asked[chunk]])):
+            part = left[torch.from_numpy(who)]
+            for at in range(cell.start, cell.stop, _COLUMNS):
+                self._block(part, chunk[who], range(at, min(at + _COLUMNS, cell.stop)))
+
+    def _block(self, left: Tensor, rows: np.ndarray, columns: range) -> None:
+        scores = self.operand.product(left, columns, self.scratch)
+        row_bars = self.operand.to_order(self.store[3][rows])
+        closed = self.operand.to_order(np.full(len(columns), kernels.CLOSED, np.float32))
+        positions = np.empty(_HITS + len(columns), np.int32)
+        found = np.empty(_HITS + len(columns), scores.dtype)
+        row = 0
+        while row < len(rows):
+            row, count = kernels.scan(scores, row, row_bars, closed, positions, found)
+            hits = self.operand.to_float(found[:count])
+            _absorb(positions[:count], hits, len(columns), rows, columns.start, self.store)
+
+    def run(self, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+        """Places and similarities of the k nearest, [M, k]."""
+        m, k = len(self.asked), self.store[6]
+        tasks = [functools.partial(self.take, at) for at in range(0, m, _QUERIES)]
+        run_tasks(tasks, progress=progress, stage="neighbors")
+        indices, similarity = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
+        run_chunks(rank, m, self.asked, self.cells.rows, self.store, indices, similarity)
+        left = np.flatnonzero((self.store[3] == kernels.CLOSED) | (self.store[2] < k))
+        if len(left):  # too many near the k-th best to tell apart, or too few found
+            found = indices[left], similarity[left]
+            who = self.asked[left]
+            run_chunks(rank_all, len(left), who, self.cells.rows, *found, rows_per_chunk=16)
+            indices[left], similarity[left] = found
+        return indices, similarity
 
 
 @NEIGHBORS.register("cells")
 class CellSearch:
-    """Inverted lists searched by blocks: a cell's images are compared with those of near cells.
+    """Inverted lists whose queries are searched together: exact within the cells probed.
 
-    Each image is compared with `share` of the data set: its own cell and the cells whose centres
-    are most like its own. Within them the search is exact, by the same products, error bounds and
-    ranking as `exact`; what it can miss is an image in a far cell. An inverted file compares the
-    same images one query at a time; whole cells at a time are matrix products, which run at the
-    processor's full speed.
+    As with `faiss_ivf`, each image is compared with the cells whose centres are likest to it.
+    Thousands of queries at a time are grouped by cell, so that the work is matrix products, which
+    run at the processor's full speed; candidates are ranked exactly, as in `exact`.
 
     Args:
-        lists: cells; 0 = one per 1,000 images.
-        share: of the data set each image is compared with, in (0, 1]; 1 is the exact search. Where
+        lists: cells; 0 = 4 sqrt(N).
+        share: of the cells each image is compared with, in (0, 1]; 1 is the exact search. Where
             identities have fewer images than k, a small share merges clusters (docs/labels.md).
         precision: of the product: "float32", "bfloat16", or "auto" = bfloat16 where the processor
             multiplies it faster.
         seed: of the k-means (faiss), which trains on at most 64 images per cell.
 
-    Cost: 2 M N D share operations. Memory beyond the features: a copy in order of cells (4 N D,
-    and with bfloat16 2 N D more), as much again of the rows asked for, 8 (k + 100) M of candidates.
+    Cost: about 2 M N D share operations. Memory beyond the features: a copy in order of cells
+    (4 N D, and with bfloat16 2 N D more) and 8 (k + 100) M bytes of candidates.
     """
 
     def __init__(
@@ -95,7 +170,7 @@ class CellSearch:
 
     def bytes_needed(self, images: int, size: int, k: int) -> int:
         """Estimate of the memory beyond the features."""
-        return images * (8 * (2 * k + 196) + 12 * k + 12 * size)
+        return images * (8 * (2 * k + 196) + 12 * k + 6 * size)
 
     def __call__(
         self,
@@ -110,7 +185,7 @@ class CellSearch:
             features: f32 [N, D], unit rows; searched on the CPU.
             k: neighbours per image, itself included, at most N.
             rows: slice of the data set, step 1.
-            progress: called with ("neighbors", blocks done, blocks in all).
+            progress: called with ("neighbors", chunks done, chunks in all).
         Raises:
             ValueError: if k is not in [1, N]. ImportError: without faiss.
         """
@@ -119,52 +194,16 @@ class CellSearch:
         if not 1 <= k <= n:
             raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
         host = np.ascontiguousarray(features.detach().cpu().numpy())
-        cells, centres = self._cells(host)
-        order = np.argsort(cells, kind="stable")
-        bounds = np.searchsorted(cells[order], np.arange(len(centres) + 1))
-        near = _near_cells(centres, np.diff(bounds), max(k, int(np.ceil(self.share * n))))
-        place = np.empty(n, np.int64)
-        place[order] = np.arange(n)
-        asked = np.sort(place[rows.start : rows.stop])
-        ordered = host[order]
+        cells = _Cells(host, self.lists, self.share, self.seed)
         low = self.precision == "bfloat16" or (
             self.precision == "auto" and has_bfloat16_units(torch.device("cpu"))
         )
-        operand = Operand(torch.from_numpy(ordered), low)
-        search = _CellCollector(operand, asked, k, bounds, near)
-        indices, similarity, left = search.run(ordered, progress)
-        if len(left):  # too many near the k-th best to tell apart, e.g. duplicates
-            found = indices[left], similarity[left]
-            run_chunks(rank_all, len(left), asked[left], ordered, *found, rows_per_chunk=16)
-            indices[left], similarity[left] = found
-        back = place[rows.start : rows.stop]
-        back = np.searchsorted(asked, back)
-        return _by_index(order[indices[back]], similarity[back])
-
-    def _cells(self, host: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cell of each image, i64 [N], and the cells' centres, f32 [cells, D]."""
-        faiss = require_faiss()
-        faiss.omp_set_num_threads(num_threads())
-        n, size = host.shape
-        lists = min(self.lists or max(1, n // _MEAN_CELL), n)
-        means = faiss.Kmeans(
-            size, lists, niter=10, seed=self.seed, spherical=True,
-            min_points_per_centroid=1, max_points_per_centroid=64,
-        )  # fmt: skip
-        means.train(host)
-        return means.index.search(host, 1)[1][:, 0], means.centroids
-
-
-def _near_cells(centres: np.ndarray, sizes: np.ndarray, wanted: int) -> list[np.ndarray]:
-    """Per cell, the likest cells, its own first, until they hold `wanted` images."""
-    likeness = centres @ centres.T
-    np.fill_diagonal(likeness, np.inf)
-    ranked = np.argsort(-likeness, axis=1, kind="stable")
-    counts = np.cumsum(sizes[ranked], axis=1)
-    return [
-        row[: int(np.searchsorted(count, wanted)) + 1]
-        for row, count in zip(ranked, counts, strict=True)
-    ]
+        operand = Operand(torch.from_numpy(cells.rows), low)
+        wanted = cells.place[rows.start : rows.stop]
+        asked = np.sort(wanted)
+        indices, similarity = _Search(cells, operand, asked, k).run(progress)
+        back = np.searchsorted(asked, wanted)
+        return _by_index(cells.order[indices[back]], similarity[back])
 
 
 def _by_index(indices: np.ndarray, similarity: np.ndarray) -> KnnGraph:

@@ -21,7 +21,7 @@ _HITS = 1 << 16  # entries a thread collects before it hands them over
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
 
 
-class Collector:
+class _Collector:
     """Candidates of some rows, filled block by block from several threads.
 
     Args:
@@ -159,10 +159,10 @@ class ExactKNN:
             return KnnGraph(*search_on_device(features, k, rows, low, progress))
         host, block = features.numpy(), _block_size(len(rows))
         operand = Operand(features, low)
-        indices, similarity, left = Collector(operand, rows, k, block).run(host, progress)
+        indices, similarity, left = _Collector(operand, rows, k, block).run(host, progress)
         if len(left) and low:  # too many near the k-th best for bfloat16 to tell apart
             operand = Operand(features, False)
-            again = Collector(operand, left + rows.start, k, block).run(host, progress)
+            again = _Collector(operand, left + rows.start, k, block).run(host, progress)
             indices[left], similarity[left], still = again
             left = left[still]
         if len(left):  # too many for float32, e.g. hundreds of duplicates: all similarities
