@@ -278,10 +278,7 @@ def main() -> None:
     if args.neighbors == "faiss_ivf":
         searches = [("faiss_ivf", NEIGHBORS.get("faiss_ivf")(probes=args.probes))]
     elif args.neighbors == "cells":
-        searches = [
-            (f"cells {name}", NEIGHBORS.get("cells")(share=args.share, precision=name))
-            for name in args.precision
-        ]
+        searches = [("cells", NEIGHBORS.get("cells")(share=args.share))]
     elif args.neighbors != "exact":
         searches = [(args.neighbors, NEIGHBORS.get(args.neighbors)())]
     print(

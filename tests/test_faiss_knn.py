@@ -40,21 +40,18 @@ def test_all_cells_probed_is_the_exact_search():
     np.testing.assert_array_equal(graph.indices, exact.indices)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cells_that_share_everything_are_the_exact_search(precision):
+def test_cells_that_share_everything_are_the_exact_search():
     exact = ExactKNN()(FEATURES, 20)
-    graph = CellSearch(lists=7, share=1.0, precision=precision)(FEATURES, 20)
+    graph = CellSearch(lists=7, share=1.0)(FEATURES, 20)
     np.testing.assert_array_equal(graph.similarity, exact.similarity)
     first = np.sort(exact.similarity, axis=1)[:, :1] < exact.similarity  # above the k-th, no ties
     np.testing.assert_array_equal(graph.indices[first], exact.indices[first])
 
 
-def test_cells_find_the_same_in_either_precision_and_for_any_slice():
-    low = CellSearch(lists=12, precision="bfloat16")
-    whole = CellSearch(lists=12, precision="float32")(FEATURES, 20)
-    np.testing.assert_array_equal(low(FEATURES, 20).indices, whole.indices)
-    part = low(FEATURES, 20, rows=range(100, 220))
-    np.testing.assert_array_equal(part.indices, whole.indices[100:220])
+def test_cells_find_the_same_for_any_slice():
+    search = CellSearch(lists=12)
+    part = search(FEATURES, 20, rows=range(100, 220))
+    np.testing.assert_array_equal(part.indices, search(FEATURES, 20).indices[100:220])
 
 
 def test_cells_hold_duplicates_beyond_any_room():
@@ -86,7 +83,6 @@ def test_a_slice_of_rows_is_that_slice():
         (lambda: FaissHNSW(links=1), "CC.NEIGHBORS.FAISS_HNSW.LINKS"),
         (lambda: CellSearch(share=0.0), "CC.NEIGHBORS.CELLS.SHARE"),
         (lambda: CellSearch(lists=-1), "CC.NEIGHBORS.CELLS.LISTS"),
-        (lambda: CellSearch(precision="int8"), "CC.NEIGHBORS.CELLS.PRECISION"),
     ],
 )
 def test_parameters_out_of_range_name_their_key(build, key):

@@ -13,7 +13,7 @@ from ..kernels import Progress, jit, num_threads, run_chunks, run_tasks
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
 from . import _candidates as kernels
-from ._precision import PRECISIONS, Operand, has_bfloat16_units
+from ._precision import Operand
 from ._ranking import rank, rank_all
 from .faiss_search import require_faiss
 
@@ -147,30 +147,22 @@ class CellSearch:
         lists: cells; 0 = 4 sqrt(N).
         share: of the cells each image is compared with, in (0, 1]; 1 is the exact search. Where
             identities have fewer images than k, a small share merges clusters (docs/labels.md).
-        precision: of the product: "float32", "bfloat16", or "auto" = bfloat16 where the processor
-            multiplies it faster.
         seed: of the k-means (faiss), which trains on at most 64 images per cell.
 
     Cost: about 2 M N D share operations. Memory beyond the features: a copy in order of cells
-    (4 N D, and with bfloat16 2 N D more) and 8 (k + 100) M bytes of candidates.
+    (4 N D bytes) and 16 (k + 100) M bytes of candidates.
     """
 
-    def __init__(
-        self, *, lists: int = 0, share: float = 0.1, precision: str = "auto", seed: int = 1
-    ) -> None:
+    def __init__(self, *, lists: int = 0, share: float = 0.1, seed: int = 1) -> None:
         if lists < 0:
             raise ValueError(f"CC.NEIGHBORS.CELLS.LISTS={lists} must be 0 (auto) or more")
         if not 0 < share <= 1:
             raise ValueError(f"CC.NEIGHBORS.CELLS.SHARE={share} must lie in (0, 1]")
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"CC.NEIGHBORS.CELLS.PRECISION={precision!r} must be one of {PRECISIONS}"
-            )
-        self.lists, self.share, self.precision, self.seed = lists, share, precision, seed
+        self.lists, self.share, self.seed = lists, share, seed
 
     def bytes_needed(self, images: int, size: int, k: int) -> int:
         """Estimate of the memory beyond the features."""
-        return images * (8 * (2 * k + 196) + 12 * k + 6 * size)
+        return images * (8 * (2 * k + 196) + 12 * k + 4 * size)
 
     def __call__(
         self,
@@ -195,10 +187,7 @@ class CellSearch:
             raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
         host = np.ascontiguousarray(features.detach().cpu().numpy())
         cells = _Cells(host, self.lists, self.share, self.seed)
-        low = self.precision == "bfloat16" or (
-            self.precision == "auto" and has_bfloat16_units(torch.device("cpu"))
-        )
-        operand = Operand(torch.from_numpy(cells.rows), low)
+        operand = Operand(torch.from_numpy(cells.rows), low=False)  # blocks too small for bfloat16
         wanted = cells.place[rows.start : rows.stop]
         asked = np.sort(wanted)
         indices, similarity = _Search(cells, operand, asked, k).run(progress)
