@@ -13,6 +13,7 @@ from typing import Any
 
 from . import clusterers, distances, losses, memories, neighbors, refiners  # noqa: F401  register
 from .docstrings import argument_lines
+from .method_checks import method_faults
 from .registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, Registry
 from .source_checks import source_faults
 
@@ -47,6 +48,10 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "TEACHER.RAMP": (True, "Smaller momentum at first: min(MOMENTUM, 1 - 1 / (step + 1))."),
     "TEACHER.USE_FOR_LABELS": (True, "Features for clustering and memory come from the teacher."),
     "TEACHER.EVALUATE": (True, "Evaluation measures the teacher, not the network trained."),
+    "TEACHER.OWN_VIEW": (False, "The teacher, or the second network, sees another augmentation."),
+    "CAMSTYLE.MODE": ("off", "Target images as other cameras see them: off | folder | statistics."),
+    "CAMSTYLE.FOLDER": ("", "Folder of ready-made camera-style images, <stem>_fake_<c>to<c'>.jpg."),
+    "CAMSTYLE.IMAGES": (64, "MODE statistics: images measured per camera."),
     "SOURCES.NAMES": ((), "Labelled data sets to learn from beside DATASETS.NAMES, the target."),
     "SOURCES.MODE": ("joint", "joint: sources in every batch | pretrain: before the target only."),
     "SOURCES.PRETRAIN_EPOCHS": (0, "First epochs, on the sources' labels alone."),
@@ -143,7 +148,11 @@ def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
     _check_schedule(cfg, found)
     _check_choices(cfg, found)
     _check_parts(cfg, found)
-    return found + source_faults(cfg, known_losses=STOCK_LOSSES, world_size=world_size)
+    return (
+        found
+        + method_faults(cfg)
+        + source_faults(cfg, known_losses=STOCK_LOSSES, world_size=world_size)
+    )
 
 
 def validate(cfg: Any, *, world_size: int = 1) -> None:
@@ -213,8 +222,6 @@ def _check_choices(cfg: Any, found: list[str]) -> None:
             found.append(f"{key}={get_key(cfg, key)!r} must be one of {', '.join(choices)}.")
     if not 0.0 <= cfg.CC.COLLAPSE.EPS_BOUND <= 1.0:
         found.append(f"CC.COLLAPSE.EPS_BOUND={cfg.CC.COLLAPSE.EPS_BOUND} must lie in [0, 1].")
-    if not 0.0 <= cfg.CC.TEACHER.MOMENTUM <= 1.0:
-        found.append(f"CC.TEACHER.MOMENTUM={cfg.CC.TEACHER.MOMENTUM} must lie in [0, 1].")
     if not cfg.DATASETS.NAMES:
         found.append("DATASETS.NAMES is empty; name the data set to learn from.")
 

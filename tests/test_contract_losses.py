@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, unit_rows
+from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, teach, unit_rows
 
 from fastreid_cc.registry import LOSSES
 
@@ -17,7 +17,8 @@ MEMORIES_USED = {name: memory_by_name(MEMORY_OF.get(name, "cluster")) for name i
 
 def loss_and_gradient(name, x, targets=TARGETS, cameras=CAMERAS):
     x = x.detach().clone().requires_grad_()
-    loss = ALL_LOSSES[name](make_batch(x, targets, cameras), MEMORIES_USED[name])
+    memory = MEMORIES_USED[name]
+    loss = ALL_LOSSES[name](teach(make_batch(x, targets, cameras), memory), memory)
     loss.backward()
     return loss.detach(), x.grad
 
@@ -31,10 +32,13 @@ def test_every_loss_that_issue_and_configs_name_is_registered():
         "CameraProxyContrast",
         "ECNLoss",
         "EasyPositive",
+        "GraphPositives",
         "MemoryContrast",
         "MultiSimilarity",
         "PairwiseCircle",
         "PairwiseCosface",
+        "SoftContrast",
+        "SoftTriplet",
         "SupCon",
     }
     assert expected <= set(LOSSES.names())
@@ -76,7 +80,7 @@ def test_gradient_equals_finite_differences(name):
 
 @pytest.mark.parametrize("name", ALL_LOSSES)
 def test_scaling_the_rows_changes_nothing(name):
-    if name in ("BatchHardTriplet", "triplet_weighted"):
+    if name in ("BatchHardTriplet", "SoftTriplet", "triplet_weighted"):
         pytest.skip("Euclidean distances of the features as they are")
     x, factors = unit_rows(12, 8, seed=1), torch.linspace(0.1, 50, 12)[:, None].double()
     torch.testing.assert_close(
@@ -124,7 +128,7 @@ def test_no_finite_input_gives_nan(name, rows, targets):
 def test_neither_batch_nor_memory_is_changed(name):
     x, memory = unit_rows(12, 8, seed=1), MEMORIES_USED[name]
     before = x.clone(), copy.deepcopy(memory.get_state())
-    batch = make_batch(x.requires_grad_(), TARGETS.clone(), CAMERAS.clone())
+    batch = teach(make_batch(x.requires_grad_(), TARGETS.clone(), CAMERAS.clone()), memory)
     ALL_LOSSES[name](batch, memory).backward()
     assert torch.equal(x, before[0]) and torch.equal(batch.targets, TARGETS)
     after = memory.get_state()
@@ -135,3 +139,9 @@ def test_neither_batch_nor_memory_is_changed(name):
 def test_a_missing_memory_is_refused(name):
     with pytest.raises(ValueError, match=r"CC\.MEMORY\.NAME"):
         ALL_LOSSES[name](make_batch(unit_rows(12, 8), TARGETS))
+
+
+@pytest.mark.parametrize("name", [n for n in ALL_LOSSES if ALL_LOSSES[n].needs_teacher])
+def test_a_missing_teacher_is_refused(name):
+    with pytest.raises(ValueError, match=r"CC\.TEACHER\.ENABLED"):
+        ALL_LOSSES[name](make_batch(unit_rows(12, 8), TARGETS), MEMORIES_USED[name])

@@ -16,7 +16,8 @@ PARTS = {
     "refiner": "min_size self_paced single_camera",
     "memory": "camera_proxy cluster hybrid instance",
     "loss": "AMSoftmax AdaSPLoss AverageK BatchHardTriplet CameraProxyContrast ECNLoss"
-    " EasyPositive MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface SupCon",
+    " EasyPositive GraphPositives MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface"
+    " SoftContrast SoftTriplet SupCon",
 }
 
 KEYS = """
@@ -26,6 +27,7 @@ COLLAPSE.EPS_BOUND COLLAPSE.SHRINK_P COLLAPSE.KEEP_PREVIOUS NEIGHBORS.NAME DISTA
 CLUSTER.NAME REFINE.NAMES MEMORY.NAME
 WARMUP.EPOCHS WARMUP.VIEWS WARMUP.TEMPERATURE WARMUP.MOMENTUM WARMUP.COLOR_ROBUST WARMUP.NEGATIVES
 TEACHER.ENABLED TEACHER.MOMENTUM TEACHER.RAMP TEACHER.USE_FOR_LABELS TEACHER.EVALUATE
+TEACHER.OWN_VIEW CAMSTYLE.MODE CAMSTYLE.FOLDER CAMSTYLE.IMAGES
 """
 
 MODULES = {
@@ -34,6 +36,9 @@ MODULES = {
     "fastreid_cc.structures": "Batch KnnGraph PseudoLabels",
     "fastreid_cc.labeling": "PseudoLabeler",
     "fastreid_cc.teacher": "MeanTeacher",
+    "fastreid_cc.domain_fusion": "DomainFusion",
+    "fastreid_cc.memories.pair": "PairMemory",
+    "fastreid_cc.data.camera_style": "StyleFolder StyleStatistics",
     "fastreid_cc.config": "faults validate build_part all_keys",
     "fastreid_cc.collapse": "CollapsedError Policy settle",
     "fastreid_cc.batch_norm": "split_batch_norm batch_statistics",
@@ -49,8 +54,9 @@ MODULES = {
 }
 
 FASTREID = {
-    "fastreid.modeling.heads:REID_HEADS_REGISTRY": "ClusterContrastHead",
-    "fastreid.modeling.meta_arch:META_ARCH_REGISTRY": "ClusterContrast ClusterContrastMGN",
+    "fastreid.modeling.heads:REID_HEADS_REGISTRY": "ClusterContrastHead MDIFHead",
+    "fastreid.modeling.meta_arch:META_ARCH_REGISTRY": "ClusterContrast ClusterContrastMGN"
+    " MutualContrast",
     "fastreid.data.datasets:DATASET_REGISTRY": "SyntheticReID UnlabeledFolder",
 }
 

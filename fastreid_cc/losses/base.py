@@ -24,11 +24,15 @@ class Loss(nn.Module):
 
     Attributes:
         needs_memory: whether `compute` reads a memory.
+        needs_teacher: whether it reads what a teacher makes of the batch.
+        reads_source_rows: whether it is for source images though no class of theirs is a row.
         trained_on: whose images the loss is for when labelled sources train along: "target",
             "source", or "all" (one call for each of the two).
     """
 
     needs_memory: bool = False
+    needs_teacher: bool = False
+    reads_source_rows: bool = False
     trained_on: Literal["all", "target", "source"] = "all"
 
     def forward(self, batch: Batch, memory: nn.Module | None = None) -> Tensor:
@@ -40,10 +44,13 @@ class Loss(nn.Module):
         Returns:
             scalar, float32 (float64 if the features are).
         Raises:
-            ValueError: if a memory is needed and missing.
+            ValueError: if a memory or a teacher is needed and missing.
         """
         if self.needs_memory and memory is None:
             raise ValueError(f"{type(self).__name__} needs a memory: set CC.MEMORY.NAME.")
+        given = batch.taught_logits if self.needs_memory else batch.taught
+        if self.needs_teacher and given is None:
+            raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
         features = batch.features
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
@@ -65,13 +72,18 @@ class PairwiseLoss(Loss):
 
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """Gathers, computes, scales."""
-        loss = self.pairwise(gather_rows_with_grad(batch.features), gather_rows(batch.targets))
-        ranks = world_size()
-        return loss if ranks == 1 else loss * ranks - loss.detach() * (ranks - 1)
+        features = gather_rows_with_grad(batch.features)
+        return whole_batch(self.pairwise(features, gather_rows(batch.targets)))
 
     def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss of rows [B, D] (not unit length) with labels i64 [B], < 0 ignored."""
         raise NotImplementedError
+
+
+def whole_batch(loss: Tensor) -> Tensor:
+    """A loss that every rank computes of all rows, scaled so that mean gradients are right."""
+    ranks = world_size()
+    return loss if ranks == 1 else loss * ranks - loss.detach() * (ranks - 1)
 
 
 LOW = -1e30  # stands for -inf where -inf would turn gradients into NaN; exp(LOW - x) is exactly 0

@@ -30,6 +30,7 @@ class ECNLoss(Loss):
     """
 
     needs_memory = True
+    trained_on = "target"
 
     def __init__(self, *, neighbors: int = 6, start_epoch: int = 5) -> None:
         super().__init__()

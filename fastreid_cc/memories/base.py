@@ -21,6 +21,11 @@ State = dict[str, Tensor | int | float | str]
 class Memory(nn.Module):
     """Base of all memories. The rows live on the module's device (`memory.to(device)`).
 
+    Attributes:
+        needs_labels: False if clusters play no part; then none are made.
+        follows_sources: whether `update` gets images of the sources though none of their classes is
+            a row (CC.SOURCES.IN_MEMORY False).
+
     Args:
         key: config node of the memory, for messages, e.g. "CC.MEMORY.CLUSTER".
         temperature: logits are cosines divided by it.
@@ -28,6 +33,8 @@ class Memory(nn.Module):
     """
 
     outliers: Outliers = "drop"
+    needs_labels: bool = True
+    follows_sources: bool = False
     rows: Tensor
 
     def __init__(self, *, key: str, temperature: float, momentum: float) -> None:
@@ -59,6 +66,9 @@ class Memory(nn.Module):
     def set_epoch(self, epoch: int) -> None:
         """Tells the memory the epoch (from 0), for schedules."""
         self.epoch = epoch
+
+    def know_sources(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
+        """Hears the class of every image of the sources, i64 [M], before the first `reset`."""
 
     def reset(
         self,

@@ -25,6 +25,8 @@ class InstanceMemory(Memory):
             in the batch, once.
         negatives: "all" rows, or "same_camera": only rows of the anchor's camera and its own row
             stay in the softmax. Without cameras at reset, all.
+        source_rows: also keep a row for every image of the labelled sources, outside the softmax,
+            by the same rules; for GraphPositives. Needs CC.SOURCES.IN_MEMORY False.
 
     Cost of a step: B·(S+N)·D multiply-adds; (S+N)·D floats (106 MB for 12,936 images at D = 2048).
     Source: Zhong et al., Invariance Matters, CVPR 2019 (momentum 0, growth 0.01, zeros, all).
@@ -33,7 +35,10 @@ class InstanceMemory(Memory):
     """
 
     outliers = "instance"
+    needs_labels = False
     row_cameras: Tensor
+    source_rows: Tensor
+    source_classes: Tensor
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class InstanceMemory(Memory):
         init: str = "zeros",
         update: str = "all",
         negatives: str = "all",
+        source_rows: bool = False,
     ) -> None:
         key = "CC.MEMORY.INSTANCE"
         super().__init__(key=key, temperature=temperature, momentum=momentum)
@@ -58,7 +64,10 @@ class InstanceMemory(Memory):
         self.init = init
         self.rule = update
         self.negatives = negatives
+        self.follows_sources = source_rows
         self.keep("row_cameras", torch.empty(0, dtype=torch.int64))
+        self.keep("source_rows", torch.empty(0, 0))
+        self.keep("source_classes", torch.empty(0, dtype=torch.int64))
 
     @property
     def num_targets(self) -> int:
@@ -74,6 +83,11 @@ class InstanceMemory(Memory):
     def current_momentum(self) -> float:
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
+
+    def know_sources(self, classes: Tensor) -> None:
+        """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
+        if self.follows_sources:
+            self.keep("source_classes", classes.clone().to(self.rows.device))
 
     def fill(
         self,
@@ -93,6 +107,13 @@ class InstanceMemory(Memory):
         if cameras is not None:
             row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
         self.keep("row_cameras", row_cameras)
+        wanted = (len(self.source_classes), features.shape[1])
+        if self.init == "features" or self.source_rows.shape != wanted:
+            self.keep("source_rows", features.new_zeros(wanted))
+
+    def clustering_features(self) -> Tensor | None:
+        """The target's rows, once they are there, with `init` "zeros": nothing is extracted."""
+        return self.rows[self.num_sources :] if self.survives and len(self.rows) else None
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """Rows of the anchor's camera and its own row, bool [B, S+N]; None for all rows."""
@@ -102,8 +123,15 @@ class InstanceMemory(Memory):
 
     def move(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images."""
-        rows, index, momentum = self.rows, batch.targets, self.current_momentum
+        if not self.follows_sources or batch.domains is None:
+            self._move(self.rows, batch.targets, features)
+            return
+        nowhere = batch.indices.new_full((), -1)
+        self._move(self.rows, torch.where(batch.is_source, nowhere, batch.targets), features)
+        self._move(self.source_rows, torch.where(batch.is_source, batch.indices, nowhere), features)
+
+    def _move(self, rows: Tensor, index: Tensor, features: Tensor) -> None:
         if self.rule == "all":
-            updates.update_all(rows, index, features, momentum)
+            updates.update_all(rows, index, features, self.current_momentum)
         else:
-            updates.update_mean(rows, index, features, momentum, unit_means=True)
+            updates.update_mean(rows, index, features, self.current_momentum, unit_means=True)

@@ -9,7 +9,7 @@ from .compat import apply_shims
 
 apply_shims()
 
-from . import heads, meta_arch, old_keys, personx  # noqa: F401  register
+from . import heads, mdif, meta_arch, old_keys, peers, personx  # noqa: F401  register
 from .engine import add_config_keys, extra_keys, wrap_trainer
 
 add_config_keys(extra_keys())

@@ -44,15 +44,17 @@ def _dataset(
     transform: Any, epoch: int,
 ) -> ContrastDataset:  # fmt: skip
     entropy = (cfg.CC.SEED, epoch)
+    has_two = cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.OWN_VIEW
+    views = {"style": images.style, "two_views": has_two}
     if sources is None:
-        return ContrastDataset(images.paths, images.cameras, targets, transform, entropy)
+        return ContrastDataset(images.paths, images.cameras, targets, transform, entropy, **views)
     return ContrastDataset(
         [*images.paths, *sources.paths],
         np.concatenate([images.cameras, sources.cameras]),
         np.concatenate([targets, sources.classes]),
         transform, entropy,
         domains=np.concatenate([np.zeros(len(targets), np.int64), sources.domains]),
-        first_source=len(targets),
+        first_source=len(targets), **views,
     )  # fmt: skip
 
 

@@ -23,12 +23,13 @@ from fastreid.utils import comm
 from ..config import REGISTRIES, add_key, all_keys, part_keys, validate
 from ..data.items import cameras, sort_items, truth
 from ..registry import Registry
-from . import datasets, transforms
+from . import datasets, mdif, transforms
 from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 from .sources import collect_sources
+from .styles import camera_style
 from .teacher import TeacherHook
 
 logger = logging.getLogger("fastreid.cc.engine")
@@ -65,7 +66,9 @@ def build_unlabeled_loader(cfg: Any) -> UnlabeledLoader:
             f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
         )
     logger.info(f"{len(items):,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
-    return UnlabeledLoader(items, truth, iters * batch, collect_sources(cfg, items))
+    loader = UnlabeledLoader(items, truth, iters * batch, collect_sources(cfg, items))
+    loader.style = camera_style(cfg, loader.paths, loader.cameras)
+    return loader
 
 
 class _ImageStream:
@@ -158,8 +161,8 @@ def _wrap_build_optimizer(original: Any) -> Any:
 
 
 def extra_keys() -> dict[str, tuple[Any, str]]:
-    """Keys that belong to no registered part: of the data sets and the transforms."""
-    return datasets.keys() | transforms.keys()
+    """Keys that belong to no registered part: of the data sets, the transforms and a head."""
+    return datasets.keys() | transforms.keys() | mdif.keys()
 
 
 def add_config_keys(extra: dict[str, tuple[Any, str]]) -> None:

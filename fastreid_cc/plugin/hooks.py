@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..data.augment import AUGMENT_KEYS
 from ..diagnostics import summarize, summary_line
 from ..distributed import broadcast_object, gather_rows
 from ..labeling import PseudoLabeler
+from ..memories.pair import PairMemory
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
 from ..structures import PseudoLabels
 from .batches import epoch_loader
@@ -162,7 +164,8 @@ class PseudoLabelHook(HookBase):
         scaler = self.trainer.grad_scaler
         if seen is None or (scaler is not None and scaler.get_scale() < self._scale):
             return
-        if seen.domains is not None and not self.memory.num_sources:
+        meets_sources = self.memory.num_sources or self.memory.follows_sources
+        if seen.domains is not None and not meets_sources:
             seen = seen.select(~seen.is_source)
         self.memory.update(seen.map(gather_rows))
 
@@ -175,10 +178,10 @@ class PseudoLabelHook(HookBase):
     def _start_warmup(self) -> None:
         cc = self.cfg.CC
         features = extract_features(self.cfg, self._labelling_model(), self.images)
-        self.memory = MEMORIES.get("instance")(
+        self.memory = self._for_all_networks(lambda: MEMORIES.get("instance")(
             temperature=cc.WARMUP.TEMPERATURE, momentum=cc.WARMUP.MOMENTUM, momentum_growth=0.0,
             init="features", update="mean", negatives=cc.WARMUP.NEGATIVES,
-        )  # fmt: skip
+        ))  # fmt: skip
         self._reset_memory(features, np.arange(len(features)))
         self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
 
@@ -197,6 +200,20 @@ class PseudoLabelHook(HookBase):
             features = extract_features(self.cfg, self._labelling_model(), self.images)
         features = features.cpu()
         extracted = time.perf_counter() - start
+        if self.memory is None or not self.memory.survives:
+            self.memory = self._build_memory()
+        if self.memory.needs_labels:
+            self._cluster(features, epoch)
+        else:
+            self.labels = PseudoLabels(np.arange(len(features)))
+        self._reset_memory(features, self._training_labels())
+        self._model().watch(self.memory)
+        self._report(
+            epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start
+        )
+
+    def _cluster(self, features: Tensor, epoch: int) -> None:
+        """Steps 2 and 3, on the first process."""
         found: Any = None
         if comm.is_main_process():
             found = self._labels_or_error(features)
@@ -206,13 +223,6 @@ class PseudoLabelHook(HookBase):
         self.labels = found
         if note:
             logger.warning(f"epoch {epoch}: {note}")
-        if self.memory is None or not self.memory.survives:
-            self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
-        self._reset_memory(features, self._training_labels())
-        self._model().watch(self.memory)
-        self._report(
-            epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start
-        )
 
     def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
         """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
@@ -242,6 +252,8 @@ class PseudoLabelHook(HookBase):
         device = self._model().device
         words = np.random.SeedSequence((self.cfg.CC.SEED, self.trainer.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(words[0]))
+        if self.is_joint and self.images.sources is not None:
+            self.memory.know_sources(torch.from_numpy(self.images.sources.classes))
         self.memory.reset(
             features, torch.from_numpy(labels), cameras=torch.from_numpy(self.images.cameras),
             source_centroids=self._source_rows(), generator=generator,
@@ -259,6 +271,9 @@ class PseudoLabelHook(HookBase):
         return source_centroids(self.cfg, self._labelling_model(), sources)
 
     def _report(self, epoch: int, seconds: dict[str, float], total: float) -> None:
+        if not self.memory.needs_labels:
+            logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
+            return
         found = summarize(self.labels.labels, self.images.cameras, self.images.truth)
         logger.info(summary_line(epoch, found, self.labels.eps, total))
         num_cameras = len(np.unique(self.images.cameras))
@@ -328,7 +343,17 @@ class PseudoLabelHook(HookBase):
         self.targets = self.memory.label_space(labels).numpy()
         self._model().watch(self.memory)
 
+    def _build_memory(self) -> Any:
+        return self._for_all_networks(
+            lambda: build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
+        )
+
+    def _for_all_networks(self, build: Callable[[], Any]) -> Any:
+        """A memory, or one for each of two networks."""
+        has_peer = hasattr(self._model(), "peer")
+        return PairMemory(build(), build()) if has_peer else build()
+
     def _restore_memory(self) -> None:
-        self.memory = build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
+        self.memory = self._build_memory()
         self.memory.set_state(self._restored["memory"])
         self.memory.to(self._model().device)

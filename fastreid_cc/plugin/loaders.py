@@ -48,6 +48,8 @@ class ContrastDataset(Dataset):
         entropy: seed and epoch.
         domains: i64 [N], 0 = target, 1.. = sources; None = no sources, no such entry in batches.
         first_source: row of the first source image; rows of sources are counted from there.
+        style: (image, path, camera) -> image, of the target's images; None = as they are.
+        two_views: also give "images_2", another augmentation of the same image.
     """
 
     def __init__(
@@ -60,10 +62,13 @@ class ContrastDataset(Dataset):
         *,
         domains: np.ndarray | None = None,
         first_source: int = 0,
+        style: Any = None,
+        two_views: bool = False,
     ) -> None:
         self.paths, self.cameras, self.targets = paths, cameras, targets
         self.transform, self.entropy = transform, entropy
         self.domains, self.first_source = domains, first_source
+        self.style, self.two_views = style, two_views
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,10 +82,8 @@ class ContrastDataset(Dataset):
                 f"Cannot read image {self.paths[row]} any more: {error}. Put it back and run again"
                 " with --resume, or remove it and start anew."
             ) from error
-        with random_state(*self.entropy, place):
-            image = self.transform(image)
         item = {
-            "images": image,
+            "images": self._view(image, row, place),
             "targets": int(self.targets[row]),
             "camids": int(self.cameras[row]),
             "img_paths": self.paths[row],
@@ -89,7 +92,17 @@ class ContrastDataset(Dataset):
         if self.domains is not None:
             item["domains"] = int(self.domains[row])
             item["indices"] -= self.first_source if item["domains"] else 0
+        if self.two_views:
+            item["images_2"] = self._view(image, row, place, 1)
         return item
+
+    def _view(self, image: Any, row: int, *words: int) -> Any:
+        """The image, augmented by random states of its own."""
+        is_target = self.domains is None or self.domains[row] == 0
+        with random_state(*self.entropy, *words):
+            if self.style is not None and is_target:
+                image = self.style(image, self.paths[row], int(self.cameras[row]))
+            return self.transform(image)
 
 
 def build_loader(dataset: ContrastDataset, batches: Sequence[np.ndarray], num_workers: int) -> Any:
@@ -155,6 +168,7 @@ class UnlabeledLoader:
         self.cameras = np.array([camera for _, camera in items], dtype=np.int64)
         self.truth = truth
         self.sources = sources
+        self.style: Any = None  # camera styles of the images, see `styles.camera_style`
         self.dataset = _Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
     def __iter__(self) -> Iterator[Any]:

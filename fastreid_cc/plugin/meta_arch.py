@@ -48,6 +48,8 @@ class ClusterContrast(WithSources, Baseline):
         """
         inputs = batched_inputs if isinstance(batched_inputs, dict) else {}
         domains = inputs.get("domains")
+        if self.training and "taught" not in inputs and self.teaching_needed():
+            inputs = {**inputs, "taught": self.taught(inputs)}
         with self.images_of(domains):
             features = self.backbone(self.preprocess_image(batched_inputs))
             if not self.training:
@@ -62,14 +64,29 @@ class ClusterContrast(WithSources, Baseline):
 
     def losses(self, outputs, gt_labels, batched_inputs=None):
         """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
-        embedding = outputs.get("embedding", outputs["features"])
-        if "domains" in (batched_inputs or {}):
-            return self.joint_losses(outputs["features"], embedding, gt_labels, batched_inputs)
-        branches = {"": outputs["features"]}
-        found = super().losses(outputs, gt_labels) if "cls_outputs" in outputs else {}
-        found = found or self.stock_pairwise(branches, gt_labels)
-        found = {**found, **self.registered(branches, embedding, gt_labels, batched_inputs)}
-        return self.keep_classifier(found)
+        embedding, inputs = outputs.get("embedding", outputs["features"]), batched_inputs or {}
+        if "domains" in inputs:
+            found = self.joint_losses(outputs["features"], embedding, gt_labels, inputs)
+        else:
+            branches = {"": outputs["features"]}
+            found = super().losses(outputs, gt_labels) if "cls_outputs" in outputs else {}
+            found = found or self.stock_pairwise(branches, gt_labels)
+            found = {**found, **self.registered(branches, embedding, gt_labels, inputs)}
+        if "fused" in outputs:
+            found |= self.fused_losses(outputs["fused"], gt_labels, inputs)
+        return self.keep_in_graph(found)
+
+    def features_of(self, batched_inputs):
+        """[features], [B, D], in evaluation mode; leaves the pixels alone."""
+        images = batched_inputs["images"].clone()  # fastreid normalises in place
+        return [self({**batched_inputs, "images": images})]
+
+    @torch.no_grad()
+    def taught(self, inputs):
+        """The teacher's features of the batch, of its own view if the batch has one, [B, D]."""
+        seen = {"images": inputs.get("images_2", inputs["images"])}
+        seen |= {"domains": inputs["domains"]} if "domains" in inputs else {}
+        return self._teacher[0].features_of(seen)[0]
 
 
 @META_ARCH_REGISTRY.register()

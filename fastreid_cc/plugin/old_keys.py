@@ -1,8 +1,9 @@
 """Config keys of the AdaSP authors' fork of fastreid, translated as a config is merged.
 
-`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are ours of `MODEL.LOSSES.AdaSPLoss`. `MODEL.HEADS.CLS_ENABLE`
-False, a head without a classifier, is `MODEL.HEADS.NAME ClusterContrastHead`; True is stock. With
-both forms in one file the new one counts. Each translation is logged as a warning.
+`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are ours of `MODEL.LOSSES.AdaSPLoss`.
+`MODEL.HEADS.CLS_ENABLE` False, a head without a classifier, is `MODEL.HEADS.NAME
+ClusterContrastHead`; True is stock. With both forms in one file the new one counts. Each
+translation is logged as a warning.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..batch_norm import split_batch_norm
@@ -64,11 +65,22 @@ class WithLosses:
         self.registered_losses = nn.ModuleDict(losses)
         self.scales, self.seen = scales, None
         self._phase: tuple[Any, dict[str, nn.Module]] = (None, losses)
+        self._teacher: tuple[Any, ...] = ()  # in tuples, so that they are no part of the network
+        self._taught_memory: tuple[Any, ...] = ()  # the teacher's, if it is not this network's
 
     def watch(self, memory: Any, losses: dict[str, nn.Module] | None = None) -> None:
         """Sets the memory, and the losses to use with it (default: those of the config)."""
         chosen = dict(self.registered_losses.items()) if losses is None else losses
         self._phase = (memory, chosen)
+
+    def learn_from(self, teacher: nn.Module) -> None:
+        """Sets the network, in evaluation mode, that soft losses learn from."""
+        self._teacher = (teacher,)
+
+    def teaching_needed(self) -> bool:
+        """Whether a loss of the stage at hand learns from a teacher, and there is one."""
+        needed = any(getattr(loss, "needs_teacher", False) for loss in self._phase[1].values())
+        return needed and bool(self._teacher)
 
     def registered(
         self,
@@ -97,6 +109,7 @@ class WithLosses:
         whole = Batch(embedding, targets, *rest)
         if self._phase[0] is not None:
             self.seen = replace(whole, features=embedding.detach())
+        whole = replace(whole, taught=inputs.get("taught"))
         if whole.domains is None:
             return self._of_part("target", branches, whole)
         target, source = ~whole.is_source, whole.is_source
@@ -115,6 +128,8 @@ class WithLosses:
         Sources meet a memory only if it has rows for them.
         """
         memory, chosen = self._phase
+        if memory is not None and batch.taught is not None:
+            batch = replace(batch, taught_logits=self._taught_logits(memory, batch))
         found = {}
         for name, loss in chosen.items():
             if loss.needs_memory and memory is None:
@@ -123,14 +138,24 @@ class WithLosses:
                     " only."
                 )
             has_rows = part == "target" or not loss.needs_memory or memory.num_sources
+            has_rows = has_rows or loss.reads_source_rows
             if loss.trained_on not in ("all", part) or not has_rows:
                 continue
             scale = self.scales.get(name, 1.0)
-            seen = {"": batch.features} if loss.needs_memory else branches
+            on_embedding = loss.needs_memory or (loss.needs_teacher and branches)
+            seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), memory)
                 found[loss_key(name) + suffix] = value * (scale / len(seen))
         return found
+
+    @torch.no_grad()
+    def _taught_logits(self, memory: Any, batch: Batch) -> Tensor:
+        """The teacher's logits over its memory, f32 [B, L]."""
+        taught: Any = batch.taught
+        own = self._taught_memory[0] if self._taught_memory else memory
+        logits: Tensor = own.logits(F.normalize(taught.float()), batch)
+        return logits
 
     def stock_pairwise(self, branches: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """fastreid's losses that need no classifier, for heads that have none; as `registered`."""

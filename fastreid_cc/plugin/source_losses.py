@@ -79,9 +79,31 @@ class WithSources(WithLosses):
         found |= {f"{key}_source": self.source_weight * value for key, value in stock.items()}
         return found | self.registered({"": features}, embedding, targets, inputs)
 
-    def keep_classifier(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Leaves a classifier that no image of the batch needs in the graph, as DDP demands."""
-        if hasattr(self.heads, "classify") and hasattr(self.heads, "weight") and found:
+    def fused_losses(
+        self, fused: Tensor, targets: Tensor, inputs: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Losses "..._fused" of a head that fuses domains: memory's and classifier's."""
+        seen = self.seen  # the memory moves by the host's features
+        found = self.registered({}, fused, targets, inputs)
+        self.seen = seen
+        if "domains" in inputs and "CrossEntropyLoss" in self.source_losses:
+            rows = inputs["domains"].to(targets.device) > 0
+            logits = self.heads.classify_fused(fused[rows], targets[rows])
+            name = ("CrossEntropyLoss",)
+            stock = stock_losses(self.loss_kwargs, name, fused[rows], targets[rows], logits)
+            found |= {f"{key}_source": self.source_weight * value for key, value in stock.items()}
+        return {f"{key}_fused": self.heads.fused_scale * value for key, value in found.items()}
+
+    def keep_in_graph(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Leaves parameters that no image of the batch needs in the graph, as DDP demands."""
+        spare = [*self.registered_losses.parameters()]
+        spare += [p for name, p in self.heads.named_parameters() if is_spare(name)]
+        if spare and found:
             key = next(iter(found))
-            found[key] = found[key] + self.heads.weight.sum() * 0
+            found[key] = found[key] + sum(parameter.sum() * 0 for parameter in spare)
         return found
+
+
+def is_spare(name: str) -> bool:
+    """Whether a stage may leave a parameter of the head out: classifiers, fusion."""
+    return name == "weight" or name.startswith(("fus", "cls_layer."))

@@ -46,6 +46,9 @@ class TeacherHook(HookBase):
             self.teacher.load_state_dict(self._restored)
         elif self.trainer.start_epoch > 0:
             logger.warning("The checkpoint has no teacher: it starts as a copy of the network.")
+        student: Any = self._student()
+        if hasattr(student, "learn_from"):
+            student.learn_from(self.model)
         if node.EVALUATE:
             self._evaluate_the_teacher()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +16,23 @@ from fastreid_cc.registry import LOSSES, MEMORIES
 from fastreid_cc.structures import Batch
 
 
-def make_batch(features, targets, cameras=None, indices=None):
+def make_batch(features, targets, cameras=None, indices=None, domains=None):
     zeros = torch.zeros(len(targets), dtype=torch.int64)
     return Batch(
         features,
         targets,
         zeros if indices is None else indices,
         zeros if cameras is None else cameras,
+        domains,
     )
+
+
+def teach(batch, memory, seed=9):
+    """The batch with a teacher: one fixed feature per target, so no gradient passes through it."""
+    table = 3 * unit_rows(8, batch.features.shape[1], seed=seed)
+    taught = table[batch.targets]
+    logits = None if memory is None else memory.logits(unit(taught), batch)
+    return replace(batch, taught=taught, taught_logits=logits)
 
 
 def filled(rows, **kwargs):
@@ -157,6 +167,61 @@ def memory_by_name(name: str, **kwargs):
     return memory
 
 
+def soft_contrast(x: Tensor, M: Tensor, y: Tensor, t: float, z_teacher: Tensor) -> Tensor:
+    """MMT: mean of -sum_c p_c log q_c, p the teacher's softmax, q the network's."""
+    total, count = x.new_zeros(()), 0
+    for i in range(len(x)):
+        if y[i] < 0:
+            continue
+        z = torch.stack([unit(x[i]) @ row / t for row in M])
+        p, q = z_teacher[i].exp() / z_teacher[i].exp().sum(), z.exp() / z.exp().sum()
+        total = total - sum(p[c] * q[c].log() for c in range(len(M)))
+        count += 1
+    return total / max(count, 1)
+
+
+def soft_triplet(x: Tensor, taught: Tensor, y: Tensor) -> Tensor:
+    """MMT: cross-entropy of exp(d-) / (exp(d+) + exp(d-)), on the network's hardest pairs."""
+
+    def share(f, i, p, n):
+        near, far = (f[i] - f[n]).norm(), (f[i] - f[p]).norm() if p != i else f.new_tensor(1e-6)
+        return near.exp() / (far.exp() + near.exp())
+
+    total, count = x.new_zeros(()), 0
+    for i in range(len(x)):
+        if y[i] < 0:
+            continue
+        count += 1
+        others = [j for j in range(len(x)) if y[j] >= 0 and y[j] != y[i]]
+        if not others:
+            continue
+        same = [j for j in range(len(x)) if y[j] == y[i]]
+        p = max(same, key=lambda j: float((x[i] - x[j]).detach().norm()))
+        n = min(others, key=lambda j: float((x[i] - x[j]).detach().norm()))
+        ours, wanted = share(x, i, p, n), share(taught, i, p, n).detach()
+        total = total - wanted * ours.log() - (1 - wanted) * (1 - ours).log()
+    return total / max(count, 1)
+
+
+def graph_positives(**kwargs):
+    """For 8 features; about half of the candidates of its untrained network are positives."""
+    torch.manual_seed(0)
+    options = {"feature_size": 8, "candidates": 6, "hidden": 16, "threshold": 0.49}
+    return LOSSES.get("GraphPositives")(**options | kwargs)
+
+
+def gpp_weights(x: Tensor, M: Tensor, y: Tensor, k: int, is_positive) -> Tensor:
+    """ECN+GPP: 1/|P| at predicted positives among the k most similar rows, 1 at the own row."""
+    w = torch.zeros(len(x), len(M), dtype=torch.float64)
+    for i in range(len(x)):
+        order = sorted(range(len(M)), key=lambda j: -float(unit(x[i]) @ M[j]))[:k]
+        P = [j for j in order if is_positive(i, j, order) and j != int(y[i])]
+        for j in P:
+            w[i, j] = 1 / len(P)
+        w[i, y[i]] = 1.0
+    return w
+
+
 ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
     "spcl": LOSSES.get("MemoryContrast")(eps=1e-6),
@@ -167,5 +232,11 @@ ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "triplet_soft": LOSSES.get("BatchHardTriplet")(margin=0.0, distance="cosine"),
     "triplet_weighted": LOSSES.get("BatchHardTriplet")(margin=0.0, mining="weighted"),
     "easy_semi": LOSSES.get("EasyPositive")(semi_hard=True),
+    "GraphPositives": graph_positives(),
 }
-MEMORY_OF = {"CameraProxyContrast": "camera_proxy", "ECNLoss": "instance", "spcl": "hybrid"}
+MEMORY_OF = {
+    "CameraProxyContrast": "camera_proxy",
+    "ECNLoss": "instance",
+    "GraphPositives": "instance",
+    "spcl": "hybrid",
+}

@@ -1,4 +1,4 @@
-"""Configs written for the AdaSP authors' fork of fastreid: their keys become ours, with a warning."""
+"""Configs written for the AdaSP authors' fork of fastreid: keys become ours, with a warning."""
 
 from __future__ import annotations
 

@@ -1,0 +1,119 @@
+"""The same picture as another camera would have taken it: ready-made images, or colour statistics.
+
+ECN's camera invariance asks that an image and its camera-style transfers be one class. Transfers
+made offline (CamStyle) are used where the user has them; the substitute needs camera ids alone.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_FAKE = re.compile(r"^(?P<stem>.+)_fake_(?:(?P<source>\d+)to)?(?P<target>\d+)$")
+_SMALL = (16, 32)  # width, height: enough for means
+
+
+class StyleFolder:
+    """Transfers from a folder, of any format.
+
+    Named `<stem>_fake_<c>to<c'>.jpg` (Market, Duke) or `<stem>_fake_<c'>.jpg` (MSMT17). A call
+    gives, with equal probability, the image itself or one of its transfers; with a transfer
+    to every other camera, each of the C cameras comes with probability 1/C.
+
+    Args:
+        folder: searched with its sub-folders.
+        paths: of the images to be styled.
+    Raises:
+        ValueError: if there is no such folder or it has no transfer of any of the images.
+
+    Source: Zhong et al., Camera Style Adaptation, CVPR 2018 (names of its archives).
+    """
+
+    def __init__(self, folder: str, paths: Sequence[str]) -> None:
+        root = Path(folder)
+        if not folder or not root.is_dir():
+            raise ValueError(f"CC.CAMSTYLE.FOLDER={folder!r} is no folder.")
+        wanted = {Path(path).stem for path in paths}
+        self.fakes: dict[str, list[str]] = {}
+        for path in sorted(p for p in root.rglob("*") if p.is_file()):
+            match = _FAKE.match(path.stem)
+            is_itself = match is not None and match["source"] == match["target"]
+            if match is not None and match["stem"] in wanted and not is_itself:
+                self.fakes.setdefault(match["stem"], []).append(str(path))
+        self.num_without = len(wanted) - len(self.fakes)
+        if not self.fakes:
+            example = f"{min(wanted, default='0001_c1s1_000151_01')}_fake_1to2.jpg"
+            raise ValueError(
+                f"CC.CAMSTYLE.FOLDER={folder!r} holds no transfer of a training image; looked for"
+                f" names like {example}. Without such images set CC.CAMSTYLE.MODE statistics."
+            )
+
+    def __call__(self, image: Any, path: str, camera: int) -> Any:
+        """`image`, or one of its transfers, scaled to its size; from Python's global `random`."""
+        choices = self.fakes.get(Path(path).stem, [])
+        pick = random.randrange(len(choices) + 1)
+        if pick == len(choices):
+            return image
+        with Image.open(choices[pick]) as found:
+            return found.convert("RGB").resize(image.size, Image.Resampling.BICUBIC)
+
+
+class StyleStatistics:
+    """Substitute: colours moved from the statistics of the image's camera to those of another.
+
+    A camera c' is drawn with probability 1/C each; the own camera leaves the image alone. Otherwise
+    each channel becomes (x - mean_c) / std_c * std_c' + mean_c', clipped, with mean and standard
+    deviation over pixels of images of the camera. A light or colour cast is carried over, what a
+    trained translator does beyond that is not.
+
+    Args:
+        paths: N images.
+        cameras: i64 [N].
+        images_per_camera: images measured per camera, chosen by `seed`.
+        seed: of that choice.
+
+    Cost: reads C · images_per_camera images once; 0.3 ms per 128x64 image and call.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], cameras: np.ndarray, *, images_per_camera: int = 64,
+        seed: int = 1,
+    ) -> None:  # fmt: skip
+        if images_per_camera < 1:
+            raise ValueError(f"CC.CAMSTYLE.IMAGES={images_per_camera} must be at least 1.")
+        self.names = np.unique(cameras).tolist()
+        self.means, self.stds = {}, {}
+        for camera in self.names:
+            rows = np.flatnonzero(cameras == camera)
+            generator = np.random.default_rng((seed, int(camera)))
+            rows = np.sort(generator.permutation(rows)[:images_per_camera])
+            pixels = np.concatenate([_pixels(paths[int(row)]) for row in rows])
+            self.means[camera] = pixels.mean(0)
+            self.stds[camera] = pixels.std(0) + 1.0
+
+    def __call__(self, image: Any, path: str, camera: int) -> Any:
+        """The image in the colours of a random camera; from Python's global `random`."""
+        other = self.names[random.randrange(len(self.names))]
+        if other == camera or camera not in self.means:
+            return image
+        scale = self.stds[other] / self.stds[camera]
+        table = (np.arange(256)[:, None] - self.means[camera]) * scale + self.means[other]
+        table = np.clip(np.rint(table), 0, 255).astype(np.uint8)  # [256, 3]
+        pixels = np.asarray(image.convert("RGB"))
+        return Image.fromarray(
+            np.stack([table[pixels[..., channel], channel] for channel in range(3)], axis=-1)
+        )
+
+
+def _pixels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Pixels of a small copy, f64 [pixels, 3]."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").resize(_SMALL, Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float64).reshape(-1, 3)

@@ -1,0 +1,168 @@
+"""ECN with learned neighbours: a graph network, taught on the source, says who is a positive."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import Loss, check, unit
+from .ecn import soft_cross_entropy
+from .memory_contrast import batch_mean
+
+
+@LOSSES.register()
+class GraphPositives(Loss):
+    """ECN's loss with predicted positives in place of the k nearest (ECN+GPP).
+
+    The candidates of an image are the rows of the memory most similar to it; they form a graph. On
+    source images, whose identities are known, a graph network learns by binary cross-entropy which
+    candidates are positives; no gradient reaches the features. On target images, from `start_epoch`
+    on, candidates with a probability of at least `threshold` are positives: each weighs 1 / their
+    number, the own row 1.
+
+    Needs CC.MEMORY.NAME instance with CC.MEMORY.INSTANCE.SOURCE_ROWS True, and joint sources.
+
+    Args:
+        feature_size: D, the size of the features; the network is built for it.
+        candidates: k1, rows looked at per image.
+        node_neighbors: k2, neighbours of a candidate among the candidates.
+        hidden: width of the graph network.
+        layers: graph convolutions.
+        threshold: probability from which a candidate is a positive.
+        start_epoch: first epoch (from 0) with positives on the target; the memory holds it.
+
+    Cost per image: N·D for the candidates, k1²·D for their graph, k1·2·D·hidden for the network.
+    Source: Zhong et al., Learning to Adapt Invariance in Memory for Person Re-identification, TPAMI
+    2020 (arXiv:1908.00485). Reconstructed from its description, for there is no code: sizes, node
+    features (row - feature, beside their cosine) and the number of layers are ours.
+    """
+
+    needs_memory = True
+    reads_source_rows = True
+
+    def __init__(
+        self, *, feature_size: int = 2048, candidates: int = 100, node_neighbors: int = 5,
+        hidden: int = 256, layers: int = 2, threshold: float = 0.9, start_epoch: int = 5,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        key = "MODEL.LOSSES.GraphPositives"
+        for name, value in (
+            ("FEATURE_SIZE", feature_size), ("CANDIDATES", candidates),
+            ("NODE_NEIGHBORS", node_neighbors), ("HIDDEN", hidden), ("LAYERS", layers),
+        ):  # fmt: skip
+            check(value >= 1, f"{key}.{name}={value} must be at least 1")
+        check(0 < threshold <= 1, f"{key}.THRESHOLD={threshold} must lie in (0, 1]")
+        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
+        self.feature_size, self.candidates = feature_size, candidates
+        self.threshold, self.start_epoch = threshold, start_epoch
+        self.graph = CandidateGraph(feature_size + 1, hidden, layers, node_neighbors)
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Source images train the graph network, target images the features."""
+        assert memory is not None
+        check(
+            batch.features.shape[1] == self.feature_size,
+            f"MODEL.LOSSES.GraphPositives.FEATURE_SIZE={self.feature_size}, but features have"
+            f" {batch.features.shape[1]} columns",
+        )
+        if bool(batch.is_source.any()):
+            return self._on_source(batch, memory)
+        return self._on_target(batch, memory)
+
+    def _on_source(self, batch: Batch, memory: nn.Module) -> Tensor:
+        """Binary cross-entropy over the candidates of source images, mean over images."""
+        rows, classes = memory.source_rows, memory.source_classes
+        found, nodes, seen = self._nodes(batch.features, rows)  # type: ignore[arg-type]
+        logits = self.graph(nodes, rows[found])  # type: ignore[index]
+        is_same = (classes[found] == batch.targets[:, None]).to(logits.dtype)  # type: ignore[index]
+        counted = (seen & (found != batch.indices[:, None])).to(logits.dtype)
+        losses = F.binary_cross_entropy_with_logits(logits, is_same, reduction="none") * counted
+        return batch_mean(losses.sum(1) / counted.sum(1).clamp(min=1), batch.targets >= 0)
+
+    def _on_target(self, batch: Batch, memory: nn.Module) -> Tensor:
+        """Soft cross-entropy over all rows, mean over the images with a target."""
+        targets = memory.targets(batch)  # type: ignore[operator]
+        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
+        mask = memory.loss_mask(batch)  # type: ignore[operator]
+        if mask is not None:
+            logits = logits.masked_fill(~(mask | (targets < 0)[:, None]), -1e30)
+        weights = torch.zeros_like(logits)
+        if int(memory.epoch) >= self.start_epoch:  # type: ignore[arg-type]
+            weights = self.positives(batch.features, memory.rows, targets).to(logits.dtype)  # type: ignore[arg-type]
+        weights.scatter_(1, targets.clamp(min=0)[:, None], 1.0)
+        weights *= (targets >= 0)[:, None]
+        return batch_mean(soft_cross_entropy(logits, weights), targets >= 0)
+
+    @torch.no_grad()
+    def positives(self, features: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Weights of the predicted positives, [B, R]: 1 / their number each, the own row left out.
+
+        Args:
+            features: [B, D]; rows: [R, D]; targets: i64 [B], the own row.
+        """
+        found, nodes, seen = self._nodes(features, rows)
+        chosen = self.graph(nodes, rows[found]).sigmoid() >= self.threshold
+        chosen &= seen & (found != targets[:, None])
+        share = chosen / chosen.sum(1, keepdim=True).clamp(min=1)
+        weights = torch.zeros(len(features), len(rows), device=rows.device, dtype=share.dtype)
+        return weights.scatter_(1, found, share)
+
+    @torch.no_grad()
+    def _nodes(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates i64 [B, k], node features f32 [B, k, D + 1], whether a row is filled [B, k].
+
+        Rows that are still zero come last, and count as never seen.
+        """
+        f = F.normalize(features.detach().to(rows.dtype))
+        is_filled = rows.any(1)
+        similarity = (f @ rows.T).masked_fill(~is_filled, -torch.inf)
+        near, found = similarity.topk(min(self.candidates, len(rows)), dim=1)
+        seen = is_filled[found]
+        nodes = torch.cat([rows[found] - f[:, None], near.masked_fill(~seen, 0)[..., None]], dim=2)
+        return found, nodes, seen
+
+
+class CandidateGraph(nn.Module):
+    """Graph network over the candidates of an image: one logit per candidate.
+
+    A layer is ReLU([X, G X] W + b), where G averages the nearest other candidates of each.
+
+    Args:
+        size: number of node features, E.
+        hidden: width.
+        layers: graph convolutions; a linear layer follows them.
+        neighbors: other candidates that G averages, by cosine of their rows.
+    """
+
+    def __init__(self, size: int, hidden: int, layers: int, neighbors: int) -> None:
+        super().__init__()
+        sizes = [size] + [hidden] * layers
+        self.layers = nn.ModuleList(
+            nn.Linear(2 * wide, narrow) for wide, narrow in zip(sizes, sizes[1:], strict=False)
+        )
+        self.last = nn.Linear(hidden, 1)
+        self.neighbors = neighbors
+
+    def forward(self, nodes: Tensor, rows: Tensor) -> Tensor:
+        """Logits [B, k] of nodes [B, k, E] that stand for memory rows [B, k, D]."""
+        x = nodes.to(self.last.weight.dtype)
+        graph = self.adjacency(rows).to(x.dtype)
+        for layer in self.layers:
+            x = F.relu(layer(torch.cat([x, graph @ x], dim=2)))
+        return self.last(x)[..., 0]
+
+    @torch.no_grad()
+    def adjacency(self, rows: Tensor) -> Tensor:
+        """G, [B, k, k]: 1 / u for the u nearest others of each node; rows sum to 1 (0 if alone)."""
+        unit_rows = F.normalize(rows, dim=2)
+        similarity = unit_rows @ unit_rows.transpose(1, 2)
+        k = rows.shape[1]
+        similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        u = min(self.neighbors, k - 1)
+        graph = torch.zeros_like(similarity)
+        if u == 0:
+            return graph
+        return graph.scatter_(2, similarity.topk(u, dim=2).indices, 1.0 / u)

@@ -1,0 +1,50 @@
+"""Soft labels from a mean teacher: its softmax over the memory is the target of the network's."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import Loss, check, unit
+from .memory_contrast import batch_mean
+
+
+@LOSSES.register()
+class SoftContrast(Loss):
+    """-sum_c p_c log q_c, mean over images; p and q are softmaxes over the memory.
+
+    q is the network's, p its teacher's:
+    p = softmax(teacher's memory logits / sharpness) is a constant. With one network the teacher is
+    its own; with two each is taught by the other's (CC.TEACHER, MODEL.META_ARCHITECTURE
+    MutualContrast). Images without a target are ignored, as everywhere.
+
+    Args:
+        sharpness: below 1 sharpens the teacher's softmax, above 1 flattens it.
+
+    Cost: that of `memory.logits`, twice. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020 (soft
+    classification loss, weight 0.5 beside 0.5 of the hard one). Differs: the classes are rows of a
+    memory, not of a classifier.
+    """
+
+    needs_memory = True
+    needs_teacher = True
+
+    def __init__(self, *, sharpness: float = 1.0) -> None:
+        super().__init__()
+        key = "MODEL.LOSSES.SoftContrast"
+        check(sharpness > 0, f"{key}.SHARPNESS={sharpness} must be above 0")
+        self.sharpness = sharpness
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Mean over the images with a target."""
+        assert memory is not None and batch.taught_logits is not None
+        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
+        taught = batch.taught_logits.detach().to(logits.dtype) / self.sharpness
+        valid = batch.targets >= 0
+        mask = memory.loss_mask(batch)  # type: ignore[operator]
+        if mask is not None:
+            outside = ~(mask | ~valid[:, None])
+            logits, taught = (z.masked_fill(outside, -1e30) for z in (logits, taught))
+        losses = -(taught.softmax(1) * logits.log_softmax(1)).sum(1)
+        return batch_mean(losses * valid, valid)

@@ -1,0 +1,59 @@
+"""Soft triplets from a mean teacher: how much nearer its positive is, is the network's target."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributed import gather_rows, gather_rows_with_grad
+from ..registry import LOSSES
+from ..structures import Batch
+from .base import LOW, Loss, mean_over, whole_batch
+
+
+@LOSSES.register()
+class SoftTriplet(Loss):
+    """Cross-entropy between sigmoid(d- - d+) of the network and of its teacher, mean over images.
+
+    d+ is the Euclidean distance to the network's farthest image of the identity, d- to its nearest
+    of another one; the teacher's distances are those of the same pairs. Features are used as they
+    are, not scaled. Images without an image of another identity cost nothing.
+
+    Cost: O(B²·D) for the batch of all ranks. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020
+    (softmax-triplet, weight 0.8). Differs: the whole batch under DDP; labels < 0 are ignored.
+    """
+
+    needs_teacher = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+        """Mean over the images with a target."""
+        assert batch.taught is not None
+        taught = gather_rows(batch.taught.to(batch.features.dtype))
+        features, labels = gather_rows_with_grad(batch.features), gather_rows(batch.targets)
+        return whole_batch(soft_triplet(features, taught, labels))
+
+
+def soft_triplet(features: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
+    """The loss of rows [B, D] taught by rows [B, D'] with labels i64 [B], < 0 ignored."""
+    valid = labels >= 0
+    pairs = valid & valid[:, None]
+    same = (labels == labels[:, None]) & pairs  # the image itself included
+    other = (labels != labels[:, None]) & pairs
+    d, t = distances(features), distances(taught)
+    far = d.detach().masked_fill(~same, LOW).argmax(1, keepdim=True)
+    near = d.detach().masked_fill(~other, -LOW).argmin(1, keepdim=True)
+    gap = (d.gather(1, near) - d.gather(1, far))[:, 0]
+    wanted = (t.gather(1, near) - t.gather(1, far))[:, 0].sigmoid().detach()
+    losses = -(wanted * F.logsigmoid(gap) + (1 - wanted) * F.logsigmoid(-gap))
+    return mean_over(torch.where(other.any(1), losses, 0.0), valid)
+
+
+def distances(x: Tensor) -> Tensor:
+    """Euclidean distances of rows, [B, B]; at least 1e-6, where the gradient ends."""
+    x = x.clamp(-1e15, 1e15)  # squares beyond would overflow
+    squares = x.square().sum(1)
+    return (squares[:, None] + squares - 2 * (x @ x.T)).clamp(min=1e-12).sqrt()

@@ -1,0 +1,89 @@
+"""Two networks that train side by side, each taught by the other's mean teacher (MMT)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor
+
+from .meta_arch import ClusterContrast
+
+
+@META_ARCH_REGISTRY.register()
+class MutualContrast(ClusterContrast):
+    """A ClusterContrast and its `peer`, a second one with weights of its own.
+
+    In training each sees its own augmentation of the batch (CC.TEACHER.OWN_VIEW) and contrasts with
+    its own memory; the peer's losses are "..._peer". With CC.TEACHER, soft losses of one learn from
+    the teacher of the other. In evaluation features are both networks', unit length each, side by
+    side [B, 2 D]: their cosine is the mean of the two networks' cosines.
+
+    The first network's names are ClusterContrast's, so the checkpoint loads as it in stock fastreid
+    and gives the first network alone. A checkpoint without a peer starts both.
+
+    Source: Ge et al., Mutual Mean-Teaching, ICLR 2020. Differs: one optimizer for both networks; a
+    memory instead of a classifier; the teachers' running statistics are averages.
+    """
+
+    @configurable
+    def __init__(self, *, peer, **arguments):
+        super().__init__(**arguments)
+        self.peer = peer
+
+    @classmethod
+    def from_config(cls, cfg):
+        """ClusterContrast's arguments, and a second ClusterContrast."""
+        return {**super().from_config(cfg), "peer": ClusterContrast(cfg)}
+
+    def forward(self, batched_inputs):
+        """Features [B, 2 D] in evaluation, the losses of both networks in training."""
+        if not self.training:
+            both = self.features_of(batched_inputs)
+            return torch.cat([F.normalize(features) for features in both], dim=1)
+        first, second = self.with_teacher(batched_inputs)
+        found = super().forward(first)
+        found |= {f"{key}_peer": value for key, value in self.peer(second).items()}
+        if self.seen is not None:
+            both = [self.seen.features, self.peer.seen.features]
+            self.seen, self.peer.seen = replace(self.seen, features=torch.cat(both, dim=1)), None
+        return found
+
+    def features_of(self, batched_inputs) -> list[Tensor]:
+        """[first network's features, the peer's], [B, D] each; in evaluation mode."""
+        is_tensor = isinstance(batched_inputs, Tensor)
+        inputs = {"images": batched_inputs} if is_tensor else batched_inputs
+        images = inputs["images"]
+        views = images.clone(), inputs.get("images_2", images).clone()  # normalised in place
+        first = super().forward({**inputs, "images": views[0]})
+        return [first, self.peer({**inputs, "images": views[1]})]
+
+    def with_teacher(self, batched_inputs) -> list[dict[str, Any]]:
+        """The batch as each network sees it, with the features of the other's teacher."""
+        images = batched_inputs["images"]
+        taught: Any = [None, None]
+        if self.teaching_needed():
+            with torch.no_grad():
+                taught = self._teacher[0].features_of(batched_inputs)
+        second = batched_inputs.get("images_2", images).clone()
+        return [
+            {**batched_inputs, "images": images.clone(), "taught": taught[1]},
+            {**batched_inputs, "images": second, "taught": taught[0]},
+        ]
+
+    def watch(self, memory, losses=None):
+        """Sets a `PairMemory`, half for each network, and the losses."""
+        first, second = (None, None) if memory is None else memory.both
+        super().watch(first, losses)
+        self.peer.watch(second, losses)
+        self._taught_memory, self.peer._taught_memory = (second,), (first,)
+
+    def load_state_dict(self, state_dict, *args: Any, **kwargs: Any):
+        """Loads weights; those of one network go to both."""
+        if not any(name.startswith("peer.") for name in state_dict):
+            state_dict = {**state_dict, **{f"peer.{k}": v for k, v in state_dict.items()}}
+        return super().load_state_dict(state_dict, *args, **kwargs)
