@@ -44,6 +44,16 @@ setup(
     ],
     extras_require={
         "infomap": ["infomap"],
-        "test": ["pytest", "pytest-timeout", "hypothesis", "infomap", "ruff", "mypy", "pyyaml"],
+        "report": ["matplotlib>=3.6"],
+        "test": [
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+            "infomap",
+            "matplotlib",
+            "ruff",
+            "mypy",
+            "pyyaml",
+        ],
     },
 )

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastreid_cc"
 FAMILIES = {"neighbors", "distances", "clusterers", "refiners", "memories", "losses", "data"}
-ASSEMBLY = {"labeling", "config"}
+ASSEMBLY = {"labeling", "config", "report"}
 ENTRIES = {"__main__", "boot"}
 OPTIONAL = {"faiss", "infomap"}
 

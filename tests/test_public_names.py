@@ -21,7 +21,7 @@ PARTS = {
 }
 
 KEYS = """
-ENABLED SEED ITERS_PER_EPOCH EVAL_BEFORE SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER
+ENABLED SEED REPORT ITERS_PER_EPOCH EVAL_BEFORE SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER
 SAMPLER.CAMERA_AWARE EXTRACT.IMS_PER_BATCH EXTRACT.FLIP EXTRACT.BN LABELS.PERIOD LABELS.OUTLIERS
 COLLAPSE.EPS_BOUND COLLAPSE.SHRINK_P COLLAPSE.KEEP_PREVIOUS NEIGHBORS.NAME DISTANCE.NAME
 CLUSTER.NAME REFINE.NAMES MEMORY.NAME
@@ -49,6 +49,7 @@ MODULES = {
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
     "fastreid_cc.boot": "run",
+    "fastreid_cc.report": "Clustered Evidence Run TestSet build_page read_run",
     "fastreid_cc.plugin.compat": "SHIMS apply_shims close_loader swap_loader require_fastreid",
     "fastreid_cc.plugin.hooks": "PseudoLabelHook",
 }

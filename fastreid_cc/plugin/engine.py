@@ -28,6 +28,7 @@ from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook, seed_globals
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .record import RecordHook
 from .sources import collect_sources
 from .styles import camera_style
 from .teacher import TeacherHook
@@ -143,6 +144,8 @@ def _wrap_build_hooks(original: Any) -> Any:
             hooks.insert(0, teacher)
             if self.cfg.CC.ENABLED:
                 hook.teacher = teacher
+        if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
+            hooks.append(RecordHook(self.cfg))
         return hooks
 
     return build_hooks

@@ -1,0 +1,125 @@
+"""one HTML page about a run, or several side by side"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import boot
+from ..errors import ClearError, WrongUse, shown
+from ._frame import make_parser, print_json
+from .label import replacing
+
+#: Option -> (default for one run, for several), what it counts.
+COUNTS: dict[str, tuple[tuple[int, int], str]] = {
+    "queries": ((8, 8), "queries shown per test set"),
+    "top": ((10, 10), "answers shown per query"),
+    "clusters": ((6, 3), "clusters per sheet"),
+    "outliers": ((24, 12), "outliers shown per run"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = make_parser(
+        "report",
+        "Writes one self-contained HTML page: curves, clusters, outliers, retrieval, cameras,"
+        " set-up. It opens without a network and runs no script; it holds images of the data set."
+        " Images need the data where the run found it (FASTREID_DATASETS as in training) and a"
+        " checkpoint; features are extracted anew, which costs as much as one labelling and one"
+        " evaluation.",
+        gives_json=True,
+    )
+    made.add_argument("folders", nargs="+", metavar="OUTPUT_DIR", type=Path, help="of a run; of"
+                      " several runs to compare them")  # fmt: skip
+    made.add_argument("--out", type=Path, help="file to write (default: report.html in the run's"
+                      " folder; comparison.html in the first one's, for several)")  # fmt: skip
+    made.add_argument("--title", default="", help="heading (default: the runs' folders)")
+    made.add_argument("--no-images", action="store_true", help="curves and set-up only: no network,"
+                      " no data, seconds")  # fmt: skip
+    made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
+    for name, ((value, less), text) in COUNTS.items():
+        fewer = f"; {less} with several runs" if less < value else ""
+        made.add_argument(f"--{name}", type=int, help=f"{text} (default {value}{fewer})")
+    return made
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Reads the runs, writes the page, and says what was written.
+
+    Raises:
+        WrongUse: for a folder that holds no run, or a number below 1.
+        ClearError: if matplotlib is missing, or the page cannot be written.
+    """
+    counts = _counts(args)
+    _need_matplotlib()
+    from ..report import build_page, read_run
+    from ..report.runs import names
+
+    try:
+        runs = [read_run(f, n) for f, n in zip(args.folders, names(args.folders), strict=True)]
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
+    several = len(runs) > 1
+    out = args.out or args.folders[0] / ("comparison.html" if several else "report.html")
+    if not out.parent.is_dir():
+        raise WrongUse(f"--out {out}: there is no folder {out.parent}")
+    if not args.no_images:
+        boot.activate()
+        from ..plugin.evidence import collect
+
+        for entry in runs:
+            entry.evidence = collect(entry.folder, device=args.device)
+    page = build_page(
+        runs, title=args.title, num_queries=counts["queries"], top=counts["top"],
+        num_clusters=counts["clusters"], num_outliers=counts["outliers"],
+    )  # fmt: skip
+    try:
+        with replacing(out) as part:
+            part.write_text(page, "utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ClearError(f"{shown(out)} cannot be written: {error}") from error
+    return {
+        "file": str(out), "bytes": len(page.encode("utf-8", "backslashreplace")),
+        "runs": [
+            {"name": entry.name, "folder": str(entry.folder),
+             "notes": entry.notes + entry.evidence.notes,
+             "last": {key: entry.last(key) for key in sorted(entry.scalars)}}
+            for entry in runs
+        ],
+    }  # fmt: skip
+
+
+def _counts(args: argparse.Namespace) -> dict[str, int]:
+    several = len(args.folders) > 1
+    found = {}
+    for name, (defaults, _) in COUNTS.items():
+        given = getattr(args, name)
+        if given is not None and given < 1:
+            raise WrongUse(f"--{name} {given} must be at least 1")
+        found[name] = defaults[several] if given is None else given
+    return found
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ClearError(
+            "The report draws its curves with matplotlib: pip install 'fastreid_cc[report]'"
+        ) from error
+
+
+def main(argv: list[str]) -> int:
+    """Writes the page and says where."""
+    args = parser().parse_args(argv)
+    found = run(args)
+    if args.json:
+        print_json(found)
+        return 0
+    print(f"{shown(found['file'])}: {found['bytes'] / 1e6:.1f} MB")
+    for entry in found["runs"]:
+        for text in entry["notes"]:
+            print(shown(f"  {entry['name']}: {text}"))
+    return 0

@@ -1,0 +1,197 @@
+"""What a run left behind: scalars, config, versions; and what its final network says of images."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Scalars of one name over the run: (iterations i64 [T], values f64 [T]).
+Series = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """The training images of a label-free run, as its last labelling left them.
+
+    Args:
+        paths: N image files, in data-set order.
+        cameras: i64 [N].
+        labels: i64 [N], -1 = outlier.
+        features: f32 [N, D], unit rows, by the final network.
+        truth: i64 [N] identities, -1 = unknown; None where no image has one. To look at only.
+    """
+
+    paths: list[str]
+    cameras: np.ndarray
+    labels: np.ndarray
+    features: np.ndarray
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Query and gallery of one test set with their features; query rows come first.
+
+    Args:
+        name: as in DATASETS.TESTS.
+        paths: Q + G image files.
+        identities, cameras: i64 [Q + G].
+        features: f32 [Q + G, D], unit rows.
+        num_query: Q.
+    """
+
+    __test__ = False  # pytest takes the name for a test's
+
+    name: str
+    paths: list[str]
+    identities: np.ndarray
+    cameras: np.ndarray
+    features: np.ndarray
+    num_query: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a network says of images, and what could not be had (`notes`, sentences)."""
+
+    clustered: Clustered | None = None
+    tests: list[TestSet] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Args:
+        name: what the page calls it.
+        folder: OUTPUT_DIR.
+        scalars: series by name, from metrics.json.
+        config: full key -> value, from config.yaml.
+        versions: what it was trained with, from versions.json; empty where there is none.
+        evidence: images and features.
+        notes: what is missing, in sentences.
+    """
+
+    name: str
+    folder: Path
+    scalars: dict[str, Series]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    evidence: Evidence = field(default_factory=Evidence)
+    notes: list[str] = field(default_factory=list)
+
+    def last(self, key: str) -> float | None:
+        """Last value of a series; None without one."""
+        found = self.scalars.get(key)
+        return None if found is None else float(found[1][-1])
+
+    def measured(self, name: str) -> str:
+        """Key of a measurement, e.g. "mAP": with several test sets the first one's."""
+        if name in self.scalars:
+            return name
+        tests = [f"{test}/{name}" for test in self.config.get("DATASETS.TESTS", ())]
+        return next((key for key in tests if key in self.scalars), name)
+
+
+def read_metrics(path: Path) -> tuple[dict[str, Series], list[str]]:
+    """Series of metrics.json, and what is wrong with the file.
+
+    A resumed run appends steps it did before; the later value of a step counts, and what lay after
+    it is dropped. Half a line at the end (a killed run) is left out and said.
+    """
+    found: dict[str, dict[int, float]] = {}
+    notes: list[str] = []
+    if not path.is_file():
+        return {}, [f"{path} is missing, so there are no curves."]
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            step = int(entry["iteration"])
+        except (ValueError, KeyError, TypeError, OverflowError):
+            notes.append(f"Line {number} of metrics.json is damaged and left out.")
+            continue
+        for key, value in entry.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if key != "iteration":
+                    _put(found.setdefault(key, {}), step, float(value))
+    return {key: _series(points) for key, points in found.items()}, notes
+
+
+def _put(points: dict[int, float], step: int, value: float) -> None:
+    while points and next(reversed(points)) >= step:
+        points.popitem()
+    points[step] = value
+
+
+def _series(points: dict[int, float]) -> Series:
+    return np.array(list(points), dtype=np.int64), np.array(list(points.values()))
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as full key -> value."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Full keys of config.yaml; tags that would build objects are refused."""
+    import yaml
+
+    if not path.is_file():
+        return {}, [f"{path} is missing, so the set-up is unknown."]
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8", errors="replace"))
+    except yaml.YAMLError as error:
+        return {}, [f"config.yaml cannot be read: {str(error).splitlines()[0]}"]
+    return (flatten(tree), []) if isinstance(tree, dict) else ({}, ["config.yaml holds no keys."])
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """versions.json, empty where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Reads a run's folder.
+
+    Raises:
+        ValueError: if there is no such folder, or it holds neither metrics.json nor config.yaml.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; want the OUTPUT_DIR of a run.")
+    scalars, notes = read_metrics(folder / "metrics.json")
+    config, more = read_config(folder / "config.yaml")
+    if not scalars and not config:
+        raise ValueError(
+            f"{folder} holds neither metrics.json nor config.yaml; want the OUTPUT_DIR of a run."
+        )
+    loss = scalars.get("total_loss")
+    if loss is not None and not all(map(math.isfinite, loss[1])):
+        more.append("The loss was not finite at some steps; they are left out of the curve.")
+    return Run(name, folder, scalars, config, read_versions(folder / "versions.json"),
+               notes=notes + more)  # fmt: skip
+
+
+def names(folders: list[Path]) -> list[str]:
+    """Short names for folders, as many last parts of their paths as it takes to differ."""
+    parts = [folder.resolve().parts for folder in folders]
+    longest = max(map(len, parts))
+    for length in range(1, longest + 1):
+        found = ["/".join(part[-length:]) for part in parts]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{name} ({i})" for i, name in enumerate(found, 1)]

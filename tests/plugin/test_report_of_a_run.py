@@ -1,0 +1,88 @@
+"""The report of a real, tiny run: from its folder alone, with the figures the run logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import tiny_runs
+
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("plugin")
+
+
+@pytest.fixture(scope="module")
+def finished(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OUTPUT_DIR of a run that ended, with CC.REPORT."""
+    output = tmp_path_factory.mktemp("finished")
+    with tiny_runs.plugin_at(data_root):
+        tiny_runs.train(tiny_runs.config(output, "CC.REPORT", True))
+    return output
+
+
+def test_a_run_writes_its_report_with_images_of_clusters_and_answers(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for anchor in ("curves", "retrieval", "clusters-0", "cameras", "setup"):
+        assert f'<section id="{anchor}">' in page
+    assert page.count("data:image/jpeg") > 50
+    assert json.loads((finished / "versions.json").read_text())["device"] == "cpu"
+
+
+def test_features_from_the_checkpoint_give_the_figures_the_run_logged(finished: Path) -> None:
+    from fastreid_cc.plugin.evidence import collect
+    from fastreid_cc.report.ranking import rank
+
+    found = collect(finished)
+    logged = tiny_runs.metrics(finished)[-1]
+    assert found.notes == []
+    ranking = rank(found.tests[0])
+    assert ranking.mean_precision == pytest.approx(logged["mAP"], abs=1e-4)
+    assert ranking.rank1 == pytest.approx(logged["Rank-1"], abs=1e-4)
+    assert len(found.clustered.labels) == 48 and found.clustered.features.shape == (48, 128)
+
+
+def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
+    from fastreid_cc.plugin.evidence import collect
+
+    (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
+    assert "holds no whole checkpoint" in collect(tmp_path).notes[0]
+    (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes()[:-999])
+    assert "holds no whole checkpoint" in collect(tmp_path).notes[0]
+    text = (finished / "config.yaml").read_text().replace("TRAIN_IDS: 8", "TRAIN_IDS: 9")
+    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes())
+    found = collect(tmp_path)
+    assert found.clustered is None and "labels 48 images" in found.notes[0] and found.tests
+
+
+def test_a_report_that_fails_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fastreid_cc.plugin import record
+
+    class Ended:
+        iter = max_iter = 4
+
+    hook = record.RecordHook(tiny_runs.config(tmp_path / "out", "CC.REPORT", True))
+    hook.trainer = Ended()
+    for command, message in ((["false"], "No report: 1"), (["no-such-program"], "No report: ")):
+        monkeypatch.setattr(hook, "_command", lambda command=command: command)
+        with caplog.at_level(logging.WARNING):
+            hook.after_train()
+        assert message in caplog.messages[-1]
+    hook.before_train()  # there is no folder to write to
+    assert "versions.json was not written" in caplog.messages[-1]
+
+
+def test_a_training_that_broke_off_gets_no_report(tmp_path: Path) -> None:
+    from fastreid_cc.plugin import record
+
+    class Broken:
+        iter, max_iter = 3, 4
+
+    hook = record.RecordHook(tiny_runs.config(tmp_path, "CC.REPORT", True))
+    hook.trainer = Broken()
+    hook.after_train()
+    assert list(tmp_path.iterdir()) == []

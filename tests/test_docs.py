@@ -1,0 +1,177 @@
+"""What the docs name exists: files and headings linked, configs, keys, commands; examples run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fastreid_cc.__main__ import commands, split
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+IDS = [page.name for page in PAGES]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+KEY = re.compile(r"\b(?:CC|MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(?:\.[A-Za-z0-9_]+)+\b")
+PENDING = {"clusters", "doctor", "export"} - set(commands())
+#: Keys of parts that the docs bring in themselves.
+OLD = {"MODEL.LOSSES.ADASP", "MODEL.HEADS.CLS_ENABLE"}  # translated: plugin/old_keys.py
+EXAMPLES = {"CC.MEMORY.FROZEN.TEMPERATURE", "CC.MEMORY.FROZEN", "CC.REFINE.TWO_CAMERAS.LEAST"}
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of the headings, as GitHub makes them."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    found = set()
+    for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "").lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
+    return found
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    """Code blocks of some languages."""
+    for language, body in FENCE.findall(page.read_text("utf-8")):
+        if language in languages:
+            yield body
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Words after `python -m fastreid_cc` of every command, in blocks and in the text."""
+    text = page.read_text("utf-8")
+    shell = "".join(blocks(page, "bash", "")).replace("\\\n", " ")
+    inline = re.findall(r"`(python -m fastreid_cc[^`]+)`", FENCE.sub("", text))
+    for line in [*shell.splitlines(), *(" ".join(part.split()) for part in inline)]:
+        if line.strip().startswith("python -m fastreid_cc"):
+            yield shlex.split(line, comments=True)[3:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    text = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            assert target.startswith("https://"), target
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists() and file.is_relative_to(ROOT), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name}: no heading {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_files_of_this_repository_that_are_named_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    named = re.findall(r"\b((?:configs|tests|docs|projects|benchmarks)/[\w./*-]+\.\w+)", text)
+    named += re.findall(r"\bfastreid_cc://([\w./-]+\.yml)", text)
+    for name in named:
+        found = list(ROOT.glob(name)) or list((ROOT / "configs").glob(name))
+        assert found, f"{page.name} names {name}"
+
+
+def known_keys() -> set[str]:
+    """Every config key, fastreid's own too."""
+    importlib.import_module("fastreid_cc.plugin")
+    from fastreid.config import get_cfg
+
+    def walk(node: object, prefix: str) -> Iterator[str]:
+        for key, value in node.items():  # type: ignore[attr-defined]
+            yield f"{prefix}{key}"
+            if hasattr(value, "items"):
+                yield from walk(value, f"{prefix}{key}.")
+
+    return set(walk(get_cfg(), ""))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_config_keys_that_are_named_exist(page: Path) -> None:
+    named = {key for key in KEY.findall(page.read_text("utf-8")) if not key.endswith(".py")}
+    assert named - known_keys() - EXAMPLES - OLD == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_yaml_blocks_hold_keys_that_exist(page: Path) -> None:
+    def walk(node: object, prefix: str = "") -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield f"{prefix}{key}"
+                yield from walk(value, f"{prefix}{key}.")
+
+    for body in blocks(page, "yaml"):
+        assert set(walk(yaml.safe_load(body))) - known_keys() - {"_BASE_"} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in command_lines(page):
+        if not words or "…" in words:
+            continue
+        _, word, rest = split(words)
+        if word.endswith(".py") or word in ("train", "SCRIPT.py"):
+            _check_script(rest if word != "train" else rest[1:], page)
+            continue
+        if word == "help" or word in PENDING:
+            continue
+        assert word in commands(), f"{page.name}: {words}"
+        if not rest:  # the name alone, in a sentence
+            continue
+        module = importlib.import_module(f"fastreid_cc.commands.{word.replace('-', '_')}")
+        try:
+            module.parser().parse_args(rest)
+        except SystemExit as ended:
+            pytest.fail(f"{page.name}: {words}: {capsys.readouterr().err}", pytrace=bool(ended))
+
+
+def _check_script(words: list[str], page: Path) -> None:
+    """A stock script's arguments: options of fastreid's parser, then KEY VALUE pairs."""
+    importlib.import_module("fastreid_cc.plugin")
+    from fastreid.config import get_cfg
+    from fastreid.engine import default_argument_parser
+
+    args = default_argument_parser().parse_args(words)
+    assert len(args.opts) % 2 == 0, f"{page.name}: {words}"
+    pairs = [p for p in zip(args.opts[::2], args.opts[1::2], strict=True) if p[0] not in EXAMPLES]
+    cfg = get_cfg()
+    cfg.merge_from_list([part for pair in pairs for part in pair])
+
+
+def test_the_pages_hold_commands_to_check() -> None:
+    assert sum(len(list(command_lines(page))) for page in PAGES) >= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_python_blocks_are_python(page: Path) -> None:
+    for body in blocks(page, "python"):
+        ast.parse(body)
+
+
+def test_the_example_of_a_refiner_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastreid_cc.registry import REFINERS
+
+    monkeypatch.setattr(REFINERS, "_classes", dict(REFINERS._classes))
+    monkeypatch.setattr(REFINERS, "listeners", [])
+    body = next(b for b in blocks(ROOT / "docs/adding-a-part.md", "python") if "TwoCameras" in b)
+    module = types.ModuleType("my_parts")
+    monkeypatch.setitem(sys.modules, "my_parts", module)
+    exec(compile(body, "my_parts.py", "exec"), module.__dict__)
+    assert REFINERS.parameters("two_cameras") == {"least": 2}
+    labels, cameras = np.array([0, 1, 0, -1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 5, 7])
+    refined = REFINERS.get("two_cameras")().refine(labels, None, cameras)
+    assert refined.tolist() == [-1, 0, -1, -1, 0, 1, 1]
+
+
+def test_every_page_of_docs_is_linked_from_somewhere() -> None:
+    linked = set()
+    for page in PAGES:
+        targets = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+        linked |= {(page.parent / t).resolve() for t in targets if ":" not in t}
+    assert {page for page in PAGES if page.parent.name == "docs"} - linked == set()
