@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gloo import run_in_two
-from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, unit_rows
+from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, teach, unit_rows
 
 from fastreid_cc.distributed import gather_rows, rank, world_size
 from fastreid_cc.structures import Batch
@@ -27,7 +27,7 @@ def step(name):
     images, targets, cameras, indices = (part.chunk(world_size())[rank()] for part in whole_batch())
     weight = unit_rows(6, 8, seed=2).requires_grad_()
     memory = memory_by_name(MEMORY_OF.get(name, "cluster"))
-    batch = make_batch(images @ weight, targets, cameras, indices)
+    batch = teach(make_batch(images @ weight, targets, cameras, indices), memory)
     loss = ALL_LOSSES[name](batch, memory)
     loss.backward()
     gradient, value = weight.grad, loss.detach()
