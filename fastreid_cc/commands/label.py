@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from ..eps import sweep, sweep_plot, sweep_table
 from ..labeling import PseudoLabeler
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
 from ..structures import PseudoLabels
+from ._frame import replacing
 
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
 OPTIONS: dict[str, type] = {
@@ -109,21 +106,6 @@ def sweep_values(text: str) -> list[float]:
         raise ValueError(f"--sweep {text}: want 0 < FROM <= TO <= 1 and STEP > 0")
     count = int(np.floor((last - first) / step + 1e-9)) + 1
     return [round(first + step * at, 6) for at in range(count)]
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end; removed on an error or Ctrl-C."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        yield Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _load(path: str, kind: str) -> np.ndarray:
