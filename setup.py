@@ -3,9 +3,11 @@
 Install it beside, without its pins: pip install --no-deps fastreid==1.4.0
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = next(
@@ -21,6 +23,19 @@ NEEDED_BY_FASTREID = [
     "termcolor",
     "yacs",
 ]
+EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs/ into the package, where `fastreid_cc.shipped` looks when it is installed."""
+
+    def run(self):
+        """Builds the package, then copies the configs, but not for an editable installation."""
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "fastreid_cc", "configs")
+            shutil.copytree(ROOT / "configs", target, dirs_exist_ok=True)
+
 
 setup(
     name="fastreid_cc",
@@ -30,6 +45,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
+    cmdclass={"build_py": BuildWithConfigs},
     packages=find_packages(include=["fastreid_cc", "fastreid_cc.*"]),
     install_requires=[
         "torch>=1.13",
@@ -43,8 +60,10 @@ setup(
         *NEEDED_BY_FASTREID,
     ],
     extras_require={
+        "gpu": ["nvidia-ml-py"],  # lets doctor name the driver; CUDA itself comes with torch
         "infomap": ["infomap"],
         "report": ["matplotlib>=3.6"],
+        "export": EXPORT,
         "test": [
             "pytest",
             "pytest-timeout",
@@ -54,6 +73,7 @@ setup(
             "ruff",
             "mypy",
             "pyyaml",
+            *EXPORT,
         ],
     },
 )

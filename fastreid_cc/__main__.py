@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import boot
-from .errors import ClearError, WrongUse, explain_missing
+from .errors import ClearError, WrongUse, explain_missing, shown
 
 USAGE = """\
 usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
@@ -116,6 +116,9 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # disk full, no permission, a file that vanished
+        print(f"{name}: {shown(error)}", file=sys.stderr)
+        return 1
 
 
 def _script(arguments: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import clusterers, distances, losses, memories, neighbors, refiners  # noqa: F401  register
 from .docstrings import argument_lines
+from .limits import number_faults
 from .method_checks import method_faults
 from .registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, Registry
 from .source_checks import source_faults
@@ -144,7 +145,7 @@ def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
 
     Reads no image and builds no network, so it runs before anything slow.
     """
-    found: list[str] = []
+    found = number_faults(cfg)
     _check_batch(cfg, world_size, found)
     _check_schedule(cfg, found)
     _check_choices(cfg, found)

@@ -74,7 +74,7 @@ def _files() -> list[tuple[str, str]]:
 
 def main(argv: list[str]) -> int:
     """Prints keys, configs or the folder."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     if args.path:
         folder = str(configs_folder())
         print_json({"path": folder}) if args.json else print(folder)

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Exports, compares, and tells the largest difference."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     boot.activate()
     from ..plugin import export, runs
 

@@ -14,9 +14,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from ..errors import shown
+
 logger = logging.getLogger("fastreid.cc.checks")
 
 _SHOWN = 20
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # whatever the name says
 
 
 @lru_cache(maxsize=1_000_000)
@@ -25,7 +28,7 @@ def _fault(path: str, size: int, modified: int) -> str | None:
     if size == 0:
         return "empty file"
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
             warnings.simplefilter("ignore")
             image.draft("RGB", (1, 1))  # JPEG: decodes an eighth of the size, still reads it all
             image.load()
@@ -69,10 +72,13 @@ def drop_bad(paths: Sequence[str], max_share: float, key: str, root: Path) -> se
         )
         bad = {path: why for path, why in zip(paths, bar, strict=True) if why is not None}
     if bad:
-        lines = [f"  {path}: {why}" for path, why in list(bad.items())[:_SHOWN]]
+        lines = [f"  {shown(path)}: {shown(why)}" for path, why in list(bad.items())[:_SHOWN]]
         if len(bad) > _SHOWN:
             lines.append(f"  … and {len(bad) - _SHOWN} more")
-        report = f"{len(bad)} of {len(paths)} images in {root} cannot be read:\n" + "\n".join(lines)
+        report = (
+            f"{len(bad)} of {len(paths)} images in {shown(root)} cannot be read:\n"
+            + "\n".join(lines)
+        )
         if len(bad) > max_share * len(paths):
             raise ValueError(f"{report}\nThat is more than {key}={max_share} allows.")
         logger.warning("%s\nThey are left out.", report)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastreid.modeling import build_model
+from fastreid.modeling.backbones.repvgg import RepVGG
 from torch import Tensor, nn
 
 from .. import __version__
@@ -63,8 +64,8 @@ def require_packages() -> None:
 def fused(embedder: Embedder) -> Embedder:
     """A copy for deployment: RepVGG's three branches become one convolution."""
     embedder = copy.deepcopy(embedder)
-    for module in embedder.modules():
-        if hasattr(module, "deploying") and hasattr(module, "stage0"):
+    for module in list(embedder.modules()):
+        if isinstance(module, RepVGG):
             module.deploy(True)
     return embedder
 

@@ -23,13 +23,15 @@ from torch import Tensor
 from ..collapse import Policy, settle
 from ..config import build_part
 from ..data.augment import AUGMENT_KEYS
+from ..data.items import fingerprint
 from ..diagnostics import summarize, summary_line
 from ..distributed import broadcast_object, gather_rows
+from ..errors import UnreadableFile
 from ..labeling import PseudoLabeler
 from ..memories.pair import PairMemory
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
-from ..structures import PseudoLabels
 from .batches import epoch_loader
+from .cc_state import labels_of
 from .compat import close_loader, swap_loader
 from .extract import extract_features
 from .loaders import UnlabeledLoader
@@ -309,6 +311,7 @@ class PseudoLabelHook(HookBase):
             state["num_sources"] = self.images.sources.num_classes
         if self.labels is not None:
             state["labels"] = torch.from_numpy(self.labels.labels)
+            state["images"] = fingerprint(self.images.paths)
             state["eps"] = self.labels.eps
             if self.memory.survives or not self.stages.is_due(self.trainer.epoch + 1):
                 state["memory"] = self.memory.get_state()
@@ -316,13 +319,7 @@ class PseudoLabelHook(HookBase):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keeps a checkpoint's state until the first epoch needs it."""
-        labels = state.get("labels")
-        if labels is not None and len(labels) != len(self.images.paths):
-            raise ValueError(
-                f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has"
-                f" {len(self.images.paths)}: they are not the same data set. Start anew in another"
-                " OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
-            )
+        labels = labels_of(state, self.images.paths)
         sources = self.images.sources
         found = 0 if sources is None else sources.num_classes
         if state.get("num_sources", 0) != found:
@@ -331,10 +328,15 @@ class PseudoLabelHook(HookBase):
                 f" CC.SOURCES.NAMES has {found}. Start anew in another OUTPUT_DIR, or use the"
                 " checkpoint as MODEL.WEIGHTS."
             )
+        try:
+            self.labeler.load_state_dict(state["labeler"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnreadableFile(
+                f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}'
+            ) from error
         self._restored = state
-        self.labeler.load_state_dict(state["labeler"])
         if labels is not None:
-            self.labels = PseudoLabels(labels.numpy(), state["eps"])
+            self.labels = labels
 
     def _restore(self) -> None:
         """Memory and targets of a run that goes on between two labellings."""

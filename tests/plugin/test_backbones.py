@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import build, config
+from tiny_runs import VIT_PAIRS, build, config
 
 pytestmark = pytest.mark.usefixtures("plugin")
-
-VIT = ("MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", "MODEL.HEADS.POOL_LAYER", "Identity",
-       "MODEL.BACKBONE.SIE_COE", 3.0, "MODEL.BACKBONE.DROP_PATH_RATIO", 0.1)  # fmt: skip
 
 #: builder -> smallest DEPTH, FEAT_DIM, further pairs.
 FAMILIES: dict[str, tuple[str, int, tuple[object, ...]]] = {
@@ -25,7 +22,7 @@ FAMILIES: dict[str, tuple[str, int, tuple[object, ...]]] = {
     "build_mobilenetv2_backbone": ("0.1x", 1280, ()),
     "build_mobilenetv3_backbone": ("Small", 1024, ()),
     "build_repvgg_backbone": ("A0", 1280, ()),
-    "build_vit_backbone": ("small", 768, VIT),
+    "build_vit_backbone": ("small", 768, VIT_PAIRS),
 }
 
 

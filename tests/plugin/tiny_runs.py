@@ -50,6 +50,12 @@ PAIRS: tuple[object, ...] = (
     "CC.CLUSTER.DBSCAN.MIN_SAMPLES", 2,
 )  # fmt: skip
 
+#: Pairs that a ViT needs beside its builder's name.
+VIT_PAIRS: tuple[object, ...] = (
+    "MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", "MODEL.HEADS.POOL_LAYER", "Identity",
+    "MODEL.BACKBONE.SIE_COE", 3.0, "MODEL.BACKBONE.DROP_PATH_RATIO", 0.1,
+)  # fmt: skip
+
 
 @contextmanager
 def plugin_at(data_root: Path) -> Iterator[None]:

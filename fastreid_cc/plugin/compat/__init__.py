@@ -52,6 +52,7 @@ SHIMS: list[Callable[[], None]] = [
     loader.collate_numpy_values,
     datasets.sort_mixed_identities,
     datasets.name_the_image_that_failed,
+    datasets.never_start_ghostscript,
     datasets.refuse_too_few_identities,
     datasets.sample_weighted_sets,
     transforms.build_affine_transform,

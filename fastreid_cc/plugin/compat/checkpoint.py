@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreid_cc.errors import UnreadableFile
+from fastreid_cc.errors import UnreadableFile, shown
 
 from .imports import fastreid_module
 from .patching import assign
@@ -144,14 +144,15 @@ def resume_from_the_newest_whole_checkpoint() -> None:
     without any, the job starts anew. Test: test_compat_checkpoint.py. May go: never, files can tear
     in other ways.
     """
-    module = fastreid_module("utils.checkpoint")
-    checkpointer = module.Checkpointer
+    checkpointer = fastreid_module("utils.checkpoint").Checkpointer
     stock_file, stock_has = checkpointer.get_checkpoint_file, checkpointer.has_checkpoint
 
     @functools.wraps(stock_file)
     def get_checkpoint_file(self: Any) -> str:
-        tagged = stock_file(self)
-        if not tagged or "://" in self.save_dir or is_whole(tagged):
+        if "://" in self.save_dir:
+            return stock_file(self)
+        tagged = _tagged(self.save_dir)
+        if not tagged or is_whole(tagged):
             return tagged
         for path in _newest_first(self.save_dir):
             if is_whole(path):
@@ -168,10 +169,23 @@ def resume_from_the_newest_whole_checkpoint() -> None:
     assign(checkpointer, "has_checkpoint", has_checkpoint)
 
 
+def _tagged(folder: str) -> str:
+    """The checkpoint that `last_checkpoint` names; "" without that file.
+
+    A name that leads out of the folder, or is no name, stands for the folder itself: not whole.
+    """
+    try:
+        with open(os.path.join(folder, "last_checkpoint"), "rb") as stream:
+            name = os.fsdecode(stream.read(4096).strip())
+    except OSError:
+        return ""
+    return os.path.join(folder, name if os.path.basename(name) == name and "\0" not in name else "")
+
+
 @functools.lru_cache(maxsize=64)
 def _warn(message: str) -> None:
     """Warns once: fastreid asks for the file several times when it resumes."""
-    logger.warning(message)
+    logger.warning(shown(message))
 
 
 def _newest_first(folder: str) -> list[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
+import importlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from fastreid_cc.errors import shown
 
 from .imports import fastreid_module
 from .patching import assign
@@ -56,8 +59,18 @@ def name_the_image_that_failed() -> None:
     assign(dataset, "__getitem__", __getitem__)
 
 
+def never_start_ghostscript() -> None:
+    """Pillow, when an image file holds PostScript, whatever its name.
+
+    Breaks: to draw it, Pillow starts the program `gs` on the file, and PostScript is a programming
+    language. All versions. Does: such a file is an image that cannot be read. Test:
+    test_security.py. May go: never.
+    """
+    assign(importlib.import_module("PIL.EpsImagePlugin"), "gs_binary", False)
+
+
 def _with_path(error: Exception, path: str) -> Exception:
-    message = f"{error} (image: {path})"
+    message = f"{error} (image: {shown(path)})"
     try:
         return type(error)(message)
     except TypeError:

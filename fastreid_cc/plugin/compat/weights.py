@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import pickle
+import re
 import sys
 import types
 import urllib.request
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fastreid_cc.errors import MissingWeights
+from fastreid_cc.errors import MissingWeights, UnreadableFile
 
 from .checkpoint import load_file
 from .imports import fastreid_module
@@ -57,7 +58,10 @@ def _guarded(module: Any) -> Any:
         _fetch(module.model_urls[key], path)
         with _gdown_stub():
             try:
+                load_file(path)  # older torch would run what code the file holds
                 return stock(*args, **kwargs)
+            except UnreadableFile as error:
+                raise MissingWeights(f"{error} Delete it, then it is fetched again.") from error
             except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
                 raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
 
@@ -122,16 +126,15 @@ def _download(url: str, path: str) -> None:
 def explain_missing_hub_weights() -> None:
     """ResNeSt and MobileNetV3 download through torch.hub.
 
-    Breaks: without network, a URLError that names neither file nor folder. Does: the same error as
-    `load_cached_weights`. A cached file loads as in stock. Test: test_compat_weights.py. May go:
+    Breaks: without network, a URLError that names neither file nor folder; and torch.hub runs what
+    code a file holds, on every version. Does: the same error as `load_cached_weights`, and tensors
+    only. A cached file loads as in stock. Test: test_compat_weights.py, test_security.py. May go:
     never.
     """
-    hub = torch.hub
     resnest = fastreid_module("modeling.backbones.resnest")
     mobilenet = fastreid_module("modeling.backbones.mobilenetv3")
-    load = _explained(hub.load_state_dict_from_url)
-    assign(mobilenet, "load_state_dict_from_url", load)
-    assign(resnest, "torch", _TorchWithHub(load))
+    assign(mobilenet, "load_state_dict_from_url", _load_from_hub)
+    assign(resnest, "torch", _TorchWithHub(_load_from_hub))
 
 
 class _TorchWithHub:
@@ -142,20 +145,25 @@ class _TorchWithHub:
         return getattr(torch, name)
 
 
-def _explained(stock: Any) -> Any:
-    @functools.wraps(stock)
-    def load_state_dict_from_url(url: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return stock(url, *args, **kwargs)
-        except OSError as error:  # URLError and HTTPError are OSErrors
-            folder = os.path.join(torch.hub.get_dir(), "checkpoints")
-            raise MissingWeights(
-                f"Pretrained weights are missing and cannot be downloaded ({error}).\n"
-                f"Place the file {url.split('/')[-1]} in {folder}\n(from {url}), or set "
-                "MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False."
-            ) from error
-
-    return load_state_dict_from_url
+def _load_from_hub(url: str, *args: Any, **kwargs: Any) -> Any:
+    """`torch.hub.load_state_dict_from_url`: same folder and same check of the name's hash."""
+    name = url.split("/")[-1]
+    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+    path = os.path.join(folder, name)
+    try:
+        if not os.path.exists(path):
+            os.makedirs(folder, exist_ok=True)
+            prefix = re.search(r"-([a-f0-9]{8,})\.", name)
+            torch.hub.download_url_to_file(url, path, prefix[1] if prefix else None)
+        return load_file(path)
+    except UnreadableFile as error:
+        raise MissingWeights(f"{error} Delete it, then it is fetched again.") from error
+    except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors
+        raise MissingWeights(
+            f"Pretrained weights are missing and cannot be downloaded ({error}).\n"
+            f"Place the file {name} in {folder}\n(from {url}), or set "
+            "MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False."
+        ) from error
 
 
 def read_own_weights_in_any_wrapping() -> None:

@@ -1,0 +1,131 @@
+"""a run's pseudo labels as a table (CSV) and as folders of links, one per cluster"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import boot
+from ..errors import ClearError, WrongUse, shown
+from ._frame import make_parser, print_json
+
+NAME_LENGTH = 80
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = make_parser(
+        "clusters",
+        "Writes a new folder: clusters.csv (image, cluster, camera; -1 is an outlier) and one "
+        "folder of links per cluster. The labels are those of the last labelling before the "
+        "checkpoint; the images are found by the run's config and FASTREID_DATASETS.",
+        gives_json=True,
+    )
+    made.add_argument("run", help="OUTPUT_DIR of a label-free run")
+    made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys that changed "
+                      "since, e.g. CC.FOLDER.ROOT")  # fmt: skip
+    made.add_argument("--out", help="folder to make (default: clusters in the run's folder)")
+    made.add_argument("--checkpoint", default="", help="file in the run's folder, instead of the "
+                      "newest whole one")  # fmt: skip
+    made.add_argument("--csv-only", action="store_true", help="no folders")
+    made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
+    return made
+
+
+def safe_name(path: str, row: int) -> str:
+    """A file name for an image: its row, then what is harmless of its own name, at most so long."""
+    own = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))
+    return f"{row:06d}_{own[-NAME_LENGTH:]}"
+
+
+def write_table(path: Path, images: Sequence[tuple[str, int]], labels: np.ndarray) -> None:
+    """Writes image,cluster,camera; control characters and backslashes of a path are escaped.
+
+    Paths are absolute, so no cell begins with a sign that spreadsheets take for a formula.
+    """
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("image", "cluster", "camera"))
+        for (image, camera), label in zip(images, labels.tolist(), strict=True):
+            name = shown(os.path.abspath(image).replace("\\", "\\\\"))
+            table.writerow((name, label, camera))
+
+
+def write_folders(
+    base: Path, images: Sequence[tuple[str, int]], labels: np.ndarray, *, copy: bool
+) -> None:
+    """Makes `cluster_00012_34_images/` and `outliers/` below `base`, an image in exactly one."""
+    sizes = np.bincount(labels[labels >= 0])
+    for row, ((image, _), label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        name = "outliers" if label < 0 else f"cluster_{label:05d}_{sizes[label]}_images"
+        folder = base / name
+        folder.mkdir(exist_ok=True)
+        target, place = os.path.abspath(image), folder / safe_name(image, row)
+        shutil.copyfile(target, place) if copy else place.symlink_to(target)
+
+
+def main(argv: list[str]) -> int:
+    """Reads labels and images, writes the folder whole or not at all."""
+    args = parser().parse_intermixed_args(argv)
+    out = Path(args.out) if args.out else Path(args.run) / "clusters"
+    boot.activate()
+    images, labels, told = _read(args)
+    if out.exists() or out.is_symlink():
+        raise WrongUse(f"{shown(out)} exists already: remove it, or name another --out.")
+    if not out.parent.is_dir():
+        raise WrongUse(f"--out {shown(out)}: there is no folder {shown(out.parent)}.")
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}-", dir=out.parent))
+    try:
+        write_table(part / "clusters.csv", images, labels)
+        if not args.csv_only:
+            write_folders(part, images, labels, copy=args.copy)
+        part.chmod(0o755)
+        part.rename(out)
+    except OSError as error:
+        raise ClearError(f"{shown(out)} is not written: {shown(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    told |= {"out": str(out)}
+    if args.json:
+        print_json(told)
+    else:
+        print(
+            f"{shown(out)}: {told['clusters']:,} clusters, {told['outliers']:,} outliers of "
+            f"{told['images']:,} images, labels of {shown(told['checkpoint'])}"
+        )
+    return 0
+
+
+def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
+    """The run's images, their labels, and what is told of them."""
+    from ..plugin import runs
+    from ..plugin.cc_state import labels_of
+    from ..plugin.datasets import configure_from
+    from ..plugin.engine import collect_images
+
+    if not Path(args.run).is_dir():
+        raise WrongUse(f"{shown(args.run)}: no such folder.")
+    cfg = runs.read_config(args.run, args.pairs)
+    path = runs.find_checkpoint(args.run, args.checkpoint)
+    content = runs.read_checkpoint(path)
+    if "cc" not in content:
+        raise ClearError(f"{shown(path)} holds no pseudo labels: the run was not label-free.")
+    configure_from(cfg)
+    images, _ = collect_images(cfg)
+    labels = labels_of(content["cc"], [image for image, _ in images])
+    if labels is None:
+        raise ClearError(f"{shown(path)} was saved before the first labelling (warm-up).")
+    told = {
+        "checkpoint": str(path), "epoch": content.get("epoch"), "eps": labels.eps,
+        "images": len(images), "clusters": labels.num_clusters, "outliers": labels.num_outliers,
+    }  # fmt: skip
+    return images, labels.labels, told

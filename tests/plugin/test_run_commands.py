@@ -1,0 +1,173 @@
+"""`export` and `clusters` on a tiny finished run: ONNX against torch, labels as files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import VIT_PAIRS, build, config, plugin_at, train
+
+from fastreid_cc import __main__ as cli
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def finished(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OUTPUT_DIR of a label-free run of two epochs, as `train_net.py` leaves it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with plugin_at(data_root):
+        cfg = config(folder)
+        train(cfg)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+def run(capsys, *words):
+    status = cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def told(capsys, *words):
+    status, out, err = run(capsys, *words, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+# ---- export ---------------------------------------------------------------------------------
+
+
+def test_a_run_becomes_a_file_that_gives_its_features(plugin, finished, tmp_path, capsys):
+    from fastreid.engine import DefaultTrainer
+    from fastreid.utils.checkpoint import Checkpointer
+
+    answer = told(capsys, "export", finished, "--out", tmp_path / "m.onnx")
+    assert (
+        answer["max_difference"] <= 1e-5 and answer["bytes"] == (tmp_path / "m.onnx").stat().st_size
+    )
+    assert answer["checkpoint"].endswith("model_final.pth")
+    model = DefaultTrainer.build_model(config(finished)).eval()
+    Checkpointer(model).load(str(finished / "model_final.pth"))
+    images = torch.randint(0, 256, (7, 3, 32, 16)).float()
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    found = session.run(None, {"images": images.numpy()})[0]
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(model({"images": images.clone()}))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    notes = session.get_modelmeta().custom_metadata_map
+    assert notes["images"] == "float32, RGB, 0..255, [batch, 3, 32, 16]"
+    assert notes["checkpoint"] == "model_final.pth"
+
+
+@pytest.mark.parametrize("family", ["repvgg", "vit"])
+def test_other_families_agree_with_torch_too(plugin, family, tmp_path, capsys):
+    depth, size, more = {
+        "repvgg": ("A0", 1280, ()),
+        "vit": ("small", 768, VIT_PAIRS),
+    }[family]
+    answer = told(
+        capsys, "export", "fastreid_cc://Base-ClusterContrast.yml", "--untrained",
+        "--out", tmp_path / "m.onnx", "MODEL.BACKBONE.NAME", f"build_{family}_backbone",
+        "MODEL.BACKBONE.DEPTH", depth, "MODEL.BACKBONE.FEAT_DIM", size, "INPUT.SIZE_TEST",
+        "[32, 32]", "INPUT.SIZE_TRAIN", "[32, 32]", *more,
+    )  # fmt: skip
+    assert answer["max_difference"] <= 1e-5
+
+
+def test_a_file_that_differs_is_not_kept(plugin, finished, tmp_path, capsys, monkeypatch):
+    from fastreid_cc.plugin import export
+
+    monkeypatch.setattr(export, "write_onnx", lambda *_, **__: None)
+    monkeypatch.setattr(export, "largest_difference", lambda *_, **__: float("nan"))
+    status, out, err = run(capsys, "export", finished, "--out", tmp_path / "m.onnx")
+    assert status == 1 and out == ""
+    assert "differ by nan" in err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--checkpoint", "gone.pth"), 2, "no such checkpoint. In .*model_final.pth"),
+        (("--checkpoint", "../../x.pth"), 2, "lies outside"),
+        (("--out", "/nowhere/m.onnx"), 2, "there is no folder /nowhere"),
+        (("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", "256"), 1, "does not fit"),
+        (("MODEL.BACKBONE.DEEP", "1"), 1, "Did you mean MODEL.BACKBONE.DEPTH"),
+    ],
+)
+def test_faults_of_export_are_one_line(plugin, finished, capsys, words, status, message):
+    import re
+
+    code, out, err = run(capsys, "export", finished, *words)
+    assert code == status and out == "" and re.search(message, err)
+    assert err.count("\n") == 1 and not (finished / "model.onnx").exists()
+
+
+# ---- clusters -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labels(finished: Path) -> np.ndarray:
+    content = torch.load(finished / "model_final.pth", weights_only=True)
+    return content["cc"]["labels"].numpy()
+
+
+def test_clusters_become_a_table_and_folders_of_links(plugin, finished, labels, tmp_path, capsys):
+    out = tmp_path / "found"
+    answer = told(capsys, "clusters", finished, "--out", out)
+    assert answer["clusters"] == labels.max() + 1 and answer["outliers"] == (labels < 0).sum()
+    rows = list(csv.DictReader((out / "clusters.csv").open()))
+    assert [int(row["cluster"]) for row in rows] == labels.tolist()
+    assert {row["camera"] for row in rows} == {"0", "1"}
+    linked = {path: os.readlink(path) for path in out.glob("*/*")}
+    assert sorted(linked.values()) == [row["image"] for row in rows]
+    by_target = {target: path.parent.name for path, target in linked.items()}
+    for row in rows:
+        place, label = by_target[row["image"]], int(row["cluster"])
+        wanted = f"cluster_{label:05d}_{(labels == label).sum()}_images"
+        assert place == ("outliers" if label < 0 else wanted)
+    assert all(path.exists() for path in linked)
+
+
+def test_copies_and_the_table_alone(plugin, finished, tmp_path, capsys):
+    told(capsys, "clusters", finished, "--out", tmp_path / "a", "--copy")
+    copied = list((tmp_path / "a").glob("*/*.jpg"))
+    assert len(copied) == 48 and not any(path.is_symlink() for path in copied)
+    told(capsys, "clusters", finished, "--out", tmp_path / "b", "--csv-only")
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["clusters.csv"]
+
+
+def test_what_is_there_is_never_overwritten(plugin, finished, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("there", "link"):
+        status, _, err = run(capsys, "clusters", finished, "--out", tmp_path / name)
+        assert status == 2 and "exists already" in err
+    assert not (tmp_path / "elsewhere").exists() and not list((tmp_path / "there").iterdir())
+
+
+def test_labels_of_other_images_are_refused(plugin, finished, tmp_path, capsys):
+    status, _, err = run(
+        capsys, "clusters", finished, "CC.SYNTHETIC.TRAIN_IDS", 6, "--out", tmp_path / "x"
+    )
+    assert status == 1 and "labels 48 images, DATASETS.NAMES has 36" in err
+    status, _, err = run(
+        capsys, "clusters", finished, "DATASETS.NAMES", "()", "--out", tmp_path / "x"
+    )
+    assert status == 1
+    content = torch.load(finished / "model_final.pth", weights_only=True)
+    content["cc"]["images"] = "0" * 16
+    torch.save(content, finished / "renamed.pth")
+    status, _, err = run(
+        capsys, "clusters", finished, "--checkpoint", "renamed.pth", "--out", tmp_path / "x"
+    )
+    (finished / "renamed.pth").unlink()
+    assert status == 1 and "of other names" in err and not (tmp_path / "x").exists()
+    with pytest.raises(ValueError, match="not the same data set"):
+        build(config(finished, "CC.SYNTHETIC.TRAIN_IDS", 6), resume=True)
