@@ -30,6 +30,7 @@ from ..errors import UnreadableFile
 from ..labeling import PseudoLabeler
 from ..memories.pair import PairMemory
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from ..structures import PseudoLabels
 from .batches import epoch_loader
 from .cc_state import labels_of
 from .compat import close_loader, swap_loader
