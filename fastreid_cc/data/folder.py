@@ -75,7 +75,7 @@ class FolderItems:
         )
 
     def _named(self, folder: Path, name: str) -> list[str]:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
             raise ValueError(f"{key(name)}={getattr(self.options, name)!r}: no folder {folder}.")
         names = [os.path.join(folder, n) for n in list_images(folder)]
         if self.options.exclude:
