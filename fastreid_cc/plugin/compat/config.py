@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fastreid_cc.errors import BadConfig, shown
+from fastreid_cc.errors import BadConfig, ClearError, shown
 from fastreid_cc.shipped import PREFIX, resolve
 
 from .imports import fastreid_module
@@ -78,7 +78,7 @@ def _explained(stock: Any) -> Any:
     def merge(self: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return stock(self, source, *args, **kwargs)
-        except BadConfig:
+        except ClearError:
             raise
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
             where = f"{shown(source)}: " if isinstance(source, str) else ""
