@@ -248,6 +248,8 @@ def _check_parts(cfg: Any, found: list[str]) -> None:
             build_part(cfg, registry, name)
         except (KeyError, ValueError, ImportError) as error:
             found.append(str(error.args[0]) if error.args else str(error))
+        except (RuntimeError, MemoryError, OverflowError) as error:  # too large to be built
+            found.append(f"{part_node(registry, name)} cannot be built: {str(error)[:200]}")
     if set(cfg.MODEL.LOSSES.NAME) <= set(STOCK_LOSSES):
         found.append(
             f"MODEL.LOSSES.NAME={tuple(cfg.MODEL.LOSSES.NAME)} holds no loss of this plug-in;"

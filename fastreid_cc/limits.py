@@ -16,11 +16,11 @@ LIMITS: dict[str, tuple[float, float, bool]] = {
 
 
 def number_faults(cfg: Any) -> list[str]:
-    """Faults of the numbers below CC and MODEL.LOSSES, each with its key.
+    """Faults of the numbers below CC and MODEL, each with its key.
 
     NaN and infinity are none of a number's values anywhere: comparisons with them pass unnoticed.
     """
-    numbers = {**dict(_walk(cfg.CC, "CC.")), **dict(_walk(cfg.MODEL.LOSSES, "MODEL.LOSSES."))}
+    numbers = {**dict(_walk(cfg.CC, "CC.")), **dict(_walk(cfg.MODEL, "MODEL."))}
     found = [
         f"{key}={value} must be a finite number."
         for key, value in numbers.items()

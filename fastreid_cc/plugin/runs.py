@@ -83,7 +83,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         BadConfig: naming the weights that are missing or of another size.
         UnreadableFile: see `read_checkpoint`.
     """
-    weights = read_checkpoint(path)["model"]
+    weights = {str(name): value for name, value in read_checkpoint(path)["model"].items()}
     if weights and all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     wanted = {k: v for k, v in model.state_dict().items() if k != "heads.weight"}

@@ -71,6 +71,6 @@ YAMLS = (
 NAMES = (
     "$(mkdir ran).jpg", "`mkdir ran`.jpg", "; mkdir ran;.jpg", "| mkdir ran.jpg", "-rf.jpg",
     "=cmd|' C calc'!A0.jpg", "@SUM(1).jpg", "<script>alert(1)<.jpg", '"><img src=x>.jpg',
-    "line\nbreak.jpg", "clear\x1b[2J.jpg", "turn\u202egpj.jpg", "back\\slash.jpg", "..%2f..%2f.jpg",
-    "a" * 240 + ".jpg", "not utf8 \udcff\udcfe.jpg", "quote,comma\"'.jpg", "..jpg",
+    "line\nbreak.jpg", "clear\x1b[2J.jpg", "turn\u202egpj.jpg", "back\\slash.jpg", "x..%2fx.jpg",
+    "a" * 240 + ".jpg", "not utf8 \udcff\udcfe.jpg", "quote,comma\"'.jpg", "x..jpg",
 )  # fmt: skip
