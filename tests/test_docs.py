@@ -22,7 +22,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 IDS = [page.name for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 KEY = re.compile(r"\b(?:CC|MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(?:\.[A-Za-z0-9_]+)+\b")
-PENDING = {"clusters", "doctor", "export"} - set(commands())
 #: Keys of parts that the docs bring in themselves.
 OLD = {"MODEL.LOSSES.ADASP", "MODEL.HEADS.CLS_ENABLE"}  # translated: plugin/old_keys.py
 EXAMPLES = {"CC.MEMORY.FROZEN.TEMPERATURE", "CC.MEMORY.FROZEN", "CC.REFINE.TWO_CAMERAS.LEAST"}
@@ -119,7 +118,7 @@ def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         if word.endswith(".py") or word in ("train", "SCRIPT.py"):
             _check_script(rest if word != "train" else rest[1:], page)
             continue
-        if word == "help" or word in PENDING:
+        if word == "help":
             continue
         assert word in commands(), f"{page.name}: {words}"
         if not rest:  # the name alone, in a sentence
