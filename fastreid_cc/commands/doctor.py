@@ -91,9 +91,7 @@ def check_fastreid() -> Iterator[Check]:
         text = f"{kind}{error}" if found else f"{FASTREID_COMMAND}, or a clone on PYTHONPATH"
         yield Check("needed", "fastreid", "missing", " ".join(text.split()))
         return
-    import fastreid
-
-    where = os.path.dirname(fastreid.__file__ or "")
+    where = os.path.dirname(sys.modules["fastreid"].__file__ or "")
     text = f"{_version('fastreid', ('fastreid',))}, plug-in active, {shown(where)}"
     yield Check("needed", "fastreid", "ok", text)
 
