@@ -14,6 +14,8 @@ from PIL import Image
 
 from fastreid_cc.data.histogram import evaluate_histograms
 from fastreid_cc.data.synthetic import (
+    STYLES,
+    StyledOptions,
     SyntheticOptions,
     build,
     build_synthetic,
@@ -257,3 +259,52 @@ def test_no_colour_histogram_reaches_thirty_map(default_set):
     )
     assert result.best.mAP < 30, result.name
     assert result.best.mAP > 10  # colours do say something
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory):
+    """Small sets of the target's world and of the two source styles."""
+    root = tmp_path_factory.mktemp("styles")
+    options = [SMALL, *(StyledOptions.beside(SMALL, look) for look in ("studio", "dusk"))]
+    return options, [build_synthetic(root, o) for o in options]
+
+
+def test_a_source_is_another_world_of_the_same_size(styled):
+    options, folders = styled
+    assert len({folder.name for folder in folders}) == 3
+    assert len({o.seed for o in options}) == 3
+    counts = [len(list(folder.rglob("*.jpg"))) for folder in folders]
+    assert counts == [3 * 3 * 2 + 2 * 3 * 2] * 3
+    assert options[1].folder.endswith("-studio")
+
+
+def test_styles_differ_in_cameras_clothes_and_place():
+    found = []
+    for name in ("", "studio", "dusk"):
+        rngs = [np.random.default_rng(seed) for seed in range(8)]
+        cameras = [sample_camera(r, 16, 8, (i + 1) / 8, STYLES[name]) for i, r in enumerate(rngs)]
+        colours = np.array([sample_identity(r, STYLES[name]).upper_colour for r in rngs * 8])
+        found.append(
+            {
+                "apart": np.stack([c.matrix for c in cameras]).std(0).mean(),
+                "sharp": np.mean([c.resolution for c in cameras]),
+                "views": np.ptp([c.view for c in cameras]),
+                "bright": colours.mean(),
+                "size": np.mean([c.size for c in cameras]),
+            }
+        )
+    world, studio, dusk = found
+    assert studio["apart"] < 0.5 * world["apart"]  # cameras that are alike
+    assert studio["sharp"] > world["sharp"] > dusk["sharp"]
+    assert studio["views"] < 0.5 * world["views"]
+    assert studio["bright"] > world["bright"] > dusk["bright"]
+    assert dusk["size"] < world["size"]
+
+
+def test_bytes_of_the_target_s_world_stay_as_recorded(styled):
+    """Another digest means other pictures: then VERSION has to rise."""
+    person = sample_identity(np.random.default_rng(3))
+    camera = sample_camera(np.random.default_rng(4), 32, 16, 0.5)
+    picture = np.asarray(draw_picture(person, camera, np.random.default_rng(5), 32, 16))
+    assert hashlib.sha256(repr(person).encode()).hexdigest()[:16] == "a17c681936444ea3"
+    assert picture.mean((0, 1)) == pytest.approx([54.5625, 62.328125, 52.967], abs=0.2)
