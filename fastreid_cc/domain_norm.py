@@ -95,7 +95,7 @@ class _DomainForward:
         y = self.sources[domain - 1](x) if domain else super().forward(x)  # type: ignore[misc]
         if self.gates is None:
             return y
-        return y * gate(x, self.gates[domain], self.gate_scale)
+        return y * gate(x, self.gates[domain], self.gate_scale).to(y.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
@@ -109,9 +109,10 @@ class _DomainForward:
 def gate(x: Tensor, weight: Tensor, scale: float) -> Tensor:
     """scale * sigmoid(w_mean * mean + w_std * std) of each image and channel, [B, C, 1, 1].
 
-    Mean and standard deviation are those of the layer's input over the map, x f32 [B, C, H, W];
-    `weight` is [C, 2]. With weight 0 and scale 2 it is exactly 1.
+    Mean and standard deviation are those of the layer's input over the map, x [B, C, H, W], in
+    float32 at least; `weight` is [C, 2]. With weight 0 and scale 2 it is exactly 1.
     """
+    x = x if x.dtype == torch.float64 else x.float()
     var, mean = torch.var_mean(x, dim=(2, 3), correction=0)
     statistics = torch.stack([mean, (var + 1e-5).sqrt()], dim=-1)  # [B, C, 2]
     return scale * torch.sigmoid((statistics * weight).sum(-1))[..., None, None]

@@ -214,3 +214,14 @@ def test_frozen_bias_stays_frozen_and_batch_statistics_work_inside():
             source = net(images())
     assert torch.equal(target, source)  # equal weights, and the statistics of the batch at hand
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_half_precision_stays_half_and_a_gate_at_identity_changes_no_bit():
+    net, domains = converted(small_net(), gate_scale=2.0)
+    for model in (net, plain := small_net()):
+        model.eval().bfloat16()
+    x = images().bfloat16()
+    with torch.no_grad(), domains.of(torch.zeros(12, dtype=torch.int64)):
+        found = net(x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, plain(x))
