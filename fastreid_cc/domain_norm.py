@@ -30,6 +30,7 @@ class Domains:
         self.names = names
         self._sizes: list[int] | None = None  # images per domain; None = all of the target
         self._order: Tensor | None = None  # positions by domain; None = in that order already
+        self._inverse: Tensor | None = None
 
     @contextmanager
     def of(self, domains: Tensor | None, *, complete: bool = False) -> Iterator[None]:
@@ -38,14 +39,14 @@ class Domains:
         Raises:
             ValueError: if `complete` and a domain has no image.
         """
-        before = self._sizes, self._order
-        self._sizes, self._order = None, None
+        before = self._sizes, self._order, self._inverse
+        self._sizes, self._order, self._inverse = None, None, None
         if domains is not None:
             self._read(domains, complete)
         try:
             yield
         finally:
-            self._sizes, self._order = before
+            self._sizes, self._order, self._inverse = before
 
     def _read(self, domains: Tensor, complete: bool) -> None:
         on_host = domains.cpu()
@@ -61,6 +62,7 @@ class Domains:
             )
         if bool((on_host[1:] < on_host[:-1]).any()):
             self._order = torch.argsort(domains, stable=True)
+            self._inverse = torch.argsort(self._order)
 
     def split(self, x: Tensor) -> list[tuple[int, Tensor]]:
         """(domain, its images) for every domain that has any."""
@@ -75,9 +77,7 @@ class Domains:
         if len(parts) == 1:
             return parts[0]
         joined = torch.cat(parts)
-        if self._order is None:
-            return joined
-        return joined[torch.argsort(self._order)]
+        return joined if self._inverse is None else joined[self._inverse]
 
 
 class _DomainForward:
@@ -150,6 +150,27 @@ def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> i
             weights = [torch.zeros(module.num_features, 2, device=like.device, dtype=like.dtype)]
             module.gates = nn.ParameterList(w.clone() for w in weights * len(domains.names))
             module.gate_scale = gate_scale  # type: ignore[assignment]
+        changed += 1
+    return changed
+
+
+@torch.no_grad()
+def adopt_weights(model: nn.Module) -> int:
+    """Sets scale, shift and gate of the target's branch to the mean of the sources', in place.
+
+    For the end of a training on source labels alone: the target's statistics are its own then, but
+    no loss has moved its weights along with the layers around them. Returns the layers changed.
+    """
+    changed = 0
+    for module in model.modules():
+        if not isinstance(module, _DomainForward) or not len(module.sources):
+            continue
+        for name in ("weight", "bias"):
+            own = getattr(module, name)
+            if own is not None:
+                own.copy_(torch.stack([getattr(b, name) for b in module.sources]).mean(0))
+        if module.gates is not None:
+            module.gates[0].copy_(torch.stack(list(module.gates[1:])).mean(0))
         changed += 1
     return changed
 

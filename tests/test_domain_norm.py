@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastreid_cc.batch_norm import batch_statistics, split_batch_norm
-from fastreid_cc.domain_norm import Domains, convert, fold, folded_state, gate
+from fastreid_cc.domain_norm import Domains, adopt_weights, convert, fold, folded_state, gate
 
 NAMES = ("target", "one", "two")
 
@@ -214,6 +214,31 @@ def test_frozen_bias_stays_frozen_and_batch_statistics_work_inside():
             source = net(images())
     assert torch.equal(target, source)  # equal weights, and the statistics of the batch at hand
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_the_target_adopts_the_sources_weights_and_keeps_its_statistics():
+    net, domains = converted(small_net(), gate_scale=2.0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    layer, before = net[4], copy.deepcopy(net[4])
+    assert adopt_weights(net) == 3
+    branches = before.sources
+    torch.testing.assert_close(layer.weight, (branches[0].weight + branches[1].weight) / 2)
+    torch.testing.assert_close(layer.bias, (branches[0].bias + branches[1].bias) / 2)
+    torch.testing.assert_close(layer.gates[0], (before.gates[1] + before.gates[2]) / 2)
+    assert torch.equal(layer.running_mean, before.running_mean)
+    assert torch.equal(layer.sources[0].weight, branches[0].weight)
+
+
+def test_layers_that_synchronise_over_processes_have_branches_that_do():
+    """In evaluation: training needs CUDA."""
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(small_net())
+    expected = net.eval()(images())
+    net, domains = converted(net)
+    assert all(isinstance(branch, nn.SyncBatchNorm) for branch in net[4].sources)
+    with domains.of(torch.arange(12) % 3):
+        torch.testing.assert_close(net(images()), expected)
 
 
 def test_half_precision_stays_half_and_a_gate_at_identity_changes_no_bit():

@@ -26,6 +26,7 @@ from ..data.augment import AUGMENT_KEYS
 from ..data.items import fingerprint
 from ..diagnostics import summarize, summary_line
 from ..distributed import broadcast_object, gather_rows
+from ..domain_norm import adopt_weights
 from ..errors import UnreadableFile
 from ..labeling import PseudoLabeler
 from ..memories.pair import PairMemory
@@ -118,9 +119,12 @@ class PseudoLabelHook(HookBase):
             results = self.trainer.test(self.cfg, self.trainer.model)
             self._log_results("start", results)
 
-    def _evaluate_transfer(self, epoch: int) -> None:
-        """With CC.EVAL_BEFORE, evaluates what the source labels alone gave."""
-        if self.cfg.CC.EVAL_BEFORE and self.stages.source == epoch > 0 and self.cfg.DATASETS.TESTS:
+    def _end_sources(self) -> None:
+        """After the source labels alone: the target takes their batch norm; CC.EVAL_BEFORE."""
+        if self.is_joint:
+            for model in (self._model(), self._labelling_model()):  # often the same
+                adopt_weights(model)
+        if self.cfg.CC.EVAL_BEFORE and self.cfg.DATASETS.TESTS:
             results = self.trainer.test(self.cfg, self.trainer.model)
             self.trainer.storage.iter = self.trainer.iter
             self._log_results("transfer", results)
@@ -144,7 +148,8 @@ class PseudoLabelHook(HookBase):
         elif self.stages.at(epoch) == "source":
             self._start_sources()
         elif self.stages.is_due(epoch):
-            self._evaluate_transfer(epoch)
+            if self.stages.source == epoch > 0:
+                self._end_sources()
             self._label(epoch)
         elif self.memory is None:
             self._restore()

@@ -12,6 +12,9 @@ from source_runs import JOINT, watched
 from test_no_label_leak import checkpoints
 from tiny_runs import config, plugin_at, train
 
+from fastreid_cc import memories  # noqa: F401  register
+from fastreid_cc.registry import MEMORIES
+
 pytestmark = pytest.mark.usefixtures("plugin")
 
 
@@ -130,3 +133,16 @@ def test_without_rows_in_the_memory_sources_meet_a_classifier_alone(
     assert (batches[0]["targets"][:8] == -1).all() and len(batches[0]["targets"]) == 24
     assert set(losses[2]) == {"loss_cls_source", "loss_memory_contrast"}
     assert (batches[2]["targets"][:8] >= 0).all()
+
+
+@pytest.mark.parametrize("memory", sorted(MEMORIES.names()))
+def test_every_memory_takes_the_rows_of_source_classes(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (
+        *JOINT, "CC.MEMORY.NAME", memory, "CC.REFINE.NAMES", "()", "SOLVER.MAX_EPOCH", 1,
+        "DATASETS.TESTS", "()",
+    )  # fmt: skip
+    trainer, _, losses = watched(tmp_path, monkeypatch, *options)
+    assert trainer._hooks[0].memory.num_sources == 16
+    assert all(np.isfinite(list(step.values())).all() and len(step) == 2 for step in losses)
