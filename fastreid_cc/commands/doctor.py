@@ -24,7 +24,12 @@ NEEDED = {
     "cv2": ("opencv-python-headless", "opencv-python"), "tabulate": ("tabulate",),
     "tensorboard": ("tensorboard",), "termcolor": ("termcolor",),
 }  # fmt: skip
-OPTIONAL = {"infomap": "infomap", "onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
+# import name -> (extra that brings it, distribution)
+OPTIONAL = {
+    "infomap": ("infomap", "infomap"), "matplotlib": ("report", "matplotlib"),
+    "onnx": ("export", "onnx"), "onnxscript": ("export", "onnxscript"),
+    "onnxruntime": ("export", "onnxruntime"), "pynvml": ("gpu", "nvidia-ml-py"),
+}  # fmt: skip
 SHIPPED = ("50x", "ibn_50x")  # ResNets that the configs of the papers start from
 
 
@@ -59,8 +64,8 @@ def check_python() -> Iterator[Check]:
         found = _version(name, distributions)
         advice = f"pip install {distributions[0]}"
         yield Check("needed", name, "ok" if found else "missing", found or advice)
-    for name, extra in OPTIONAL.items():
-        found = _version(name, (name,))
+    for name, (extra, distribution) in OPTIONAL.items():
+        found = _version(name, (distribution,))
         advice = f"pip install 'fastreid_cc[{extra}]'"
         yield Check("optional", name, "ok" if found else "absent", found or advice)
 
@@ -114,7 +119,7 @@ def _check_cuda() -> Iterator[Check]:
     if not torch.cuda.is_available():
         why = f"torch is built for CUDA {built}, no device or driver" if built else "torch for CPU"
         yield Check(
-            "machine", "CUDA", "absent", f"{why}; add MODEL.DEVICE cpu. {_driver()}".strip()
+            "machine", "CUDA", "absent", f"{why}; training runs on the CPU. {_driver()}".strip()
         )
         return
     for index in range(torch.cuda.device_count()):
