@@ -8,8 +8,7 @@ from typing import Any
 
 from .. import boot
 from ..errors import ClearError, WrongUse, shown
-from ._frame import make_parser, print_json
-from .label import replacing
+from ._frame import make_parser, print_json, replacing
 
 #: Option -> (default for one run, for several), what it counts.
 COUNTS: dict[str, tuple[tuple[int, int], str]] = {
