@@ -12,7 +12,7 @@ demo: $(READY)
 	$(VENV)/bin/python projects/demo/run.py --seeds $(SEEDS)
 
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -67,6 +67,7 @@ setup(
         "test": [
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "hypothesis",
             "infomap",
             "matplotlib",

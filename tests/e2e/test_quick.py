@@ -30,6 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {
         **os.environ, "FASTREID_DATASETS": str(folder / "data"), "REPORT": str(folder),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN_TESTS)]), "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",  # two threads that wait for each other where tests share the cores
     }  # fmt: skip
     done = subprocess.run(
         line, cwd=ROOT, env=environment, text=True, timeout=600, check=False,

@@ -38,7 +38,7 @@ def test_a_shared_warm_up_gives_the_bytes_of_the_whole_run(demo, tmp_path):
     short = lambda t: trainings.Training(  # noqa: E731
         t.name, t.config, t.output, (*t.options, *SHORT), t.start
     )
-    trainings.run_all([short(t) for t in first], 1)
+    trainings.run_all([short(t) for t in first], 2)  # as many threads each as below
     alone = trainings.Training("alone", hard, tmp_path / "alone", ("CC.SEED", "1", *SHORT))
     found = trainings.run_all([*map(short, second), alone], 2)
     assert found["alone"]["mAP"] == found["hard seed 1"]["mAP"]
