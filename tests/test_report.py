@@ -66,6 +66,21 @@ def test_the_summary_of_several_runs_shows_each_and_marks_the_best(comparison) -
     assert len(best) == 1
 
 
+def test_the_figure_before_training_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    lines = write(tmp_path / "run", offset=1.0)
+    assert "before training" not in build_page([read_run(tmp_path / "run", "run")])
+    with (tmp_path / "run/metrics.json").open("a") as stream:
+        stream.write('{"iteration": 0, "start/mAP": 11.25}\n')
+    run = read_run(tmp_path / "run", "run")
+    page = build_page([run])
+    assert "before training 11.2 %" in page
+    shown = next(table for table in Page(page).tables if "run: mAP" in table[0])
+    assert shown[1] == ["0", "11.25"] and len(shown) == 1 + 1 + sum("mAP" in x for x in lines)
+    with (tmp_path / "run/metrics.json").open("a") as stream:
+        stream.write('{"iteration": 40, "transfer/mAP": 22.5}\n')
+    assert read_run(tmp_path / "run", "run").before() == 22.5
+
+
 def test_keys_that_differ_are_listed(comparison) -> None:
     table = next(t for t in Page(comparison[1]).tables if t[0][:1] == ["key"])
     assert [row[0] for row in table[1:]] == ["OUTPUT_DIR", "SOLVER.BASE_LR"]

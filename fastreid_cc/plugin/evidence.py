@@ -1,6 +1,6 @@
 """What the final network of a run says of its images, for `fastreid_cc.report`.
 
-Built from what lies in OUTPUT_DIR: config.yaml and the last whole checkpoint. One process, no
+Built from what lies in OUTPUT_DIR: config.yaml and the newest whole checkpoint. One process, no
 training state, nothing written.
 """
 
@@ -11,98 +11,70 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from fastreid.config import get_cfg
 from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
-from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from ..errors import ClearError
 from ..report.runs import Clustered, Evidence, TestSet
+from .cc_state import labels_of
 from .compat.checkpoint import is_whole
 from .datasets import configure_from
 from .engine import collect_images
 from .extract import extract_features
 from .loaders import UnlabeledLoader
+from .runs import find_checkpoint, load_weights, read_checkpoint, read_config
 
 logger = logging.getLogger("fastreid.cc.report")
 
 
-def load_config(folder: Path, device: str = "") -> Any:
-    """The frozen config of a run, for one process on `device` ("" = the run's, or the CPU).
-
-    Raises:
-        ClearError: if config.yaml is missing, or holds keys that this version does not know.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise ClearError(f"{path} is missing; without it the network cannot be built.")
-    cfg = get_cfg()
-    try:
-        cfg.merge_from_file(str(path))
-    except Exception as error:  # yaml and yacs raise many kinds
-        raise ClearError(f"{path} does not fit this version: {error}") from error
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.WEIGHTS = ""
-    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, 4)
-    wanted = device or cfg.MODEL.DEVICE
-    cfg.MODEL.DEVICE = wanted if torch.cuda.is_available() or wanted == "cpu" else "cpu"
-    cfg.freeze()
-    return cfg
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """model_final.pth if it is whole, else the newest whole one.
-
-    Raises:
-        ClearError: if there is none.
-    """
-    final = folder / "model_final.pth"
-    others = sorted(folder.glob("*.pth"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in [final, *others]:
-        if path.is_file() and is_whole(str(path)):
-            return path
-    raise ClearError(f"{folder} holds no whole checkpoint (*.pth).")
-
-
-def load_network(cfg: Any, checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network a run measured, and what else its checkpoint holds.
+def load_network(cfg: Any, checkpoint: Path) -> nn.Module:
+    """The network a run measured, in evaluation mode.
 
     That is the mean teacher where CC.TEACHER.EVALUATE says so and its own checkpoint is there.
+
+    Raises:
+        BadConfig, UnreadableFile: if weights are missing or do not fit.
     """
     model = DefaultTrainer.build_model(cfg)
-    rest = Checkpointer(model).load(str(checkpoint))
     teacher = checkpoint.parent / "teacher" / "model_final.pth"
-    if cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.EVALUATE and is_whole(str(teacher)):
-        Checkpointer(model).load(str(teacher))
-    return model.eval(), rest
+    measures_teacher = cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.EVALUATE
+    load_weights(model, teacher if measures_teacher and is_whole(str(teacher)) else checkpoint)
+    return model.eval()
 
 
 def collect(folder: Path, *, device: str = "") -> Evidence:
     """Features of training images (with their last labels) and of the test sets.
+
+    Args:
+        folder: OUTPUT_DIR of a run.
+        device: to extract on; "" = the run's, or the CPU where that is not there.
 
     What cannot be had becomes a note: data that moved, a checkpoint that is missing or torn.
 
     Cost: one extraction of the training images, if there are labels, and one of every test set.
     """
     notes: list[str] = []
-    try:
-        cfg = load_config(folder, device)
-        checkpoint = last_checkpoint(folder)
-        model, rest = load_network(cfg, checkpoint)
-    except (ClearError, OSError, KeyError, ValueError, RuntimeError) as error:
-        return Evidence(notes=[f"No images: {_text(error)}"])
+    built = _try(lambda: _build(folder, device), "images", notes)
+    if built is None:
+        return Evidence(notes=notes)
+    cfg, checkpoint, model = built
     configure_from(cfg)
     if checkpoint.name != "model_final.pth":
         notes.append(f"The run has not ended: images and features are those of {checkpoint.name}.")
-    clustered = _try(lambda: _clustered(cfg, model, rest.get("cc", {})), "training images", notes)
+    clustered = _try(lambda: _clustered(cfg, model, checkpoint), "training images", notes)
     tests = []
     for name in cfg.DATASETS.TESTS:
         found = _try(lambda name=name: _test_set(cfg, model, name), f"test images of {name}", notes)
         tests += [found] if found is not None else []
     return Evidence(clustered, tests, notes)
+
+
+def _build(folder: Path, device: str) -> tuple[Any, Path, nn.Module]:
+    pairs = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.WEIGHTS", ""]
+    cfg = read_config(folder, [*pairs, *(["MODEL.DEVICE", device] if device else [])])
+    checkpoint = find_checkpoint(folder)
+    return cfg, checkpoint, load_network(cfg, checkpoint)
 
 
 def _try(make: Any, what: str, notes: list[str]) -> Any:
@@ -115,22 +87,21 @@ def _try(make: Any, what: str, notes: list[str]) -> Any:
 
 
 def _text(error: Exception) -> str:
-    lines = str(error.args[0] if isinstance(error, KeyError) and error.args else error).splitlines()
+    lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def _clustered(cfg: Any, model: nn.Module, state: dict[str, Any]) -> Clustered | None:
-    labels = state.get("labels")
-    if labels is None:
+def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None:
+    state = read_checkpoint(checkpoint).get("cc")
+    if state is None:
         return None
     items, truth = collect_images(cfg)
-    if len(items) != len(labels):
-        raise ValueError(
-            f"the checkpoint labels {len(labels):,} images, DATASETS.NAMES now has {len(items):,}."
-        )
+    labels = labels_of(state, [path for path, _ in items])
+    if labels is None:
+        return None
     images = UnlabeledLoader(items, truth, 0)
     features = extract_features(cfg, model, images)
-    return Clustered(images.paths, images.cameras, labels.numpy(), features.numpy(), truth)
+    return Clustered(images.paths, images.cameras, labels.labels, features.numpy(), truth)
 
 
 def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:

@@ -56,7 +56,7 @@ def find_checkpoint(folder: str | Path, name: str = "") -> Path:
             raise WrongUse(f"--checkpoint {shown(name)} lies outside {shown(folder)}.")
     else:
         newest = Checkpointer(nn.Identity(), str(folder)).get_checkpoint_file()
-        path = Path(newest) if newest else folder / "last_checkpoint"
+        path = Path(newest) if newest else folder / "model_final.pth"
     if not path.is_file():
         known = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.pth"))
         listed = shown(", ".join(known)) or "none"

@@ -91,6 +91,12 @@ class Run:
         found = self.scalars.get(key)
         return None if found is None else float(found[1][-1])
 
+    def before(self) -> float | None:
+        """mAP before label-free training: of direct transfer, else of the weights at the start."""
+        key = self.measured("mAP")
+        found = self.last(f"transfer/{key}")
+        return self.last(f"start/{key}") if found is None else found
+
     def measured(self, name: str) -> str:
         """Key of a measurement, e.g. "mAP": with several test sets the first one's."""
         if name in self.scalars:

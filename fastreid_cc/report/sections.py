@@ -55,7 +55,7 @@ def chips(runs: Sequence[Run]) -> str:
 
 def headline(run: Run) -> str:
     """The figures of one run as tiles."""
-    known, start = identities(run), run.last(f"start/{run.measured('mAP')}")
+    known, start = identities(run), run.before()
     tiles = [
         ("mAP", number(run.last(run.measured("mAP"))), "%",
          f"before training {number(start)} %" if start is not None else "on the test set"),
@@ -82,7 +82,7 @@ def _percent(share: float | None) -> float | None:
 def summary(runs: Sequence[Run]) -> str:
     """The figures of several runs as a table, the best mAP in bold."""
     columns: tuple[tuple[str, str, int, float], ...] = (
-        ("start/mAP", "mAP before", 1, 1), ("mAP", "mAP", 1, 1), ("Rank-1", "Rank-1", 1, 1),
+        ("before", "mAP before", 1, 1), ("mAP", "mAP", 1, 1), ("Rank-1", "Rank-1", 1, 1),
         ("Rank-5", "Rank-5", 1, 1), ("Rank-10", "Rank-10", 1, 1), ("mINP", "mINP", 1, 1),
         ("cc/num_clusters", "clusters", 0, 1), ("cc/outlier_share", "outliers %", 1, 100),
         ("cc/ari", "ARI", 2, 1), ("total_loss", "loss", 3, 1), ("time", "s per step", 2, 1),
@@ -102,8 +102,8 @@ def summary(runs: Sequence[Run]) -> str:
 
 
 def _value(run: Run, key: str, factor: float) -> float | None:
-    if key == "start/mAP":
-        return run.last(f"start/{run.measured('mAP')}")
+    if key == "before":
+        return run.before()
     if key == "time":
         series = run.scalars.get(key)
         return None if series is None else float(np.median(series[1]))

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import source_runs
 import tiny_runs
 
 pytest.importorskip("matplotlib")
@@ -43,13 +44,34 @@ def test_features_from_the_checkpoint_give_the_figures_the_run_logged(finished: 
     assert len(found.clustered.labels) == 48 and found.clustered.features.shape == (48, 128)
 
 
+@pytest.mark.parametrize("kind", ["teacher", "two networks", "sources"])
+def test_features_are_those_of_the_network_that_was_measured(
+    kind: str, data_root: Path, tmp_path: Path
+) -> None:
+    from fastreid_cc.plugin.evidence import collect
+    from fastreid_cc.report.ranking import rank
+
+    teacher = ("CC.TEACHER.ENABLED", True, "CC.TEACHER.MOMENTUM", 0.9, "CC.TEACHER.RAMP", False)
+    options = {
+        "teacher": teacher,
+        "two networks": (*teacher, "MODEL.META_ARCHITECTURE", "MutualContrast"),
+        "sources": (*source_runs.JOINT, "CC.SOURCES.BN", "domain"),
+    }[kind]
+    tiny_runs.train(tiny_runs.config(tmp_path, *options, "SOLVER.MAX_EPOCH", 1))
+    found = collect(tmp_path)
+    assert found.notes == [] and found.clustered is not None
+    logged = tiny_runs.metrics(tmp_path)[-1]
+    assert rank(found.tests[0]).mean_precision == pytest.approx(logged["mAP"], abs=1e-4)
+
+
 def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
     from fastreid_cc.plugin.evidence import collect
 
     (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
-    assert "holds no whole checkpoint" in collect(tmp_path).notes[0]
+    assert "no such checkpoint" in collect(tmp_path).notes[0]
     (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes()[:-999])
-    assert "holds no whole checkpoint" in collect(tmp_path).notes[0]
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    assert "model_final.pth is damaged" in collect(tmp_path).notes[0]
     text = (finished / "config.yaml").read_text().replace("TRAIN_IDS: 8", "TRAIN_IDS: 9")
     (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes())
