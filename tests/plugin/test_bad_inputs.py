@@ -1,4 +1,4 @@
-"""Some 700 bad inputs: each is refused with a clear message, or handled as stated; none hangs.
+"""Some 1,200 bad inputs: each is refused with a clear message, or handled as stated; none hangs.
 
 Configs, images, folders, feature files, checkpoints and command lines. A refusal is one of the
 errors a user is meant to see, with a message that names the key or the file; anything else, and any
