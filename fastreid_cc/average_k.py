@@ -2,7 +2,7 @@
 
 A global threshold on softmax probabilities gives few classes for clear images and many for
 ambiguous ones. On pseudo-labels the sets serve four ends: soft positives, masked negatives and
-rescued outliers (loss `AverageK`), and merge proposals for the next labelling (here).
+rescued outliers (loss `AverageK`), and merges at the next labelling (refiner `merge_proposals`).
 Source: Garcin, Servajean, Joly, Salmon, arXiv:2303.18118; uses on pseudo-labels: our proposal.
 """
 

@@ -25,6 +25,7 @@ from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 YAMLS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yml"))
+RESCUE = ("MODEL.LOSSES.NAME", '("AverageK",)', "MODEL.LOSSES.AverageK.RESCUE", True)
 LEAVES = [name for name in YAMLS if not Path(name).name.startswith("Base-")]
 
 
@@ -192,6 +193,14 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.ITERS_PER_EPOCH", -1), ("CC.ITERS_PER_EPOCH=-1",)),
         (("SOLVER.WARMUP_ITERS", 1000), ("SOLVER.WARMUP_ITERS=1000",)),
         (("CC.SAMPLER.CAMERA_AWARE", "maybe"), ("CC.SAMPLER.CAMERA_AWARE='maybe'", "auto, on")),
+        (("CC.SAMPLER.OUTLIERS", 6), ("CC.SAMPLER.OUTLIERS=6", "= 4", "at most 24")),
+        (("CC.SAMPLER.OUTLIERS", 28), ("CC.SAMPLER.OUTLIERS=28",)),
+        ((*RESCUE,), ("AverageK.RESCUE=True", "CC.SAMPLER.OUTLIERS=0", "e.g. to 4")),
+        ((*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.MEMORY.NAME", "hybrid"), ("nothing to rescue",)),
+        ((*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.LABELS.OUTLIERS", "singleton"),
+         ("nothing to rescue", "CC.LABELS.OUTLIERS=singleton")),
+        (("CC.REFINE.NAMES", '("merge_proposals",)', "CC.MEMORY.NAME", "camera_proxy"),
+         ("merge_proposals", "CC.MEMORY.NAME=camera_proxy")),
         (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
         (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
         (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),

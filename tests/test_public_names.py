@@ -13,7 +13,7 @@ PARTS = {
     "neighbour search": "cells exact faiss_flat faiss_hnsw faiss_ivf",
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
-    "refiner": "min_size self_paced single_camera",
+    "refiner": "merge_proposals min_size self_paced single_camera",
     "memory": "camera_proxy cluster hybrid instance",
     "loss": "AMSoftmax AdaSPLoss AverageK BatchHardTriplet CameraProxyContrast ECNLoss"
     " EasyPositive GraphPositives MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface"
@@ -22,7 +22,8 @@ PARTS = {
 
 KEYS = """
 ENABLED SEED REPORT ITERS_PER_EPOCH EVAL_BEFORE SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER
-SAMPLER.CAMERA_AWARE EXTRACT.IMS_PER_BATCH EXTRACT.FLIP EXTRACT.BN LABELS.PERIOD LABELS.OUTLIERS
+SAMPLER.CAMERA_AWARE SAMPLER.OUTLIERS EXTRACT.IMS_PER_BATCH EXTRACT.FLIP EXTRACT.BN
+LABELS.PERIOD LABELS.OUTLIERS
 COLLAPSE.EPS_BOUND COLLAPSE.SHRINK_P COLLAPSE.KEEP_PREVIOUS NEIGHBORS.NAME DISTANCE.NAME
 CLUSTER.NAME REFINE.NAMES MEMORY.NAME
 WARMUP.EPOCHS WARMUP.VIEWS WARMUP.TEMPERATURE WARMUP.MOMENTUM WARMUP.COLOR_ROBUST WARMUP.NEGATIVES

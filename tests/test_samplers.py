@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastreid_cc.data.samplers import ClusterSampler, ViewSampler, draw_images
+from fastreid_cc.data.samplers import ClusterSampler, ViewSampler, add_images, draw_images
 
 RECORDED = np.load(Path(__file__).parent / "parity/sampler/sampler.npz")
 
@@ -131,3 +131,16 @@ def test_warm_up_batches_hold_each_drawn_image_once_per_view() -> None:
     for n, batch in enumerate(batches):
         parts = [half.local_batches(0)[n] for half in halves]
         assert (np.concatenate(parts) == batch).all()
+
+
+def test_added_images_come_last_and_all_before_one_comes_again() -> None:
+    batches, rows = [np.array([1, 1, 2, 2])] * 3, np.array([7, 8, 9, 10])
+    found = add_images(batches, rows, 2, entropy=(1, 0))
+    assert [batch[:4].tolist() for batch in found] == [[1, 1, 2, 2]] * 3
+    drawn = np.concatenate([batch[4:] for batch in found])
+    assert sorted(drawn[:4]) == rows.tolist() and set(drawn[4:]) < set(rows.tolist())
+    again = add_images(batches, rows, 2, entropy=(1, 0))
+    assert all((a == b).all() for a, b in zip(found, again, strict=True))
+    for other in ({"entropy": (1, 1)}, {"entropy": (2, 0)}, {"entropy": (1, 0), "rank": 1}):
+        others = np.concatenate(add_images(batches * 9, rows, 2, **other))  # type: ignore[arg-type]
+        assert (others != np.concatenate(add_images(batches * 9, rows, 2, entropy=(1, 0)))).any()

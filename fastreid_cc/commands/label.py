@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
         ("cluster", CLUSTERERS, "dbscan"),
     ):
         made.add_argument(f"--{family}", choices=registry.names(), default=default)
-    made.add_argument("--refine", choices=REFINERS.names(), action="append", default=[])
+    refiners = [n for n in REFINERS.names() if not hasattr(REFINERS.get(n), "observe")]
+    made.add_argument("--refine", choices=refiners, action="append", default=[])
     for name, kind in OPTIONS.items():
         made.add_argument("--" + name.replace("_", "-"), type=kind, default=None)
     made.add_argument("--threads", type=int, help="threads to use (default: torch's number)")

@@ -8,7 +8,7 @@ seen by one camera gives its other images; a cluster of one image gives that ima
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -149,10 +149,36 @@ class ViewSampler:
         generator = np.random.default_rng((self.seed, epoch))
         per_batch = self.batch_size // self.views
         needed = per_batch * self.num_batches
-        passes = [
-            generator.permutation(self.num_images) for _ in range(-(-needed // self.num_images))
-        ]
-        images = np.concatenate(passes)[:needed].reshape(self.num_batches, per_batch)
+        images = in_passes(self.num_images, needed, generator).reshape(-1, per_batch)
         share = per_batch // self.world_size
         images = images[:, self.rank * share : (self.rank + 1) * share]
         return [np.repeat(batch, self.views) for batch in images]
+
+
+def in_passes(num_images: int, needed: int, generator: np.random.Generator) -> np.ndarray:
+    """i64 [needed]: 0..num_images-1 in random order, again and again."""
+    passes = [generator.permutation(num_images) for _ in range(-(-needed // num_images))]
+    return np.concatenate(passes)[:needed]
+
+
+def add_images(
+    batches: Sequence[np.ndarray],
+    rows: np.ndarray,
+    per_batch: int,
+    *,
+    entropy: tuple[int, ...],
+    rank: int = 0,
+) -> list[np.ndarray]:
+    """Appends images to each batch of a process: all of `rows` in random order, again and again.
+
+    Args:
+        batches: this process's batches, each i64 [b].
+        rows: i64 [M], dataset rows, at least one.
+        per_batch: images added to each.
+        entropy: seed and epoch.
+        rank: of this process; each draws its own.
+    """
+    generator = np.random.default_rng((*entropy, rank, len(rows)))
+    added = rows[in_passes(len(rows), per_batch * len(batches), generator)]
+    parts = added.reshape(len(batches), per_batch)
+    return [np.concatenate(pair) for pair in zip(batches, parts, strict=True)]

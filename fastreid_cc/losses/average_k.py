@@ -31,7 +31,7 @@ class AverageK(Loss):
             + alpha · sum over S of -log sigmoid. "mask_negatives": cross-entropy whose denominator
             leaves S out, the guard against false negatives.
         rescue: train images without a target (-1) too, with the binary cross-entropy of head 2 on
-            S. They must be in the batch: the label space of the memory decides.
+            S. CC.SAMPLER.OUTLIERS says how many of them a batch holds.
         start_epoch: first epoch (from 0) with the sets.
 
     Cost: that of `MemoryContrast`, one top-(B·k) over B·C probabilities.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from fastreid.utils import comm
 
-from ..data.samplers import ClusterSampler, ViewSampler
+from ..data.samplers import ClusterSampler, ViewSampler, add_images
 from ..data.sources import SourceImages, join_batches
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 from .stages import Stage
@@ -61,7 +61,7 @@ def _dataset(
 def _target_batches(
     cfg: Any, images: UnlabeledLoader, targets: np.ndarray, epoch: int, stage: Stage
 ) -> list[np.ndarray]:
-    """Views in the warm-up, single images beside source labels alone, else clusters."""
+    """Views in the warm-up, single images beside source labels alone, else P x K and outliers."""
     shared = _shared(cfg, images)
     if stage != "labels":
         views = cfg.CC.WARMUP.VIEWS if stage == "warm-up" else 1
@@ -69,10 +69,18 @@ def _target_batches(
             len(targets), views=views, batch_size=cfg.SOLVER.IMS_PER_BATCH, **shared
         ).local_batches(epoch)
     cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
-    return ClusterSampler(
+    outliers = np.flatnonzero(targets < 0)
+    num_outliers = cfg.CC.SAMPLER.OUTLIERS if len(outliers) else 0
+    batches = ClusterSampler(
         targets, cameras, num_instances=cfg.DATALOADER.NUM_INSTANCE,
-        batch_size=_batch_size(cfg, targets), **shared,
+        batch_size=_batch_size(cfg, targets, num_outliers), **shared,
     ).local_batches(epoch)  # fmt: skip
+    if not num_outliers:
+        return batches
+    return add_images(
+        batches, outliers, num_outliers // comm.get_world_size(),
+        entropy=(cfg.CC.SEED, epoch), rank=comm.get_rank(),
+    )  # fmt: skip
 
 
 def _source_batches(
@@ -107,9 +115,10 @@ def _is_camera_aware(cfg: Any, cameras: np.ndarray) -> bool:
     return choice == "on" or (choice == "auto" and len(np.unique(cameras)) > 1)
 
 
-def _batch_size(cfg: Any, targets: np.ndarray) -> int:
-    """IMS_PER_BATCH, or what the clusters fill of it in whole groups of K per process."""
-    wanted, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+def _batch_size(cfg: Any, targets: np.ndarray, num_outliers: int) -> int:
+    """IMS_PER_BATCH without outliers, or what clusters fill in whole groups of K per process."""
+    wanted = cfg.SOLVER.IMS_PER_BATCH - num_outliers
+    instances = cfg.DATALOADER.NUM_INSTANCE
     sizes = np.bincount(targets[targets >= 0])
     sizes = sizes[sizes > 0]
     filled = int(np.where(sizes > 1, instances, 1).sum())

@@ -175,7 +175,11 @@ class PseudoLabelHook(HookBase):
         meets_sources = self.memory.num_sources or self.memory.follows_sources
         if seen.domains is not None and not meets_sources:
             seen = seen.select(~seen.is_source)
-        self.memory.update(seen.map(gather_rows))
+        batch = seen.map(gather_rows)
+        if self.stages.at(self.trainer.epoch) == "labels":
+            for refiner in self._observers():
+                refiner.observe(batch, self.memory)
+        self.memory.update(batch)
 
     def after_train(self) -> None:
         """Ends the loader's workers."""
@@ -231,12 +235,19 @@ class PseudoLabelHook(HookBase):
         self.labels = found
         if note:
             logger.warning(f"epoch {epoch}: {note}")
+        for refiner in self._observers():
+            refiner.start(self._training_labels())
+
+    def _observers(self) -> list[Any]:
+        """Refiners that watch the training, for the next labelling."""
+        return [refiner for refiner in self.labeler.refiners if hasattr(refiner, "observe")]
 
     def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
         """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
         cc = self.cfg.CC
         policy = Policy(
-            num_wanted=self.cfg.SOLVER.IMS_PER_BATCH // self.cfg.DATALOADER.NUM_INSTANCE,
+            num_wanted=(self.cfg.SOLVER.IMS_PER_BATCH - cc.SAMPLER.OUTLIERS)
+            // self.cfg.DATALOADER.NUM_INSTANCE,
             eps_bound=cc.COLLAPSE.EPS_BOUND, shrink=cc.COLLAPSE.SHRINK_P,
             keep_previous=cc.COLLAPSE.KEEP_PREVIOUS,
         )  # fmt: skip
