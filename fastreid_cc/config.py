@@ -148,13 +148,12 @@ def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
     """
     found = number_faults(cfg)
     _check_batch(cfg, world_size, found)
-    _check_outliers(cfg, world_size, found)
     _check_schedule(cfg, found)
     _check_choices(cfg, found)
     _check_parts(cfg, found)
     return (
         found
-        + method_faults(cfg)
+        + method_faults(cfg, world_size)
         + source_faults(cfg, known_losses=STOCK_LOSSES, world_size=world_size)
     )
 
@@ -188,31 +187,6 @@ def _check_batch(cfg: Any, world_size: int, found: list[str]) -> None:
     samples = cfg.CC.SAMPLES_PER_BN
     if samples < 0 or samples == 1:
         found.append(f"CC.SAMPLES_PER_BN={samples} must be 0 (whole batch) or at least 2.")
-
-
-def _check_outliers(cfg: Any, world_size: int, found: list[str]) -> None:
-    cc, group = cfg.CC, cfg.DATALOADER.NUM_INSTANCE * world_size
-    extra, most = cc.SAMPLER.OUTLIERS, cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE
-    if extra and (not 0 < extra <= most or extra % max(group, 1)):
-        found.append(
-            f"CC.SAMPLER.OUTLIERS={extra} must be a multiple of DATALOADER.NUM_INSTANCE x processes"
-            f" = {group} and leave room for two clusters: at most {most}, at least 0."
-        )
-    if "AverageK" not in cfg.MODEL.LOSSES.NAME or not cfg.MODEL.LOSSES.AverageK.RESCUE:
-        return
-    if not extra:
-        found.append(
-            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on: CC.SAMPLER.OUTLIERS=0"
-            f" puts no un-clustered ones into a batch. Set it, e.g. to {group}."
-        )
-    known = cc.MEMORY.NAME in MEMORIES  # if not, that is another fault
-    drops = getattr(MEMORIES.get(cc.MEMORY.NAME), "outliers", "drop") == "drop" if known else True
-    if cc.LABELS.OUTLIERS != "drop" or not drops:
-        found.append(
-            "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
-            f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
-            " a class of its own."
-        )
 
 
 def _check_schedule(cfg: Any, found: list[str]) -> None:
@@ -249,13 +223,6 @@ def _check_choices(cfg: Any, found: list[str]) -> None:
     ):
         if get_key(cfg, key) not in choices:
             found.append(f"{key}={get_key(cfg, key)!r} must be one of {', '.join(choices)}.")
-    if "merge_proposals" in cfg.CC.REFINE.NAMES and cfg.CC.MEMORY.NAME in (
-        "instance", "camera_proxy"
-    ):  # fmt: skip
-        found.append(
-            f"CC.REFINE.NAMES holds merge_proposals, but the classes of CC.MEMORY.NAME="
-            f"{cfg.CC.MEMORY.NAME} are no clusters; use cluster or hybrid."
-        )
     if not 0.0 <= cfg.CC.COLLAPSE.EPS_BOUND <= 1.0:
         found.append(f"CC.COLLAPSE.EPS_BOUND={cfg.CC.COLLAPSE.EPS_BOUND} must lie in [0, 1].")
     if not cfg.DATASETS.NAMES:

@@ -201,6 +201,8 @@ def test_a_sound_config_has_no_faults() -> None:
          ("nothing to rescue", "CC.LABELS.OUTLIERS=singleton")),
         (("CC.REFINE.NAMES", '("merge_proposals",)', "CC.MEMORY.NAME", "camera_proxy"),
          ("merge_proposals", "CC.MEMORY.NAME=camera_proxy")),
+        (("CC.REFINE.NAMES", '("merge_proposals",)', "MODEL.META_ARCHITECTURE", "MutualContrast"),
+         ("merge_proposals", "two networks")),
         (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
         (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
         (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),
