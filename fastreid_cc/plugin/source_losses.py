@@ -6,6 +6,7 @@ import inspect
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..domain_norm import Domains, convert
@@ -70,14 +71,19 @@ class WithSources(WithLosses):
         found: dict[str, Tensor] = {}
         if self._phase[0] is not None:
             found |= self.stock_pairwise({"": features[~source]}, targets[~source])
-        logits = None
-        if "CrossEntropyLoss" in self.source_losses:
-            logits = self.heads.classify(embedding[source], targets[source])
-        stock = stock_losses(
-            self.loss_kwargs, self.source_losses, features[source], targets[source], logits
-        )
+        stock = self.labelled_losses(features[source], embedding[source], targets[source])
         found |= {f"{key}_source": self.source_weight * value for key, value in stock.items()}
         return found | self.registered({"": features}, embedding, targets, inputs)
+
+    def labelled_losses(
+        self, features: Tensor, embedding: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """fastreid's losses of source images, in float32 whatever autocast does outside."""
+        with torch.autocast(features.device.type, enabled=False):
+            features, embedding, logits = features.float(), embedding.float(), None
+            if "CrossEntropyLoss" in self.source_losses:
+                logits = self.heads.classify(embedding, targets)
+            return stock_losses(self.loss_kwargs, self.source_losses, features, targets, logits)
 
     def fused_losses(
         self, fused: Tensor, targets: Tensor, inputs: dict[str, Any]
