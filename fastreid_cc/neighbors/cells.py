@@ -15,6 +15,7 @@ from ..structures import KnnGraph
 from . import _candidates as kernels
 from ._precision import Operand
 from ._ranking import rank, rank_all
+from ._request import rows_asked
 from .faiss_search import require_faiss
 
 _QUERIES = 4096  # searched together by one thread
@@ -182,9 +183,7 @@ class CellSearch:
             ValueError: if k is not in [1, N]. ImportError: without faiss.
         """
         n = len(features)
-        rows = range(n) if rows is None else rows
-        if not 1 <= k <= n:
-            raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
+        rows = rows_asked(n, k, rows)
         host = np.ascontiguousarray(features.detach().cpu().numpy())
         cells = _Cells(host, self.lists, self.share, self.seed)
         operand = Operand(torch.from_numpy(cells.rows), low=False)  # blocks too small for bfloat16

@@ -16,6 +16,7 @@ from . import _candidates as kernels
 from ._device_search import search_on_device
 from ._precision import PRECISIONS, Operand, has_bfloat16_units
 from ._ranking import rank, rank_all
+from ._request import rows_asked
 
 _HITS = 1 << 16  # entries a thread collects before it hands them over
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
@@ -148,9 +149,7 @@ class ExactKNN:
             ValueError: if k is not in [1, N].
         """
         n = len(features)
-        rows = range(n) if rows is None else rows
-        if not 1 <= k <= n:
-            raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
+        rows = rows_asked(n, k, rows)
         features = features.detach().contiguous()
         low = self.precision == "bfloat16" or (
             self.precision == "auto" and has_bfloat16_units(features.device)

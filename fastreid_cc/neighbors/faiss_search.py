@@ -16,6 +16,7 @@ from ..kernels import Progress, num_threads, run_chunks
 from ..registry import NEIGHBORS
 from ..structures import KnnGraph
 from ._ranking import rank_proposed
+from ._request import rows_asked
 
 _BATCH = 16384  # queries per call: progress is shown, and Ctrl-C works, in between
 
@@ -65,9 +66,7 @@ class _FaissSearch:
         """
         faiss = require_faiss()
         n = len(features)
-        rows = range(n) if rows is None else rows
-        if not 1 <= k <= n:
-            raise ValueError(f"k={k} neighbours asked of {n} images; k must lie in [1, {n}]")
+        rows = rows_asked(n, k, rows)
         host = np.ascontiguousarray(features.detach().cpu().numpy())
         faiss.omp_set_num_threads(num_threads())
         index = self._index(faiss, host)

@@ -257,7 +257,7 @@ def test_mixed_precision_on_the_cpu_is_bfloat16_or_float32(
     amp = (*ONE, "SOLVER.AMP.ENABLED", True)
     with without("train_in_bfloat16_without_cuda"), pytest.raises(AssertionError, match="CUDA"):
         build(data_root, tmp_path, *amp).train()
-    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: has_units)
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: has_units)
     plain = build(data_root, tmp_path, *ONE)
     plain.train()
     caplog.set_level(logging.INFO)
@@ -273,7 +273,7 @@ def test_mixed_precision_on_the_cpu_is_bfloat16_or_float32(
 def test_bfloat16_is_chosen_by_key_and_has_no_loss_scale(data_root, tmp_path, monkeypatch):
     from fastreid_cc.plugin.compat import precision
 
-    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: False)
     amp = (*ONE, "SOLVER.AMP.ENABLED", True, "CC.AMP_DTYPE", "bfloat16")
     trainer = build(data_root, tmp_path, *amp)
     assert trainer._trainer.amp_dtype == torch.bfloat16

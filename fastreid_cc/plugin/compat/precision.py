@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fastreid_cc.neighbors._precision import has_bfloat16_units
+
 from .imports import fastreid_module
 from .patching import assign
 
@@ -37,7 +39,9 @@ def train_in_bfloat16_without_cuda() -> None:
             return
         simple.__init__(self, model, data_loader, optimizer, param_wrapper)
         self.grad_scaler = None
-        self.amp_dtype = torch.bfloat16 if has_bfloat16_units() else torch.float32
+        self.amp_dtype = (
+            torch.bfloat16 if has_bfloat16_units(torch.device("cpu")) else torch.float32
+        )
         logger.info(
             "SOLVER.AMP.ENABLED=True on the CPU: bfloat16 autocast, float32 weights"
             if self.amp_dtype == torch.bfloat16
@@ -60,12 +64,6 @@ def train_in_bfloat16_without_cuda() -> None:
 def use_bfloat16(trainer: Any) -> None:
     """Lets a stock AMPTrainer on CUDA work in bfloat16, without a loss scale."""
     trainer.amp_dtype, trainer.grad_scaler = torch.bfloat16, None
-
-
-def has_bfloat16_units() -> bool:
-    """Whether the CPU computes bfloat16 natively; by torch's own word, False where it has none."""
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(asked is not None and asked())
 
 
 def _bfloat16_step(self: Any) -> None:
