@@ -1,4 +1,4 @@
-"""The pseudo-labels in a checkpoint (its entry "cc"), read with distrust: files tear."""
+"""A checkpoint's entry "cc": written as tensors and plain values, read with distrust."""
 
 from __future__ import annotations
 
@@ -10,13 +10,32 @@ import torch
 
 from ..data.items import fingerprint
 from ..errors import UnreadableFile
+from ..labeling import PseudoLabeler
 from ..structures import PseudoLabels
+from .loaders import UnlabeledLoader
 
 ADVICE = "Start anew in another OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
 
 
 class OtherImages(UnreadableFile, ValueError):
     """The labels of a checkpoint belong to other images than those of the config."""
+
+
+def state_of(
+    images: UnlabeledLoader, labeler: PseudoLabeler, labels: PseudoLabels | None,
+    memory: dict[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The entry: state of the refiners, the labels since the first labelling, a memory if given."""
+    state: dict[str, Any] = {"version": 1, "labeler": labeler.state_dict()}
+    if images.sources is not None:
+        state["num_sources"] = images.sources.num_classes
+    if labels is not None:
+        state["labels"] = torch.from_numpy(labels.labels)
+        state["images"] = fingerprint(images.paths)
+        state["eps"] = labels.eps
+        if memory is not None:
+            state["memory"] = memory
+    return state
 
 
 def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
@@ -54,3 +73,24 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
     if (found < -1).any() or not np.array_equal(known, np.arange(len(known))):
         raise UnreadableFile('the checkpoint\'s "cc" labels are not -1, 0, 1, ... without gaps.')
     return PseudoLabels(found, eps)
+
+
+def check_sources(state: dict[str, Any], images: UnlabeledLoader) -> None:
+    """Raises ValueError if the run had other labelled sources than the config."""
+    wanted = 0 if images.sources is None else images.sources.num_classes
+    found = state.get("num_sources", 0)
+    if found != wanted:
+        raise ValueError(
+            f"The checkpoint was trained with {found} source identities, CC.SOURCES.NAMES has"
+            f" {wanted}. {ADVICE}"
+        )
+
+
+def restore_labeler(state: dict[str, Any], labeler: PseudoLabeler) -> None:
+    """Gives the refiners their state back; UnreadableFile if it is none of theirs."""
+    try:
+        labeler.load_state_dict(state["labeler"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}'
+        ) from error

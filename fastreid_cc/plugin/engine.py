@@ -26,8 +26,9 @@ from ..registry import Registry
 from . import datasets, mdif, transforms
 from .compat.precision import use_bfloat16
 from .datasets import configure_from
-from .hooks import PseudoLabelHook, seed_globals
+from .hooks import PseudoLabelHook
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
+from .parts import seed_globals
 from .record import RecordHook
 from .sources import collect_sources
 from .styles import camera_style

@@ -7,79 +7,39 @@ After a step: 6 update the memory. Around it all: 7 the state a checkpoint keeps
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
 from fastreid.engine.train_loop import HookBase
-from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
 from torch import Tensor
 
-from ..collapse import Policy, settle
-from ..config import build_part
-from ..data.augment import AUGMENT_KEYS
-from ..data.items import fingerprint
-from ..diagnostics import summarize, summary_line
+from ..collapse import settle
 from ..distributed import broadcast_object, gather_rows
 from ..domain_norm import adopt_weights
-from ..errors import UnreadableFile
-from ..labeling import PseudoLabeler
-from ..memories.pair import PairMemory
-from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from ..registry import LOSSES
 from ..structures import PseudoLabels
 from .batches import epoch_loader
-from .cc_state import labels_of
+from .cc_state import check_sources, labels_of, restore_labeler, state_of
 from .compat import close_loader, swap_loader
 from .extract import extract_features
+from .label_log import log_labelling, log_results, log_setup
 from .loaders import UnlabeledLoader
+from .parts import (
+    build_labeler,
+    build_memory,
+    build_policy,
+    build_warmup_memory,
+    build_warmup_transform,
+    seed_globals,
+)
 from .sources import source_centroids
 from .stages import Stages
 
 logger = logging.getLogger("fastreid.cc.hooks")
-
-
-def build_labeler(cfg: Any) -> PseudoLabeler:
-    """The labeller of CC.NEIGHBORS, DISTANCE, CLUSTER and REFINE; its graph reaches EPS_BOUND."""
-    clusterer = build_part(cfg, CLUSTERERS, cfg.CC.CLUSTER.NAME)
-    uses_distances = clusterer.consumes == "distances"
-    eps = getattr(clusterer, "eps", None)
-    return PseudoLabeler(
-        neighbors=build_part(cfg, NEIGHBORS, cfg.CC.NEIGHBORS.NAME),
-        distance=build_part(cfg, DISTANCES, cfg.CC.DISTANCE.NAME) if uses_distances else None,
-        clusterer=clusterer,
-        refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
-        max_eps=None if eps is None else min(1.0, eps + cfg.CC.COLLAPSE.EPS_BOUND),
-    )
-
-
-def build_warmup_transform(cfg: Any) -> Any:
-    """Training transform of the warm-up: colours must not tell images apart there.
-
-    With CC.WARMUP.COLOR_ROBUST the colour-robust augmentation works at its default strengths,
-    whatever INPUT.COLOR_ROBUST says of the epochs that follow, where clusters hold several cameras
-    and strong changes only slow learning.
-    """
-    if not cfg.CC.WARMUP.COLOR_ROBUST:
-        return build_transforms(cfg, is_train=True)
-    cfg = cfg.clone()
-    cfg.defrost()
-    for name, (default, _) in AUGMENT_KEYS.items():
-        cfg.INPUT.COLOR_ROBUST[name] = default
-    cfg.INPUT.COLOR_ROBUST.ENABLED = True
-    return build_transforms(cfg, is_train=True)
-
-
-def seed_globals(*entropy: int) -> None:
-    """Seeds python's, numpy's and torch's global generators (initial weights, dropout)."""
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
 
 
 class PseudoLabelHook(HookBase):
@@ -106,37 +66,24 @@ class PseudoLabelHook(HookBase):
     # ---- what the trainer calls -------------------------------------------------------------
 
     def before_train(self) -> None:
-        """Says what the run will do: batch, batch-norm chunk, cameras."""
-        cc, batch = self.cfg.CC, self.cfg.SOLVER.IMS_PER_BATCH
-        instances, world = self.cfg.DATALOADER.NUM_INSTANCE, comm.get_world_size()
-        logger.info(
-            f"{len(self.images.paths):,} images, {len(np.unique(self.images.cameras))} camera(s);"
-            f" batches of {batch} = {batch // instances} clusters x {instances} images over {world}"
-            f" process(es); batch norm over {cc.SAMPLES_PER_BN or batch // world} images"
-            " (CC.SAMPLES_PER_BN)"
-        )
-        if cc.EVAL_BEFORE and self.trainer.start_epoch == 0 and self.cfg.DATASETS.TESTS:
-            results = self.trainer.test(self.cfg, self.trainer.model)
-            self._log_results("start", results)
+        """Says what the run will do; evaluates the weights it starts from, if asked to."""
+        log_setup(self.cfg, self.images)
+        if self.trainer.start_epoch == 0:
+            self._evaluate("start")
 
     def _end_sources(self) -> None:
         """After the source labels alone: the target takes their batch norm; CC.EVAL_BEFORE."""
         if self.is_joint:
             for model in (self._model(), self._labelling_model()):  # often the same
                 adopt_weights(model)
+        self._evaluate("transfer")
+
+    def _evaluate(self, name: str) -> None:
+        """Results under `name`, with CC.EVAL_BEFORE."""
         if self.cfg.CC.EVAL_BEFORE and self.cfg.DATASETS.TESTS:
             results = self.trainer.test(self.cfg, self.trainer.model)
             self.trainer.storage.iter = self.trainer.iter
-            self._log_results("transfer", results)
-
-    def _log_results(self, name: str, results: dict[str, Any]) -> None:
-        """Scalars "start/mAP" and so on: of the weights the run starts from, or after sources."""
-        if not comm.is_main_process():
-            return
-        flat = {k: v for k, v in flatten_results_dict(results).items() if not isinstance(v, str)}
-        self.trainer.storage.put_scalars(
-            **{f"{name}/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
-        )
+            log_results(self.trainer, name, results)
 
     def before_epoch(self) -> None:
         """Labels if it is time to, and swaps in the epoch's loader."""
@@ -188,12 +135,8 @@ class PseudoLabelHook(HookBase):
     # ---- labelling --------------------------------------------------------------------------
 
     def _start_warmup(self) -> None:
-        cc = self.cfg.CC
         features = extract_features(self.cfg, self._labelling_model(), self.images)
-        self.memory = self._for_all_networks(lambda: MEMORIES.get("instance")(
-            temperature=cc.WARMUP.TEMPERATURE, momentum=cc.WARMUP.MOMENTUM, momentum_growth=0.0,
-            init="features", update="mean", negatives=cc.WARMUP.NEGATIVES,
-        ))  # fmt: skip
+        self.memory = build_warmup_memory(self.cfg, self._model())
         self._reset_memory(features, np.arange(len(features)))
         self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
 
@@ -213,16 +156,18 @@ class PseudoLabelHook(HookBase):
         features = features.cpu()
         extracted = time.perf_counter() - start
         if self.memory is None or not self.memory.survives:
-            self.memory = self._build_memory()
+            self.memory = build_memory(self.cfg, self._model())
         if self.memory.needs_labels:
             self._cluster(features, epoch)
         else:
             self.labels = PseudoLabels(np.arange(len(features)))
         self._reset_memory(features, self._training_labels())
         self._model().watch(self.memory)
-        self._report(
-            epoch, {"extract": extracted, **self.labels.seconds}, time.perf_counter() - start
-        )
+        if not self.memory.needs_labels:
+            logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
+            return
+        total = time.perf_counter() - start
+        log_labelling(self.trainer, self.images, self.labels, extracted=extracted, total=total)
 
     def _cluster(self, features: Tensor, epoch: int) -> None:
         """Steps 2 and 3, on the first process."""
@@ -244,13 +189,7 @@ class PseudoLabelHook(HookBase):
 
     def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
         """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
-        cc = self.cfg.CC
-        policy = Policy(
-            num_wanted=(self.cfg.SOLVER.IMS_PER_BATCH - cc.SAMPLER.OUTLIERS)
-            // self.cfg.DATALOADER.NUM_INSTANCE,
-            eps_bound=cc.COLLAPSE.EPS_BOUND, shrink=cc.COLLAPSE.SHRINK_P,
-            keep_previous=cc.COLLAPSE.KEEP_PREVIOUS,
-        )  # fmt: skip
+        policy = build_policy(self.cfg)
         try:
             result = self.labeler(features, self.images.cameras)
             return settle(result, self.labeler, policy, self.labels)
@@ -289,27 +228,6 @@ class PseudoLabelHook(HookBase):
             return self.memory.rows[: self.memory.num_sources]
         return source_centroids(self.cfg, self._labelling_model(), sources)
 
-    def _report(self, epoch: int, seconds: dict[str, float], total: float) -> None:
-        if not self.memory.needs_labels:
-            logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
-            return
-        found = summarize(self.labels.labels, self.images.cameras, self.images.truth)
-        logger.info(summary_line(epoch, found, self.labels.eps, total))
-        num_cameras = len(np.unique(self.images.cameras))
-        if num_cameras > 1 and found["num_clusters"] and found["cameras_per_cluster"] < 1.2:
-            logger.warning(
-                f"clusters hold {found['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
-                " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
-                " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
-            )
-        scalars = {f"cc/{key}": value for key, value in found.items()}
-        scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
-        if self.labels.eps is not None:
-            scalars["cc/eps"] = float(self.labels.eps)
-        storage = self.trainer.storage
-        storage.iter = self.trainer.iter  # else the writer takes them for written already
-        storage.put_scalars(**scalars, smoothing_hint=False)
-
     def _labelling_model(self) -> Any:
         """The network whose features are clustered: the one trained, or its teacher."""
         uses_teacher = self.teacher is not None and self.cfg.CC.TEACHER.USE_FOR_LABELS
@@ -322,35 +240,18 @@ class PseudoLabelHook(HookBase):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Labels, refiner state, the memory if needed again: tensors and primitives only."""
-        state: dict[str, Any] = {"version": 1, "labeler": self.labeler.state_dict()}
-        if self.images.sources is not None:
-            state["num_sources"] = self.images.sources.num_classes
-        if self.labels is not None:
-            state["labels"] = torch.from_numpy(self.labels.labels)
-            state["images"] = fingerprint(self.images.paths)
-            state["eps"] = self.labels.eps
-            if self.memory.survives or not self.stages.is_due(self.trainer.epoch + 1):
-                state["memory"] = self.memory.get_state()
-        return state
+        """A checkpoint's entry "cc": labels, refiner state, the memory if it is needed again."""
+        needs_memory = self.labels is not None and (
+            self.memory.survives or not self.stages.is_due(self.trainer.epoch + 1)
+        )
+        memory = self.memory.get_state() if needs_memory else None
+        return state_of(self.images, self.labeler, self.labels, memory)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps a checkpoint's state until the first epoch needs it."""
+        """Keeps a checkpoint's entry until the first epoch needs it."""
         labels = labels_of(state, self.images.paths)
-        sources = self.images.sources
-        found = 0 if sources is None else sources.num_classes
-        if state.get("num_sources", 0) != found:
-            raise ValueError(
-                f"The checkpoint was trained with {state.get('num_sources', 0)} source identities,"
-                f" CC.SOURCES.NAMES has {found}. Start anew in another OUTPUT_DIR, or use the"
-                " checkpoint as MODEL.WEIGHTS."
-            )
-        try:
-            self.labeler.load_state_dict(state["labeler"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UnreadableFile(
-                f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}'
-            ) from error
+        check_sources(state, self.images)
+        restore_labeler(state, self.labeler)
         self._restored = state
         if labels is not None:
             self.labels = labels
@@ -362,17 +263,7 @@ class PseudoLabelHook(HookBase):
         self.targets = self.memory.label_space(labels).numpy()
         self._model().watch(self.memory)
 
-    def _build_memory(self) -> Any:
-        return self._for_all_networks(
-            lambda: build_part(self.cfg, MEMORIES, self.cfg.CC.MEMORY.NAME)
-        )
-
-    def _for_all_networks(self, build: Callable[[], Any]) -> Any:
-        """A memory, or one for each of two networks."""
-        has_peer = hasattr(self._model(), "peer")
-        return PairMemory(build(), build()) if has_peer else build()
-
     def _restore_memory(self) -> None:
-        self.memory = self._build_memory()
+        self.memory = build_memory(self.cfg, self._model())
         self.memory.set_state(self._restored["memory"])
         self.memory.to(self._model().device)

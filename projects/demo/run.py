@@ -36,7 +36,7 @@ from tabulate import tabulate
 from fastreid_cc import __version__
 from fastreid_cc.data.histogram import evaluate_histograms
 from fastreid_cc.plugin.datasets import configure_from
-from fastreid_cc.plugin.hooks import seed_globals
+from fastreid_cc.plugin.parts import seed_globals
 
 ROWS = {
     "untrained": "untrained network",

@@ -136,5 +136,5 @@ def test_augmentation_out_of_range_names_its_key(tmp_path: Path) -> None:
 
 def test_every_place_in_fastreid_builds_the_same_transforms() -> None:
     build = importlib.import_module("fastreid.data.transforms.build").build_transforms
-    for name in ("fastreid.data.transforms", "fastreid.data.build", "fastreid_cc.plugin.hooks"):
+    for name in ("fastreid.data.transforms", "fastreid.data.build", "fastreid_cc.plugin.parts"):
         assert importlib.import_module(name).build_transforms is build

@@ -14,6 +14,8 @@ from source_runs import JOINT, watched
 from test_resume import same_end
 from tiny_runs import build, config
 
+from fastreid_cc.labeling import PseudoLabeler
+
 pytestmark = pytest.mark.usefixtures("plugin")
 ECN: tuple[object, ...] = (
     *JOINT,
@@ -47,7 +49,7 @@ def test_ecn_needs_no_clusters_and_no_features(
     extracted: list[Any] = []
     original = hooks.extract_features
     monkeypatch.setattr(hooks, "extract_features", lambda *a: extracted.append(a) or original(*a))
-    monkeypatch.setattr(hooks.PseudoLabeler, "__call__", None)
+    monkeypatch.setattr(PseudoLabeler, "__call__", None)
     trainer, batches, losses = watched(tmp_path, monkeypatch, *ECN)
     assert len(extracted) == 1  # the size of the features, once
     assert all(set(found) == {"loss_cls_source", "loss_ecnloss"} for found in losses)

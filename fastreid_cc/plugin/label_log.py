@@ -1,0 +1,72 @@
+"""What a label-free run says of itself: its set-up, each labelling, results outside the epochs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from fastreid.evaluation.testing import flatten_results_dict
+from fastreid.utils import comm
+
+from ..diagnostics import summarize, summary_line
+from ..structures import PseudoLabels
+from .loaders import UnlabeledLoader
+
+logger = logging.getLogger("fastreid.cc.hooks")
+
+
+def log_setup(cfg: Any, images: UnlabeledLoader) -> None:
+    """One line before the training: images, cameras, batch, batch-norm chunk."""
+    batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    world = comm.get_world_size()
+    logger.info(
+        f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
+        f" batches of {batch} = {batch // instances} clusters x {instances} images over {world}"
+        f" process(es); batch norm over {cfg.CC.SAMPLES_PER_BN or batch // world} images"
+        " (CC.SAMPLES_PER_BN)"
+    )
+
+
+def log_results(trainer: Any, name: str, results: dict[str, Any]) -> None:
+    """Scalars "start/mAP" and so on: of the weights the run starts from, or after sources."""
+    if not comm.is_main_process():
+        return
+    flat = {k: v for k, v in flatten_results_dict(results).items() if not isinstance(v, str)}
+    trainer.storage.put_scalars(
+        **{f"{name}/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
+    )
+
+
+def log_labelling(
+    trainer: Any, images: UnlabeledLoader, found: PseudoLabels, *,
+    extracted: float, total: float,
+) -> None:  # fmt: skip
+    """One line and the scalars "cc/..." of a labelling; a warning if clusters follow cameras.
+
+    Args:
+        trainer: its epoch, iteration and storage are used.
+        images: cameras, and identities for the log where they are known.
+        found: the labels, with the seconds of their steps.
+        extracted: seconds of the extraction.
+        total: seconds of everything before the epoch's first step.
+    """
+    summary = summarize(found.labels, images.cameras, images.truth)
+    logger.info(summary_line(trainer.epoch, summary, found.eps, total))
+    _warn_of_cameras(summary, len(np.unique(images.cameras)))
+    seconds = {"extract": extracted, **found.seconds}
+    scalars = {f"cc/{key}": value for key, value in summary.items()}
+    scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
+    if found.eps is not None:
+        scalars["cc/eps"] = float(found.eps)
+    trainer.storage.iter = trainer.iter  # else the writer takes them for written already
+    trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def _warn_of_cameras(summary: dict[str, float], num_cameras: int) -> None:
+    if num_cameras > 1 and summary["num_clusters"] and summary["cameras_per_cluster"] < 1.2:
+        logger.warning(
+            f"clusters hold {summary['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
+            " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
+            " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
+        )
