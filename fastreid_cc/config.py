@@ -25,6 +25,7 @@ STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "ENABLED": (False, "Train DATASETS.NAMES without their identities. Off: stock fastreid."),
     "SEED": (1, "One seed for weights, augmentation, sampling and clustering."),
+    "SEED_STOCK": (False, "Without ENABLED: seed by SEED too, where fastreid seeds by the clock."),
     "REPORT": (False, "Write OUTPUT_DIR/report.html when training ends (images are in it)."),
     "ITERS_PER_EPOCH": (0, "Iterations per epoch; 0 = images // IMS_PER_BATCH. Papers: 200, 400."),
     "EVAL_BEFORE": (False, "Evaluate before the first epoch too (direct transfer)."),

@@ -158,8 +158,9 @@ def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> i
 def adopt_weights(model: nn.Module) -> int:
     """Sets scale, shift and gate of the target's branch to the mean of the sources', in place.
 
-    For the end of a training on source labels alone: the target's statistics are its own then, but
-    no loss has moved its weights along with the layers around them. Returns the layers changed.
+    For the end of a training on source labels alone, which moved the sources' branches along with
+    the layers around them. The target's statistics stay: see `own_statistics`. Returns the layers
+    changed.
     """
     changed = 0
     for module in model.modules():
@@ -173,6 +174,33 @@ def adopt_weights(model: nn.Module) -> int:
             module.gates[0].copy_(torch.stack(list(module.gates[1:])).mean(0))
         changed += 1
     return changed
+
+
+@contextmanager
+def own_statistics(model: nn.Module) -> Iterator[None]:
+    """Within it, batches of the target settle the running statistics of its branch, from nothing.
+
+    They become the plain mean over the batches (AdaBN: Li et al., arXiv:1603.04779), while all else
+    of the model stays in the mode it is in. A layer that sees no batch keeps what it had.
+    """
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, _DomainForward)]
+    before = [
+        (layer.training, layer.momentum, layer.running_mean.clone(), layer.running_var.clone())
+        for layer in layers
+    ]
+    for layer in layers:
+        layer.reset_running_stats()
+        nn.Module.train(layer)
+        layer.momentum = None
+    try:
+        yield
+    finally:
+        for layer, (mode, momentum, mean, var) in zip(layers, before, strict=True):
+            nn.Module.train(layer, mode)
+            layer.momentum = momentum
+            if not layer.num_batches_tracked:
+                layer.running_mean.copy_(mean)
+                layer.running_var.copy_(var)
 
 
 def fold(model: nn.Module) -> int:

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from fastreid_cc.batch_norm import batch_statistics, split_batch_norm
-from fastreid_cc.domain_norm import Domains, adopt_weights, convert, fold, folded_state, gate
+from fastreid_cc.domain_norm import (
+    Domains,
+    adopt_weights,
+    convert,
+    fold,
+    folded_state,
+    gate,
+    own_statistics,
+)
 
 NAMES = ("target", "one", "two")
 
@@ -229,6 +237,30 @@ def test_the_target_adopts_the_sources_weights_and_keeps_its_statistics():
     torch.testing.assert_close(layer.gates[0], (before.gates[1] + before.gates[2]) / 2)
     assert torch.equal(layer.running_mean, before.running_mean)
     assert torch.equal(layer.sources[0].weight, branches[0].weight)
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_the_target_settles_statistics_of_its_own_as_the_mean_over_its_batches(samples: int):
+    net = nn.ModuleDict({"seen": nn.BatchNorm2d(3), "unseen": nn.BatchNorm2d(3)})
+    split_batch_norm(net, samples)
+    domains = Domains(NAMES)
+    convert(net, domains)
+    for layer in net.values():
+        with domains.of(torch.arange(12) % 3):
+            layer(images())
+    net.eval()
+    before = copy.deepcopy(net)
+    with own_statistics(net):
+        for part in (images(), images(seed=2)):
+            net["seen"](part)
+    batches = [part[: samples or 12] for part in (images(), images(seed=2))]  # the first chunk's
+    seen = net["seen"]
+    for found, reduce in ((seen.running_mean, torch.mean), (seen.running_var, torch.var)):
+        torch.testing.assert_close(found, sum(reduce(b, (0, 2, 3)) for b in batches) / 2)
+    assert seen.momentum == 0.1 and not any(module.training for module in net.modules())
+    for name, value in net.state_dict().items():
+        is_kept = "sources" in name or name.startswith("unseen.running")
+        assert torch.equal(value, before.state_dict()[name]) or not is_kept, name
 
 
 def test_layers_that_synchronise_over_processes_have_branches_that_do():

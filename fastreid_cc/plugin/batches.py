@@ -31,7 +31,7 @@ def epoch_loader(
     joint = cfg.CC.SOURCES.MODE == "joint"
     sources = images.sources if stage == "source" or joint else None
     parts = []
-    if stage != "source" or joint:
+    if stage != "source":
         parts.append(_target_batches(cfg, images, targets, epoch, stage))
     if sources is not None:
         parts += _source_batches(cfg, images, sources, epoch)
@@ -61,12 +61,11 @@ def _dataset(
 def _target_batches(
     cfg: Any, images: UnlabeledLoader, targets: np.ndarray, epoch: int, stage: Stage
 ) -> list[np.ndarray]:
-    """Views in the warm-up, single images beside source labels alone, else P x K and outliers."""
+    """Views in the warm-up, else P x K and outliers."""
     shared = _shared(cfg, images)
-    if stage != "labels":
-        views = cfg.CC.WARMUP.VIEWS if stage == "warm-up" else 1
+    if stage == "warm-up":
         return ViewSampler(
-            len(targets), views=views, batch_size=cfg.SOLVER.IMS_PER_BATCH, **shared
+            len(targets), views=cfg.CC.WARMUP.VIEWS, batch_size=cfg.SOLVER.IMS_PER_BATCH, **shared
         ).local_batches(epoch)
     cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
     outliers = np.flatnonzero(targets < 0)

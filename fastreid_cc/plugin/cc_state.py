@@ -25,11 +25,15 @@ def state_of(
     images: UnlabeledLoader, labeler: PseudoLabeler, labels: PseudoLabels | None,
     memory: dict[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entry: state of the refiners, the labels since the first labelling, a memory if given."""
-    state: dict[str, Any] = {"version": 1, "labeler": labeler.state_dict()}
+    """The entry: since the first labelling state of the refiners, labels, and a memory if given.
+
+    Before it there is none of these, so methods that differ only in them go on from one checkpoint.
+    """
+    state: dict[str, Any] = {"version": 1}
     if images.sources is not None:
         state["num_sources"] = images.sources.num_classes
     if labels is not None:
+        state["labeler"] = labeler.state_dict()
         state["labels"] = torch.from_numpy(labels.labels)
         state["images"] = fingerprint(images.paths)
         state["eps"] = labels.eps

@@ -101,6 +101,8 @@ def _wrap_build_train_loader(original: Any) -> Any:
     def build_train_loader(cls: Any, cfg: Any) -> Any:
         configure_from(cfg)
         if not cfg.CC.ENABLED:
+            if cfg.CC.SEED_STOCK and not _builds_hooks.get():
+                seed_globals(cfg.CC.SEED, comm.get_rank())
             return original(cls, cfg)
         if _builds_hooks.get():  # fastreid asks a second time, for PreciseBN
             return _ImageStream(cfg)

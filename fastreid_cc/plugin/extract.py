@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..batch_norm import batch_statistics
 from ..distributed import gather_objects
+from ..domain_norm import own_statistics
 from .compat import close_loader
 from .loaders import ContrastDataset, build_loader
 
@@ -84,24 +85,11 @@ def extract_features(
         per_camera=per_camera, seed=cfg.CC.SEED,
     )  # fmt: skip
     mine = batches[comm.get_rank() :: comm.get_world_size()]
-    dataset = ContrastDataset(
-        images.paths, images.cameras, np.zeros(len(images.paths), dtype=np.int64),
-        build_transforms(cfg, is_train=False), (cfg.CC.SEED,), domains=domains,
-    )  # fmt: skip
-    loader = build_loader(dataset, mine, cfg.DATALOADER.NUM_WORKERS)
-    was_training = model.training
-    model.eval()
-    found = []
-    try:
-        with batch_statistics(model) if per_camera else nullcontext():
-            for batch in tqdm(
-                loader, "extracting features", total=len(mine), leave=False,
-                disable=None if comm.is_main_process() else True,
-            ):  # fmt: skip
-                found.append(_forward(model, batch, flip=cfg.CC.EXTRACT.FLIP))
-    finally:
-        model.train(was_training)
-        close_loader(loader)
+    with _evaluating(model), batch_statistics(model) if per_camera else nullcontext():
+        found = [
+            _forward(model, batch, flip=cfg.CC.EXTRACT.FLIP)
+            for batch in _read(cfg, images, mine, "extracting features", domains)
+        ]
     local = torch.cat(found).numpy() if found else np.empty((0, 0), dtype=np.float32)
     rows = np.concatenate(mine) if mine else np.empty(0, dtype=np.int64)
     parts = [part for part in gather_objects((rows, local)) if len(part[0])]
@@ -109,6 +97,48 @@ def extract_features(
     for part_rows, part in parts:
         features[part_rows] = part
     return torch.from_numpy(features)
+
+
+@torch.no_grad()
+def settle_statistics(cfg: Any, model: nn.Module, images: Images) -> None:
+    """Sets the running statistics of the target's batch norm from its images, once through all.
+
+    Batches are shuffled by CC.SEED. Every process passes all images, so all get the same.
+    """
+    rows = np.random.default_rng(cfg.CC.SEED).permutation(len(images.paths))
+    batches = np.array_split(rows, -(-len(rows) // cfg.CC.EXTRACT.IMS_PER_BATCH))
+    with _evaluating(model), own_statistics(model):
+        for batch in _read(cfg, images, batches, "statistics of the target"):
+            model({"images": batch["images"]})
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _read(
+    cfg: Any, images: Images, batches: list[np.ndarray], what: str,
+    domains: np.ndarray | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """The images of `batches` as in a test, under a progress bar."""
+    dataset = ContrastDataset(
+        images.paths, images.cameras, np.zeros(len(images.paths), dtype=np.int64),
+        build_transforms(cfg, is_train=False), (cfg.CC.SEED,), domains=domains,
+    )  # fmt: skip
+    loader = build_loader(dataset, batches, cfg.DATALOADER.NUM_WORKERS)
+    try:
+        yield from tqdm(
+            loader, what, total=len(batches), leave=False,
+            disable=None if comm.is_main_process() else True,
+        )  # fmt: skip
+    finally:
+        close_loader(loader)
 
 
 def _forward(model: nn.Module, batch: dict[str, Any], *, flip: bool) -> Tensor:

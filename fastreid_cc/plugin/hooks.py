@@ -25,7 +25,7 @@ from ..structures import PseudoLabels
 from .batches import epoch_loader
 from .cc_state import check_sources, labels_of, restore_labeler, state_of
 from .compat import close_loader, swap_loader
-from .extract import extract_features
+from .extract import extract_features, settle_statistics
 from .label_log import log_labelling, log_results, log_setup
 from .loaders import UnlabeledLoader
 from .parts import (
@@ -72,10 +72,11 @@ class PseudoLabelHook(HookBase):
             self._evaluate("start")
 
     def _end_sources(self) -> None:
-        """After the source labels alone: the target takes their batch norm; CC.EVAL_BEFORE."""
+        """After the source labels alone: the target gets its batch norm; CC.EVAL_BEFORE."""
         if self.is_joint:
-            for model in (self._model(), self._labelling_model()):  # often the same
-                adopt_weights(model)
+            for model in {id(m): m for m in (self._model(), self._labelling_model())}.values():
+                if adopt_weights(model):
+                    settle_statistics(self.cfg, model, self.images)
         self._evaluate("transfer")
 
     def _evaluate(self, name: str) -> None:
@@ -141,7 +142,7 @@ class PseudoLabelHook(HookBase):
         self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
 
     def _start_sources(self) -> None:
-        """Source labels alone; in mode joint, images of the target feed their batch norm."""
+        """Source labels alone."""
         self.targets = np.full(len(self.images.paths), -1, dtype=np.int64)
         self._model().watch(None, {})
 
@@ -251,10 +252,10 @@ class PseudoLabelHook(HookBase):
         """Keeps a checkpoint's entry until the first epoch needs it."""
         labels = labels_of(state, self.images.paths)
         check_sources(state, self.images)
-        restore_labeler(state, self.labeler)
-        self._restored = state
         if labels is not None:
+            restore_labeler(state, self.labeler)
             self.labels = labels
+        self._restored = state
 
     def _restore(self) -> None:
         """Memory and targets of a run that goes on between two labellings."""

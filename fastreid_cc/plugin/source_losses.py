@@ -54,7 +54,8 @@ class WithSources(WithLosses):
     def images_of(self, domains: Tensor | None) -> AbstractContextManager[None]:
         """Within it, batch norm takes the images to be of `domains`, i64 [B]; None = target."""
         branches = domains if len(self.domains.names) > 1 else None
-        return self.domains.of(branches, complete=self.training)
+        sees_target = self._phase[0] is not None  # not while source labels are trained on alone
+        return self.domains.of(branches, complete=self.training and sees_target)
 
     def for_head(self, domains: Tensor | None) -> dict[str, Tensor | None]:
         """Keyword arguments of the head: the domains, if it asks for them."""

@@ -4,8 +4,7 @@
 
 Label-free configurations that differ only in what comes after the warm-up (memory, losses, labels)
 continue from the same warm-up, seed by seed: the first one's checkpoint is resumed, which gives the
-bytes that each would have reached alone with as many threads. Supervised runs are stock fastreid's,
-which draws its seed from the clock.
+bytes that each would have reached alone with as many threads.
 """
 
 from __future__ import annotations
@@ -33,7 +32,10 @@ AFTER_WARMUP = (
     "OUTPUT_DIR", "MODEL.LOSSES", "DATALOADER.NUM_INSTANCE", "CC.MEMORY", "CC.REFINE",
     "CC.CLUSTER", "CC.DISTANCE", "CC.NEIGHBORS", "CC.LABELS", "CC.COLLAPSE",
 )  # fmt: skip
-COLUMNS = ("mAP", "Rank-1", "cc/num_clusters", "cc/ari")
+COLUMNS = {
+    "transfer/mAP": "before the target", "mAP": "mAP", "Rank-1": "Rank-1",
+    "cc/num_clusters": "clusters", "cc/ari": "ARI",
+}  # fmt: skip
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:
@@ -109,8 +111,9 @@ def table(results: dict[str, Any]) -> str:
         spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.{digits}f}{spread}"
 
-    lines = [[name, *(cell(row[column]) for column in COLUMNS)] for name, row in results.items()]
-    headers = ["", "mAP", "Rank-1", "clusters", "ARI"]
+    columns = [column for column in COLUMNS if any(row[column] for row in results.values())]
+    lines = [[name, *(cell(row[column]) for column in columns)] for name, row in results.items()]
+    headers = ["", *(COLUMNS[column] for column in columns)]
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
@@ -125,9 +128,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs/compare")
     args = parser.parse_args()
     seeds = range(1, args.seeds + 1)
-    cfg = read(args.configs[0])
-    configure_from(cfg)
-    DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=_root)  # drawn once, before several ask
+    for cfg in map(read, args.configs):
+        configure_from(cfg)
+        for name in (*cfg.DATASETS.NAMES, *cfg.CC.SOURCES.NAMES):
+            DATASET_REGISTRY.get(name)(root=_root)  # drawn once, before several ask
     for stage in plan(args.configs, seeds, args.output):
         run_all([t for t in stage if not is_done(t)], args.jobs)
     results = summarise(args.configs, seeds, args.output)

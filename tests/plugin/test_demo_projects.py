@@ -30,24 +30,25 @@ def demo(data_root, monkeypatch):
 
 def test_a_shared_warm_up_gives_the_bytes_of_the_whole_run(demo, tmp_path):
     trainings, compare = demo
-    hard = tmp_path / "hard.yml"
-    hard.write_text(f"_BASE_: {QUICK}\nCC: {{MEMORY: {{CLUSTER: {{UPDATE: hard}}}}}}\n")
-    first, second = compare.plan([QUICK, hard], range(1, 2), tmp_path)
+    spcl = tmp_path / "spcl.yml"
+    parts = "{MEMORY: {NAME: hybrid}, REFINE: {NAMES: [self_paced]}}"
+    spcl.write_text(f"_BASE_: {QUICK}\nCC: {parts}\n")
+    first, second = compare.plan([QUICK, spcl], range(1, 2), tmp_path)
     assert [t.name for t in first] == ["usl_tiny seed 1"]
-    assert [t.name for t in second] == ["hard seed 1"]
+    assert [t.name for t in second] == ["spcl seed 1"]
     short = lambda t: trainings.Training(  # noqa: E731
         t.name, t.config, t.output, (*t.options, *SHORT), t.start
     )
     trainings.run_all([short(t) for t in first], 2)  # as many threads each as below
-    alone = trainings.Training("alone", hard, tmp_path / "alone", ("CC.SEED", "1", *SHORT))
+    alone = trainings.Training("alone", spcl, tmp_path / "alone", ("CC.SEED", "1", *SHORT))
     found = trainings.run_all([*map(short, second), alone], 2)
-    assert found["alone"]["mAP"] == found["hard seed 1"]["mAP"]
+    assert found["alone"]["mAP"] == found["spcl seed 1"]["mAP"]
     weights = [
         torch.load(tmp_path / folder / "model_final.pth")["model"]
-        for folder in ("hard/seed1", "alone")
+        for folder in ("spcl/seed1", "alone")
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert "±" not in compare.table(compare.summarise([hard], range(1, 2), tmp_path))
+    assert "±" not in compare.table(compare.summarise([spcl], range(1, 2), tmp_path))
 
 
 def test_a_training_that_fails_says_why_and_ends_the_others(demo, tmp_path):

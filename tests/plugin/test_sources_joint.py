@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from source_runs import JOINT, watched
+from source_runs import JOINT, PRETRAIN, watched
 from test_no_label_leak import checkpoints
 from tiny_runs import config, plugin_at, train
 
@@ -130,7 +130,7 @@ def test_without_rows_in_the_memory_sources_meet_a_classifier_alone(
     assert trainer.model.heads.weight.shape == (16, 128)
     assert set(losses[0]) == {"loss_cls_source"}  # source labels alone
     assert losses[0]["loss_cls_source"] == pytest.approx(0.7 * np.log(16), abs=0.3)
-    assert (batches[0]["targets"][:8] == -1).all() and len(batches[0]["targets"]) == 24
+    assert batches[0]["domains"].tolist() == [1] * 8 + [2] * 8  # no image of the target yet
     assert set(losses[2]) == {"loss_cls_source", "loss_memory_contrast"}
     assert (batches[2]["targets"][:8] >= 0).all()
 
@@ -146,3 +146,31 @@ def test_every_memory_takes_the_rows_of_source_classes(
     trainer, _, losses = watched(tmp_path, monkeypatch, *options)
     assert trainer._hooks[0].memory.num_sources == 16
     assert all(np.isfinite(list(step.values())).all() and len(step) == 2 for step in losses)
+
+
+def test_the_stage_of_source_labels_is_that_of_pretrain_to_the_byte_and_settles_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One source: convolutions and the source's branches; then statistics from the target alone."""
+    from fastreid_cc.plugin import hooks
+
+    snapshots: list[dict[str, torch.Tensor]] = []
+
+    def end(hook: Any) -> None:
+        snapshots.append({k: v.clone() for k, v in hook._model().state_dict().items()})
+        original(hook)
+        snapshots.append({k: v.clone() for k, v in hook._model().state_dict().items()})
+
+    original = hooks.PseudoLabelHook._end_sources
+    monkeypatch.setattr(hooks.PseudoLabelHook, "_end_sources", end)
+    common = (*PRETRAIN, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)', "SOLVER.MAX_EPOCH", 2)
+    train(config(tmp_path / "pretrain", *common))
+    joint = ("CC.SOURCES.MODE", "joint", "CC.SOURCES.BN", "domain", "CC.SOURCES.IN_MEMORY", False)
+    train(config(tmp_path / "joint", *common, *joint))
+    plain, _, apart, settled = snapshots
+    for name, value in plain.items():
+        branch = ".".join([*name.split(".")[:-1], "sources.0", name.split(".")[-1]])
+        assert torch.equal(value, apart.get(branch, apart[name])), name
+    moved = [n for n in apart if not torch.equal(apart[n], settled[n])]
+    assert moved and not any("sources" in name for name in moved)
+    assert any(name.endswith("running_mean") for name in moved)

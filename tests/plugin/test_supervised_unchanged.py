@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tiny_data import make_market
-from tiny_runs import SCRIPT, YAML, digest, environment, pairs, run, weights
+from tiny_runs import SCRIPT, YAML, config, digest, environment, pairs, run, train, weights
 
 SUPERVISED = """\
 MODEL:
@@ -105,3 +105,19 @@ def test_the_same_script_trains_a_config_and_its_label_free_twin(
     assert " clusters, " in found["label_free"]
     assert "NUM_CLASSES: 0" in (tmp_path / "label_free" / "config.yaml").read_text()
     assert "fastreid_cc" not in SCRIPT.read_text()
+
+
+@pytest.mark.usefixtures("plugin")
+def test_stock_training_is_seeded_when_asked(tmp_path: Path) -> None:
+    """CC.SEED_STOCK: the same seed gives the same bytes, another seed gives others."""
+    stock = (
+        "CC.ENABLED", False, "CC.SEED_STOCK", True, "MODEL.META_ARCHITECTURE", "Baseline",
+        "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("CrossEntropyLoss",)',
+        "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", 2,
+        "SOLVER.MAX_EPOCH", 1,
+    )  # fmt: skip
+    found = []
+    for i, seed in enumerate((1, 1, 2)):
+        train(config(tmp_path / str(i), *stock, "CC.SEED", seed))
+        found.append(digest(weights(tmp_path / str(i))))
+    assert found[0] == found[1] != found[2]
