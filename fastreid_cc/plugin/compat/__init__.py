@@ -43,6 +43,7 @@ __all__ = [
 
 SHIMS: list[Callable[[], None]] = [
     imports.restore_numpy_bool,
+    imports.stand_in_for_bughook,
     imports.describe_environment_or_carry_on,
     config.read_plain_yaml,
     config.open_shipped_configs,

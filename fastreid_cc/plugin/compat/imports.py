@@ -100,6 +100,17 @@ def restore_numpy_bool() -> None:
         assign(fastreid_module("evaluation.rank"), "np", _NumpyWithBool())
 
 
+def stand_in_for_bughook() -> None:
+    """`import bughook` in tools/train_net.py.
+
+    Breaks: the script of fast-reid's master branch imports a debugger's helper that neither
+    fastreid nor its requirements install. Does: an empty module of that name, where there is none.
+    Test: test_boot.py. May go: when the line does.
+    """
+    if "bughook" not in sys.modules and importlib.util.find_spec("bughook") is None:
+        sys.modules["bughook"] = types.ModuleType("bughook", "Stand-in by fastreid_cc: empty.")
+
+
 def describe_environment_or_carry_on() -> None:
     """`default_setup` logs the environment; a failure there must not stop training.
 
