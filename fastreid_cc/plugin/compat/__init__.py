@@ -84,6 +84,7 @@ SHIMS: list[Callable[[], None]] = [
     hooks.profile_on_any_device,
     precision.train_in_bfloat16_without_cuda,
     launch.launch_without_cuda,
+    launch.launch_under_torchrun,
 ]
 
 _applied = False

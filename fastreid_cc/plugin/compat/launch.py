@@ -1,18 +1,14 @@
-"""`launch` on machines without CUDA: processes that talk over gloo."""
+"""`launch` beyond its own processes on CUDA: gloo on a CPU, and processes that torchrun started."""
 
 from __future__ import annotations
 
-import datetime
+import functools
 import os
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from .imports import fastreid_module
-from .patching import assign
-
-TIME_LIMIT = datetime.timedelta(minutes=30)
+from .patching import assign, replace
+from .process_group import Place, end_without_waiting, process_group
 
 
 def launch_without_cuda() -> None:
@@ -42,41 +38,65 @@ def distributed_worker(
     Raises:
         RuntimeError: if there is CUDA but fewer GPUs than processes.
     """
-    backend = _prepare_device(
-        local_rank, num_gpus_per_machine, single=world_size == num_gpus_per_machine
-    )
-    seconds = os.environ.get("FASTREID_CC_TIMEOUT")
-    dist.init_process_group(
-        backend=backend,
-        init_method=dist_url,
-        world_size=world_size,
-        rank=machine_rank * num_gpus_per_machine + local_rank,
-        timeout=datetime.timedelta(seconds=float(seconds)) if seconds else TIME_LIMIT,
-    )
-    try:
-        comm = fastreid_module("utils.comm")
-        comm.synchronize()
-        for machine in range(world_size // num_gpus_per_machine):
-            first = machine * num_gpus_per_machine
-            group = dist.new_group(list(range(first, first + num_gpus_per_machine)))
-            if machine == machine_rank:
-                comm._LOCAL_PROCESS_GROUP = group
+    first = machine_rank * num_gpus_per_machine
+    place = Place(first + local_rank, world_size, local_rank, num_gpus_per_machine)
+    with process_group(place, dist_url):
         main_func(*args)
-    finally:
-        dist.destroy_process_group()
 
 
-def _prepare_device(local_rank: int, processes: int, *, single: bool) -> str:
-    if torch.cuda.is_available():
-        if processes > torch.cuda.device_count():
-            raise RuntimeError(
-                f"--num-gpus {processes}, but this machine has {torch.cuda.device_count()} GPUs. "
-                "To run on the CPU, hide them: CUDA_VISIBLE_DEVICES=''."
-            )
-        torch.cuda.set_device(local_rank)
-        return "nccl"
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    if single and os.path.exists("/sys/class/net/lo"):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    return "gloo"
+def launch_under_torchrun() -> None:
+    """`fastreid.engine.launch` in a process that torchrun started.
+
+    Breaks: with --num-gpus 1 it calls main without a process group, so torchrun's N processes train
+    N times, apart, into one OUTPUT_DIR. All versions. Does: where torchrun's environment is there
+    (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) and tells of several processes, the
+    process joins their group; an error ends it at once with its traceback, so that torchrun ends
+    the others. WORLD_SIZE 1 runs as without torchrun. Test: test_torchrun.py. May go: when fastreid
+    looks for torchrun.
+    """
+    module = fastreid_module("engine.launch")
+    stock = module.launch
+
+    @functools.wraps(stock)
+    def launch(
+        main_func: Any, num_gpus_per_machine: int, num_machines: int = 1, machine_rank: int = 0,
+        dist_url: str | None = None, args: tuple[Any, ...] = (),
+    ) -> None:  # fmt: skip
+        place = torchrun_place(num_gpus_per_machine * num_machines)
+        if place is None:
+            stock(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
+            return
+        with end_without_waiting(place), process_group(place, "env://"):
+            main_func(*args)
+
+    replace(module, "launch", launch)
+
+
+def torchrun_place(asked: int) -> Place | None:
+    """This process's place among those torchrun started; None without torchrun, or alone.
+
+    Args:
+        asked: processes that `launch` was to start.
+    Raises:
+        ValueError: if each of torchrun's processes was asked to start others, or if torchrun's
+            variables are not whole.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    there = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if not {"RANK", "WORLD_SIZE"} <= there.keys() or there["WORLD_SIZE"] == "1":
+        return None
+    rank, world = int(there["RANK"]), int(there["WORLD_SIZE"])
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    if asked not in (1, local_world, world):
+        raise ValueError(
+            f"torchrun started {local_world} process(es) here, and each was asked to start {asked}"
+            " more (--num-gpus, --num-machines). Leave these options to torchrun's"
+            " --nproc_per_node and --nnodes."
+        )
+    if len(there) < len(names):
+        missing = ", ".join(name for name in names if name not in there)
+        raise ValueError(
+            f"RANK={rank} and WORLD_SIZE={world} are set, but not {missing}. Start the job by"
+            " torchrun, which sets all of them, or unset RANK and WORLD_SIZE."
+        )
+    return Place(rank, world, int(there["LOCAL_RANK"]), local_world)
