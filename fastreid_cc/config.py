@@ -32,6 +32,7 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
     "SAMPLES_PER_BN": (0, "Images per batch-norm statistic, contiguous chunks; 0 = whole batch."),
     "AMP_DTYPE": ("auto", "With SOLVER.AMP: auto (float16 on CUDA, bfloat16 on a CPU) | bfloat16."),
     "FUSED_OPTIMIZER": (False, "One kernel per optimizer step: on a CPU a fifth of Adam's time."),
+    "DIST_TIMEOUT": (720.0, "Minutes that processes wait for the first one to make labels."),
     "SAMPLER.CAMERA_AWARE": ("auto", "K images of a cluster from other cameras: auto | on | off."),
     "SAMPLER.OUTLIERS": (0, "Un-clustered images in a batch, for AverageK.RESCUE."),
     "EXTRACT.IMS_PER_BATCH": (256, "Images per extraction batch of one process."),

@@ -21,6 +21,7 @@ from .eps import automatic_eps
 from .kernels import Progress
 from .memory_use import refuse_if_too_large
 from .registry import CLUSTERERS, DISTANCES, NEIGHBORS
+from .shared_search import first_leads
 from .structures import KnnGraph, PseudoLabels
 
 FAMILIES = (_neighbors, _distances, _clusterers, _refiners)  # importing them registers the parts
@@ -86,10 +87,10 @@ class _Bars:
 
 
 class _TimedSearch:
-    """A neighbour search that adds up its seconds, and splits the rows over processes if asked."""
+    """A neighbour search that adds up its seconds."""
 
-    def __init__(self, search: Any, split: bool) -> None:
-        self.search, self.split, self.seconds = search, split, 0.0
+    def __init__(self, search: Any) -> None:
+        self.search, self.seconds = search, 0.0
 
     def __call__(
         self,
@@ -99,18 +100,7 @@ class _TimedSearch:
         progress: Progress | None = None,
     ) -> KnnGraph:
         start = time.perf_counter()
-        if self.split and rows is None and distributed.world_size() > 1:
-            n, world = len(features), distributed.world_size()
-            edges = [n * r // world for r in range(world + 1)]
-            mine = range(*edges[distributed.rank() : distributed.rank() + 2])
-            part = self.search(features, k, rows=mine, progress=progress) if len(mine) else None
-            parts = [p for p in distributed.gather_objects(part) if p is not None]
-            graph = KnnGraph(
-                np.concatenate([p.indices for p in parts]),
-                np.concatenate([p.similarity for p in parts]),
-            )
-        else:
-            graph = self.search(features, k, rows=rows, progress=progress)
+        graph: KnnGraph = self.search(features, k, rows=rows, progress=progress)
         self.seconds += time.perf_counter() - start
         return graph
 
@@ -126,8 +116,10 @@ class PseudoLabeler:
         refiners: applied to the labels in order.
         max_eps: `relabel` may go up to this. The graph is cut at the larger of it and eps, plus
             what the refiners add, at most 1.
-        distributed: every process of the group calls with the same features; each searches its
-            slice of the rows, and all get the same bytes. Otherwise only this process works.
+        distributed: every process of the group calls with the same features; the first makes the
+            labels, each searches its slice of the neighbours, and all get the labels, or the error.
+            The graph for `relabel` and the refiners' state are the first's. Otherwise only this
+            process works.
 
     Two calls with the same features give the same bytes, whatever the number of threads or
     processes (approximate faiss searches excepted).
@@ -190,16 +182,20 @@ class PseudoLabeler:
         self._graph, self._cameras = None, None if cameras is None else np.asarray(cameras)
         if len(rows) == 0:
             return PseudoLabels(np.empty(0, np.int64), self.eps)
+        if self.distributed:
+            return first_leads(self.neighbors, rows, lambda s: self._label(rows, s, progress))
+        return self._label(rows, self.neighbors, progress)
+
+    def _label(self, rows: Tensor, search: Any, progress: bool) -> PseudoLabels:
         refuse_if_too_large(self.bytes_needed(len(rows), rows.shape[1]), *rows.shape)
         bars = _Bars(progress)
         try:
-            return self._label(rows, bars)
+            return self._stages(rows, _TimedSearch(search), bars)
         finally:
             bars.close()
 
-    def _label(self, rows: Tensor, bars: _Bars) -> PseudoLabels:
+    def _stages(self, rows: Tensor, search: _TimedSearch, bars: _Bars) -> PseudoLabels:
         start = time.perf_counter()
-        search = _TimedSearch(self.neighbors, self.distributed)
         consumes = self.clusterer.consumes
         if consumes == "distances":
             self._cut = self._radius()

@@ -9,6 +9,7 @@ from typing import Any
 #: key -> (least, most, whether the least itself is too small)
 LIMITS: dict[str, tuple[float, float, bool]] = {
     "CC.SEED": (0, 2**63 - 1, False),
+    "CC.DIST_TIMEOUT": (0, 1e6, True),
     "CC.EXTRACT.IMS_PER_BATCH": (1, math.inf, False),
     "CC.WARMUP.TEMPERATURE": (0, math.inf, True),
     "CC.WARMUP.MOMENTUM": (0, 1, False),

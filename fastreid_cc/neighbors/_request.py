@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 
-def rows_asked(images: int, k: int, rows: range | None) -> range:
+Rows = TypeVar("Rows")
+
+
+def rows_asked(images: int, k: int, rows: Rows | None) -> Rows | range:
     """The rows to search for: `rows`, or all of the data set.
 
     Raises:

@@ -45,23 +45,16 @@ class _Cells:
         probes: cells per query.
     """
 
-    def __init__(self, host: np.ndarray, lists: int, share: float, seed: int) -> None:
-        faiss = require_faiss()
-        faiss.omp_set_num_threads(num_threads())
-        n, size = host.shape
-        lists = min(lists or max(1, int(4 * n**0.5)), n)
-        means = faiss.Kmeans(
-            size, lists, niter=10, seed=seed, spherical=True,
-            min_points_per_centroid=1, max_points_per_centroid=64,
-        )  # fmt: skip
-        means.train(host)
-        cells = means.index.search(host, 1)[1][:, 0]
+    def __init__(
+        self, host: np.ndarray, cells: np.ndarray, centres: np.ndarray, share: float
+    ) -> None:
+        n, lists = len(host), len(centres)
         self.order = np.argsort(cells, kind="stable")
         self.place = np.empty(n, np.int64)
         self.place[self.order] = np.arange(n)
         self.bounds = np.searchsorted(cells[self.order], np.arange(lists + 1))
         self.rows = host[self.order]
-        self.centres = torch.from_numpy(means.centroids)
+        self.centres = torch.from_numpy(centres)
         self.probes = max(1, int(np.ceil(share * lists)))
 
     def near(self, rows: Tensor) -> list[tuple[range, np.ndarray]]:
@@ -154,6 +147,8 @@ class CellSearch:
     (4 N D bytes) and 16 (k + 100) M bytes of candidates.
     """
 
+    splits = True
+
     def __init__(self, *, lists: int = 0, share: float = 0.1, seed: int = 1) -> None:
         if lists < 0:
             raise ValueError(f"CC.NEIGHBORS.CELLS.LISTS={lists} must be 0 (auto) or more")
@@ -165,29 +160,54 @@ class CellSearch:
         """Estimate of the memory beyond the features."""
         return images * (8 * (2 * k + 196) + 12 * k + 4 * size)
 
+    def prepare(self, features: Tensor) -> dict[str, np.ndarray]:
+        """The k-means: "cells" i64 [N], the cell of each image, and "centres" f32 [cells, D].
+
+        Raises:
+            ImportError: without faiss.
+        """
+        faiss = require_faiss()
+        faiss.omp_set_num_threads(num_threads())
+        host = np.ascontiguousarray(features.detach().cpu().numpy())
+        n, size = host.shape
+        means = faiss.Kmeans(
+            size, min(self.lists or max(1, int(4 * n**0.5)), n), niter=10, seed=self.seed,
+            spherical=True, min_points_per_centroid=1, max_points_per_centroid=64,
+        )  # fmt: skip
+        means.train(host)
+        return {"cells": means.index.search(host, 1)[1][:, 0], "centres": means.centroids}
+
+    def parts(self, count: int, *, cells: np.ndarray, centres: np.ndarray) -> list[np.ndarray]:
+        """Rows for each of `count` processes: whole groups of queries, so that no byte changes."""
+        order = np.argsort(cells, kind="stable")
+        groups = -(-len(order) // _QUERIES)
+        edges = [groups * part // count * _QUERIES for part in range(count + 1)]
+        return [order[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
+
     def __call__(
         self,
         features: Tensor,
         k: int,
-        rows: range | None = None,
+        rows: range | np.ndarray | None = None,
         progress: Progress | None = None,
+        **prepared: np.ndarray,
     ) -> KnnGraph:
         """The k nearest images found for each of `rows` (default: all), the image itself first.
 
         Args:
             features: f32 [N, D], unit rows; searched on the CPU.
             k: neighbours per image, itself included, at most N.
-            rows: slice of the data set, step 1.
+            rows: slice of the data set, step 1, or some of `parts`.
             progress: called with ("neighbors", chunks done, chunks in all).
+            prepared: what `prepare` gave, if it was called before.
         Raises:
             ValueError: if k is not in [1, N]. ImportError: without faiss.
         """
-        n = len(features)
-        rows = rows_asked(n, k, rows)
+        asked_for = np.asarray(rows_asked(len(features), k, rows))
         host = np.ascontiguousarray(features.detach().cpu().numpy())
-        cells = _Cells(host, self.lists, self.share, self.seed)
+        cells = _Cells(host, **(prepared or self.prepare(features)), share=self.share)
         operand = Operand(torch.from_numpy(cells.rows), low=False)  # blocks too small for bfloat16
-        wanted = cells.place[rows.start : rows.stop]
+        wanted = cells.place[asked_for]
         asked = np.sort(wanted)
         indices, similarity = _Search(cells, operand, asked, k).run(progress)
         back = np.searchsorted(asked, wanted)

@@ -124,6 +124,8 @@ class ExactKNN:
     thread, and with bfloat16 a copy of the features (2 N D).
     """
 
+    splits = True
+
     def __init__(self, *, precision: str = "auto") -> None:
         if precision not in PRECISIONS:
             raise ValueError(

@@ -22,11 +22,13 @@ from fastreid.utils import comm
 
 from ..config import REGISTRIES, add_key, all_keys, part_keys, validate
 from ..data.items import cameras, sort_items, truth
+from ..distributed import wait_at_most
 from ..registry import Registry
 from . import datasets, mdif, transforms
 from .compat.precision import use_bfloat16
 from .datasets import configure_from
 from .hooks import PseudoLabelHook
+from .in_step import InStepHook
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 from .parts import seed_globals
 from .record import RecordHook
@@ -59,6 +61,7 @@ def build_unlabeled_loader(cfg: Any) -> UnlabeledLoader:
         ValueError: all faults of the config at once, before an image is read.
     """
     validate(cfg, world_size=comm.get_world_size())
+    wait_at_most(cfg.CC.DIST_TIMEOUT)
     items, truth = collect_images(cfg)
     batch = cfg.SOLVER.IMS_PER_BATCH
     iters = cfg.CC.ITERS_PER_EPOCH or len(items) // batch
@@ -140,7 +143,7 @@ def _wrap_build_hooks(original: Any) -> Any:
         if self.cfg.CC.ENABLED:
             hook = PseudoLabelHook(self.cfg, self._trainer.data_loader)
             self.checkpointer.checkpointables["cc"] = hook
-            hooks.insert(0, hook)
+            hooks[:0] = [hook, InStepHook(hook)] if comm.get_world_size() > 1 else [hook]
         if self.cfg.CC.TEACHER.ENABLED:
             teacher = TeacherHook(self.cfg)
             self.checkpointer.checkpointables["cc_teacher"] = teacher

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from ..batch_norm import batch_statistics
 from ..distributed import gather_objects
 from ..domain_norm import own_statistics
+from ..in_step import share_buffers
 from .compat import close_loader
 from .loaders import ContrastDataset, build_loader
 
@@ -45,13 +45,6 @@ def extraction_batches(
     for group in groups:
         batches += np.array_split(group, -(-len(group) // batch_size))
     return batches
-
-
-def share_buffers(model: nn.Module) -> None:
-    """Gives all processes rank 0's batch-norm statistics, which DDP leaves apart."""
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
 
 
 class Images(Protocol):

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
 from fastreid.engine.train_loop import HookBase
-from fastreid.utils import comm
 from torch import Tensor
 
 from ..collapse import settle
-from ..distributed import broadcast_object, gather_rows
+from ..distributed import gather_rows
 from ..domain_norm import adopt_weights
 from ..registry import LOSSES
+from ..shared_search import on_first
 from ..structures import PseudoLabels
 from .batches import epoch_loader
 from .cc_state import check_sources, labels_of, restore_labeler, state_of
@@ -171,13 +171,10 @@ class PseudoLabelHook(HookBase):
         log_labelling(self.trainer, self.images, self.labels, extracted=extracted, total=total)
 
     def _cluster(self, features: Tensor, epoch: int) -> None:
-        """Steps 2 and 3, on the first process."""
-        found: Any = None
-        if comm.is_main_process():
-            found = self._labels_or_error(features)
-        found, note = broadcast_object(found)
-        if isinstance(found, Exception):
-            raise found
+        """Steps 2 and 3: decided by the first process, the same labels or error on all."""
+        result = self.labeler(features, self.images.cameras)
+        policy = build_policy(self.cfg)
+        found, note = on_first(lambda: settle(result, self.labeler, policy, self.labels))
         self.labels = found
         if note:
             logger.warning(f"epoch {epoch}: {note}")
@@ -187,17 +184,6 @@ class PseudoLabelHook(HookBase):
     def _observers(self) -> list[Any]:
         """Refiners that watch the training, for the next labelling."""
         return [refiner for refiner in self.labeler.refiners if hasattr(refiner, "observe")]
-
-    def _labels_or_error(self, features: Tensor) -> tuple[Any, str]:
-        """Steps 2 and 3 on one process; an error travels to the others, so that none waits."""
-        policy = build_policy(self.cfg)
-        try:
-            result = self.labeler(features, self.images.cameras)
-            return settle(result, self.labeler, policy, self.labels)
-        except Exception as error:  # noqa: BLE001  raised again on every process
-            if comm.get_world_size() == 1:
-                raise
-            return error, ""
 
     def _training_labels(self) -> np.ndarray:
         labels = self.labels.labels

@@ -9,6 +9,7 @@ import numpy as np
 from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
 
+from ..batch_setting import Setting, departure, images_per_statistic, setting_line
 from ..diagnostics import summarize, summary_line
 from ..structures import PseudoLabels
 from .loaders import UnlabeledLoader
@@ -17,15 +18,25 @@ logger = logging.getLogger("fastreid.cc.hooks")
 
 
 def log_setup(cfg: Any, images: UnlabeledLoader) -> None:
-    """One line before the training: images, cameras, batch, batch-norm chunk."""
-    batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
-    world = comm.get_world_size()
+    """One line before the training: images, cameras, batch, batch norm; a warning if unlike papers.
+
+    Where sources share the target's batch norm, their images count in its statistics.
+    """
+    world, sources = comm.get_world_size(), cfg.CC.SOURCES
+    in_step = cfg.SOLVER.IMS_PER_BATCH
+    if images.sources is not None and sources.MODE == "joint" and sources.BN == "shared":
+        in_step += sources.IMS_PER_BATCH * len(sources.NAMES)
+    setting = Setting(
+        cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE,
+        images_per_statistic(in_step // world, cfg.CC.SAMPLES_PER_BN),
+    )  # fmt: skip
     logger.info(
         f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
-        f" batches of {batch} = {batch // instances} clusters x {instances} images over {world}"
-        f" process(es); batch norm over {cfg.CC.SAMPLES_PER_BN or batch // world} images"
-        " (CC.SAMPLES_PER_BN)"
+        f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
+    found = departure(cfg.CC.MEMORY.NAME, setting)
+    if found:
+        logger.warning(found)
 
 
 def log_results(trainer: Any, name: str, results: dict[str, Any]) -> None:

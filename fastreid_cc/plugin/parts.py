@@ -29,6 +29,7 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         clusterer=clusterer,
         refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
         max_eps=None if eps is None else min(1.0, eps + cfg.CC.COLLAPSE.EPS_BOUND),
+        distributed=True,
     )
 
 

@@ -11,6 +11,7 @@ from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from ..in_step import share_buffers
 from ..teacher import MeanTeacher
 
 logger = logging.getLogger("fastreid.cc.teacher")
@@ -67,10 +68,11 @@ class TeacherHook(HookBase):
         self._scale = scaler.get_scale() if scaler is not None else None
 
     def after_step(self) -> None:
-        """One step of the average, unless the network made none."""
+        """One step of the average, unless the network made none; equal buffers on all processes."""
         scaler = self.trainer.grad_scaler
         if scaler is None or scaler.get_scale() >= self._scale:
             self.teacher.update(self._student())
+            share_buffers(self.model)
 
     def after_epoch(self) -> None:
         """Saves the finished teacher as a checkpoint of its own."""

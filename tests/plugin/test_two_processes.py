@@ -104,3 +104,26 @@ def test_a_failure_in_one_process_ends_both(tmp_path: Path, data_root: Path) -> 
     assert done.returncode != 0
     assert "CollapsedError" in done.stdout
     assert "CC.COLLAPSE.EPS_BOUND" in done.stdout
+
+
+def test_memories_that_come_apart_end_both_at_the_end_of_the_epoch(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apart.py").write_text(
+        "from fastreid.utils import comm\n"
+        "from fastreid_cc.memories.cluster import ClusterMemory\n"
+        "stock = ClusterMemory.move\n"
+        "def move(self, features, batch):\n"
+        "    stock(self, features, batch)\n"
+        "    if self.epoch == 1 and comm.get_rank() == 1:\n"
+        "        self.rows[0, 0] += 1e-6\n"
+        "ClusterMemory.move = move\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    flags = ("--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{free_port()}")
+    line = command(tmp_path / "run", flags=flags, imports=("apart",))
+    done = run(data_root, line, timeout=600)
+    assert done.returncode != 0
+    assert "epoch 1: the memory differs between processes; those with the same bytes: 0 | 1" in (
+        done.stdout
+    )
