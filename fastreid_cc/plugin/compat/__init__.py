@@ -57,6 +57,7 @@ SHIMS: list[Callable[[], None]] = [
     datasets.refuse_too_few_identities,
     datasets.sample_weighted_sets,
     transforms.build_affine_transform,
+    transforms.read_pixels_quietly,
     weights.load_cached_weights,
     weights.explain_missing_hub_weights,
     weights.read_own_weights_in_any_wrapping,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from .imports import fastreid_module
@@ -37,3 +38,15 @@ def build_affine_transform() -> None:
     """
     module = fastreid_module("data.transforms.build")
     assign(module, "T", _Transforms(module.T))
+
+
+def read_pixels_quietly() -> None:
+    """`to_tensor`, once per training.
+
+    Breaks: a UserWarning, "TypedStorage is deprecated", from torch >= 2.0, in the middle of the
+    log. Does: ignores it where fastreid causes it. Test: test_compat_transforms.py. May go: when
+    fastreid reads pixels through numpy.
+    """
+    warnings.filterwarnings(
+        "ignore", "TypedStorage is deprecated", UserWarning, r"fastreid\.data\.transforms"
+    )
