@@ -82,8 +82,7 @@ def line_chart(
         if level is not None:
             axes.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.2)
         if percent:
-            axes.set_ylim(bottom=0)
-            axes.set_ylim(top=min(105, axes.get_ylim()[1]))
+            axes.set_ylim(0, min(105, 1.06 * axes.dataLim.ymax) or 1)
         axes.set_xlabel("training step")
         axes.margins(x=0.03)
         axes.xaxis.get_major_locator().set_params(integer=True)
