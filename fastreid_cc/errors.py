@@ -51,6 +51,10 @@ class UnreadableFile(ClearError, RuntimeError):
     """A checkpoint or weights file is damaged or refused; the message names it."""
 
 
+class Unwritable(ClearError, OSError):
+    """An output folder is full or read-only; the message names it and what is kept."""
+
+
 def shown(text: object) -> str:
     """A name from outside (file, identity) as it may be printed: nothing in it acts on a terminal.
 

@@ -83,7 +83,7 @@ def test_arrays_and_numbers_of_numpy_load_and_objects_do_not(tmp_path, without):
             checkpointer(tmp_path).load(str(tmp_path / "numpy.pth"))
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "gone", "tag"])
+@pytest.mark.parametrize("damage", ["torn", "empty", "gone", "garbage", "tag", "no tag"])
 def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path, without, caplog, damage):
     keeper = checkpointer(tmp_path)
     for epoch in range(3):
@@ -97,14 +97,36 @@ def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path, without, cap
         newest.write_bytes(b"")
     elif damage == "gone":
         newest.unlink()
-    else:
+    elif damage == "garbage":  # in the weights: torch loads them, wrong
+        state = torch.load(newest, weights_only=True)["model"]["weight"]
+        data = newest.read_bytes()
+        newest.write_bytes(data.replace(state.numpy().tobytes(), b"\0" * 16))
+    elif damage == "tag":
         (tmp_path / "last_checkpoint").write_text("")
         want = 2
+    else:
+        (tmp_path / "last_checkpoint").unlink()
+        want = 2
     with without("resume_from_the_newest_whole_checkpoint"):
-        with pytest.raises((RuntimeError, AssertionError, OSError)):
-            checkpointer(tmp_path).resume_or_load("", resume=True)
+        keeper = checkpointer(tmp_path)
+        if damage == "garbage":
+            keeper.resume_or_load("", resume=True)
+            assert not keeper.model.weight.any()
+        elif damage == "no tag":
+            assert keeper.resume_or_load("", resume=True) == {}
+        else:
+            with pytest.raises((RuntimeError, AssertionError, OSError)):
+                keeper.resume_or_load("", resume=True)
     assert checkpointer(tmp_path).resume_or_load("", resume=True)["epoch"] == want
-    assert "damaged" in caplog.text
+    assert "damaged" in caplog.text or "has no last_checkpoint: using" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["mine.pth", "model_final.pth", "model_best.pth"])
+def test_without_a_tag_only_numbered_checkpoints_say_that_a_job_was_here(name, tmp_path):
+    """Somebody's weights in OUTPUT_DIR are not resumed."""
+    checkpointer(tmp_path).save(name.removesuffix(".pth"), epoch=7)
+    (tmp_path / "last_checkpoint").unlink()
+    assert checkpointer(tmp_path).resume_or_load("", resume=True) == {}
 
 
 def test_without_any_whole_checkpoint_a_job_starts_anew(tmp_path):

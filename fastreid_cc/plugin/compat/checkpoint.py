@@ -16,20 +16,11 @@ import torch
 from fastreid_cc.errors import UnreadableFile, shown
 
 from .imports import fastreid_module
+from .output import write_whole
 from .patching import assign
 
 logger = logging.getLogger("fastreid.cc.compat")
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
-
-
-def _write(path: str, write: Any) -> None:
-    """Writes beside `path`, flushes to disk, then renames: a killed process leaves the old file."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def save_whole_checkpoints() -> None:
@@ -37,8 +28,8 @@ def save_whole_checkpoints() -> None:
 
     Breaks: a process that is killed while it writes leaves half a checkpoint, or an empty
     `last_checkpoint`, and the job cannot be resumed. All versions. Does: writes to a file beside
-    and renames it. Paths with a "://" handler are written as in stock. Test:
-    test_compat_checkpoint.py. May go: when fastreid writes atomically.
+    and renames it; what a full disk cut short is removed. Paths with a "://" handler are written as
+    in stock. Test: test_compat_checkpoint.py. May go: when fastreid writes atomically.
     """
     checkpointer = fastreid_module("utils.checkpoint").Checkpointer
     stock_save, stock_tag = checkpointer.save, checkpointer.tag_last_checkpoint
@@ -55,7 +46,7 @@ def save_whole_checkpoints() -> None:
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        _write(path, lambda stream: torch.save(data, stream))
+        write_whole(path, lambda stream: torch.save(data, stream))
         self.tag_last_checkpoint(f"{name}.pth")
 
     @functools.wraps(stock_tag)
@@ -64,7 +55,7 @@ def save_whole_checkpoints() -> None:
             stock_tag(self, last_filename_basename)
             return
         tag = os.path.join(self.save_dir, "last_checkpoint")
-        _write(tag, lambda stream: stream.write(last_filename_basename.encode()))
+        write_whole(tag, lambda stream: stream.write(last_filename_basename.encode()))
 
     assign(checkpointer, "save", save)
     assign(checkpointer, "tag_last_checkpoint", tag_last_checkpoint)
@@ -121,11 +112,20 @@ def _numpy_allowed() -> Any:
 
 
 def is_whole(path: str) -> bool:
-    """Whether the file ends where it should: a zip file's directory is its last part."""
+    """Whether a file holds what was written: its end is there, and the checksums of its parts fit.
+
+    Cost: reads the file once; asked again of the same file it remembers.
+    """
     if not os.path.isfile(path):
         return False
-    if zipfile.is_zipfile(path):
-        return True
+    found = os.stat(path)
+    return _is_whole(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_whole(path: str, _time: int, _size: int) -> bool:
+    if zipfile.is_zipfile(path):  # its directory, the last part, is there
+        return _checksums_fit(path)
     with open(path, "rb") as stream:  # written before torch 1.6, or not by torch at all
         if not stream.read(len(_OLD_FORMAT)) == _OLD_FORMAT:
             return False
@@ -136,13 +136,26 @@ def is_whole(path: str) -> bool:
     return True
 
 
+def _checksums_fit(path: str) -> bool:
+    """Of all parts of a zip file. torch compares none when it loads: garbage would train on."""
+    if not getattr(torch.serialization, "get_crc32_options", lambda: True)():
+        return True  # torch was told to write none
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError):
+        return False
+
+
 def resume_from_the_newest_whole_checkpoint() -> None:
     """`Checkpointer.get_checkpoint_file` and `has_checkpoint`.
 
     Breaks: a torn newest checkpoint, or an empty or stale `last_checkpoint`, makes `--resume` fail
-    for good. All versions. Does: falls back to the newest whole .pth in the folder, with a warning;
-    without any, the job starts anew. Test: test_compat_checkpoint.py. May go: never, files can tear
-    in other ways.
+    for good; bytes that changed inside a checkpoint are loaded as weights; without
+    `last_checkpoint` the job starts anew over the checkpoints that are there. All versions. Does:
+    falls back to the newest whole .pth in the folder (without `last_checkpoint`: of those fastreid
+    names model_0000.pth and so on), with a warning; without any, the job starts anew. Test:
+    test_compat_checkpoint.py. May go: never, files can tear in other ways.
     """
     checkpointer = fastreid_module("utils.checkpoint").Checkpointer
     stock_file, stock_has = checkpointer.get_checkpoint_file, checkpointer.has_checkpoint
@@ -152,18 +165,23 @@ def resume_from_the_newest_whole_checkpoint() -> None:
         if "://" in self.save_dir:
             return stock_file(self)
         tagged = _tagged(self.save_dir)
-        if not tagged or is_whole(tagged):
+        if tagged and is_whole(tagged):
             return tagged
-        for path in _newest_first(self.save_dir):
+        state = f"{tagged} is damaged" if tagged else f"{self.save_dir} has no last_checkpoint"
+        known = _newest_first(self.save_dir, any_name=bool(tagged))
+        for path in known:
             if is_whole(path):
-                _warn(f"{tagged or 'last_checkpoint'} is damaged: using {path}.")
+                _warn(f"{state}: using {path}.")
                 return path
-        _warn(f"{tagged} is damaged and {self.save_dir} holds no whole checkpoint.")
+        if tagged or known:
+            _warn(f"{state} and {self.save_dir} holds no whole checkpoint: starting anew.")
         return ""
 
     @functools.wraps(stock_has)
     def has_checkpoint(self: Any) -> bool:
-        return bool(stock_has(self)) and bool(self.get_checkpoint_file())
+        if "://" in self.save_dir:
+            return bool(stock_has(self))
+        return bool(self.get_checkpoint_file())
 
     assign(checkpointer, "get_checkpoint_file", get_checkpoint_file)
     assign(checkpointer, "has_checkpoint", has_checkpoint)
@@ -188,6 +206,11 @@ def _warn(message: str) -> None:
     logger.warning(shown(message))
 
 
-def _newest_first(folder: str) -> list[str]:
-    paths = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pth")]
+def _newest_first(folder: str, any_name: bool) -> list[str]:
+    """Checkpoints in a folder; unless `any_name`, fastreid's, if a numbered one is among them."""
+    names = [n for n in os.listdir(folder) if n.endswith(".pth")] if os.path.isdir(folder) else []
+    if not any_name:
+        names = [name for name in names if re.fullmatch(r"model_(\d+|best|final)\.pth", name)]
+        names = names if any(re.search(r"\d", name) for name in names) else []
+    paths = [os.path.join(folder, name) for name in names]
     return sorted(paths, key=lambda path: (os.path.getmtime(path), path), reverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import os
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from .imports import fastreid_module
 from .loader import close_loader
+from .output import explain_no_room
 from .patching import assign
 
 logger = logging.getLogger("fastreid.cc.compat")
@@ -23,8 +25,8 @@ def evaluate_never_when_period_is_zero() -> None:
     Breaks: TEST.EVAL_PERIOD=0 is a ZeroDivisionError; a job resumed at its last epoch has no
     `trainer.epoch` (AttributeError); an exception in the last epoch is followed by an evaluation,
     which hides it, and blocks the other processes. All versions. Does: 0 means never; evaluates
-    only after the last iteration. Test: test_compat_training.py. May go: when fastreid guards
-    these.
+    only after the last iteration, and in a job that was resumed for its evaluation alone. Test:
+    test_compat_training.py. May go: when fastreid guards these.
     """
     hook = fastreid_module("engine.hooks").EvalHook
 
@@ -32,8 +34,11 @@ def evaluate_never_when_period_is_zero() -> None:
         epoch: Any = getattr(self.trainer, "epoch", None)
         last = epoch is not None and epoch + 1 >= self.trainer.max_epoch
         done = self.trainer.iter >= getattr(self.trainer, "max_iter", self.trainer.iter)
-        if self._period > 0 and last and done and (epoch + 1) % self._period != 0:
-            self._do_eval()
+        if self._period > 0 and last and done:
+            resumed_for_this = getattr(self.trainer, "start_epoch", 0) > epoch
+            if (epoch + 1) % self._period != 0 or resumed_for_this:
+                self.trainer.storage.epoch = epoch
+                self._do_eval()
         del self._func
 
     assign(hook, "after_train", after_train)
@@ -43,10 +48,12 @@ def train_to_the_end() -> None:
     """`DefaultTrainer.train` on finished jobs, without test sets, and what it leaves behind.
 
     Breaks: a finished job that is resumed, or a training without evaluation, ends in an
-    AttributeError or AssertionError; loader threads and worker processes live on after training.
-    All versions. Does: returns the last results, {} if there are none; a finished job does
-    nothing; the training loader is closed whatever happens. Test: test_compat_training.py. May go:
-    when fastreid returns instead of asserting.
+    AttributeError or AssertionError; a job killed during its last evaluation never gets it; a full
+    disk is a traceback; loader threads and worker processes live on after training. All versions.
+    Does: returns the last results, {} if there are none; a finished job does nothing, or what is
+    missing of its last evaluation; a full disk is one message; the training loader is closed
+    whatever happens. Test: test_compat_training.py. May go: when fastreid returns instead of
+    asserting.
     """
     trainer_class = fastreid_module("engine.defaults").DefaultTrainer
     stock = trainer_class.train
@@ -61,22 +68,47 @@ def train_to_the_end() -> None:
                     f"Training is finished already: {self.start_epoch} of SOLVER.MAX_EPOCH="
                     f"{self.max_epoch} epochs are in {self.checkpointer.get_checkpoint_file()}."
                 )
-                return self._last_eval_results
+                if not _misses_results(self):
+                    return self._last_eval_results
+                logger.info("Its last evaluation is not in metrics.json: evaluated now.")
+                self.epoch = self.max_epoch - 1
             return stock(self)
+        except Exception as error:
+            clear = explain_no_room(error, self.checkpointer)
+            if clear is None:
+                raise
+            raise clear from error
         finally:
             close_loader(self._trainer.data_loader)
 
     assign(trainer_class, "train", train)
 
 
+def _misses_results(trainer: Any) -> bool:
+    """Whether a finished job has a last evaluation to make that metrics.json does not know."""
+    cfg = trainer.cfg
+    if cfg.TEST.EVAL_PERIOD <= 0 or not cfg.DATASETS.TESTS:
+        return False
+    path, found = os.path.join(cfg.OUTPUT_DIR, "metrics.json"), False
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                entry = json.loads(line)
+                measured = any(key.endswith("metric") for key in entry)
+                found = found or (measured and entry["iteration"] >= trainer.max_iter)
+    return not fastreid_module("utils.comm").all_gather(found)[0]  # what process 0 read
+
+
 def checkpoint_without_test_sets_and_remember_the_best() -> None:
     """`PeriodicCheckpointer` before the first epoch.
 
     Breaks: DATASETS.TESTS=() is an IndexError; CHECKPOINT_PERIOD=0 a ZeroDivisionError; a resumed
-    job forgets the best metric, and a worse model overwrites model_best.pth. All versions. Does:
+    job forgets the best metric, and a worse model overwrites model_best.pth; it forgets the last
+    metric too, and writes -1 into checkpoints of epochs without an evaluation. All versions. Does:
     without test sets, the metric is -1 (model_final is saved, no model_best); period 0 saves the
     last epoch only; a resumed job reads the best metric from model_best.pth, or else from the last
-    checkpoint. Test: test_compat_training.py. May go: when fastreid restores it.
+    checkpoint, and the last metric from that. Test: test_compat_training.py. May go: when fastreid
+    restores it.
     """
     hook = fastreid_module("engine.hooks").PeriodicCheckpointer
     stock = hook.before_train
@@ -89,20 +121,29 @@ def checkpoint_without_test_sets_and_remember_the_best() -> None:
             self.max_epoch, self.metric_name = self.trainer.max_epoch, "metric"
         else:
             stock(self)
+        self.last_metric = -1
         if self.trainer.start_epoch > 0:
-            self.best_metric = max(self.best_metric, _best_metric(self.checkpointer))
+            best = os.path.join(self.checkpointer.save_dir, "model_best.pth")
+            last = _metric_of(self.checkpointer, self.checkpointer.get_checkpoint_file())
+            self.last_metric = -1 if last is None else last
+            found = _metric_of(self.checkpointer, best)
+            self.best_metric = max(self.best_metric, self.last_metric if found is None else found)
+
+    def after_epoch(self: Any) -> None:
+        latest = fastreid_module("utils.events").get_event_storage().latest()
+        metric = latest.get(self.metric_name, (self.last_metric,))[0]
+        self.step(self.trainer.epoch, metric=metric)
 
     assign(hook, "before_train", before_train)
+    assign(hook, "after_epoch", after_epoch)
 
 
-def _best_metric(checkpointer: Any) -> float:
-    best = os.path.join(checkpointer.save_dir, "model_best.pth")
-    for path in (best, checkpointer.get_checkpoint_file()):
-        with contextlib.suppress(Exception):
-            metric = checkpointer._load_file(path).get("metric")
-            if metric is not None:
-                return float(metric)
-    return -1.0
+def _metric_of(checkpointer: Any, path: str) -> float | None:
+    """The metric in a checkpoint; None without one."""
+    found = None
+    with contextlib.suppress(Exception):
+        found = checkpointer._load_file(path).get("metric")
+    return found if isinstance(found, (int, float)) else None
 
 
 def print_in_short_runs() -> None:
@@ -129,8 +170,10 @@ def write_the_metrics_of_an_evaluation() -> None:
 
     Breaks: the last evaluation's metrics carry the iteration that was written just before, so the
     writers drop them: the final mAP never reaches metrics.json. All versions. Does: files them
-    under the iteration that follows, and writes once more before the writers close. Test:
-    test_compat_training.py. May go: when fastreid advances the storage before it evaluates.
+    under the iteration that follows, and writes once more before the writers close; if they cannot
+    write after an exception, that is a warning, so that the exception is seen. Test:
+    test_compat_training.py, test_compat_output.py. May go: when fastreid advances the storage
+    before it evaluates.
     """
     hooks = fastreid_module("engine.hooks")
     evaluate, after_train = hooks.EvalHook._do_eval, hooks.PeriodicWriter.after_train
@@ -142,9 +185,14 @@ def write_the_metrics_of_an_evaluation() -> None:
 
     @functools.wraps(after_train)
     def close(self: Any) -> None:
-        if hasattr(self.trainer.storage, "epoch"):  # not if it failed before the first epoch
-            self.after_epoch()
-        after_train(self)
+        try:
+            if hasattr(self.trainer.storage, "epoch"):  # not if it failed before the first epoch
+                self.after_epoch()
+            after_train(self)
+        except OSError as error:
+            if self.trainer.iter >= getattr(self.trainer, "max_iter", 0):
+                raise
+            logger.warning(f"The last metrics were not written: {error}")
 
     assign(hooks.EvalHook, "_do_eval", _do_eval)
     assign(hooks.PeriodicWriter, "after_train", close)
@@ -229,3 +277,30 @@ def _profile(use_cuda: bool) -> Any:
         return profile(use_device="cuda")
     except TypeError:
         return profile(use_cuda=True)  # type: ignore[call-arg]
+
+
+def explain_a_loss_that_is_not_finite() -> None:
+    """`SimpleTrainer._write_metrics`, which looks at the losses of a step.
+
+    Breaks: "Loss became infinite or NaN" names neither what may help nor what is kept. All
+    versions. Does: adds both; still FloatingPointError, before the optimizer's step. Test:
+    test_faults.py. May go: never.
+    """
+    trainer = fastreid_module("engine.train_loop").SimpleTrainer
+    stock = trainer._write_metrics
+
+    @functools.wraps(stock)
+    def _write_metrics(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            stock(self, *args, **kwargs)
+        except FloatingPointError as error:
+            rates = sorted({group["lr"] for group in self.optimizer.param_groups})
+            raise FloatingPointError(
+                f"{error}\nFinite losses are wanted; the learning rate was"
+                f" {', '.join(f'{rate:.2g}' for rate in rates)}. The checkpoints before this step"
+                " are kept. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or raise the"
+                " temperature of the losses in MODEL.LOSSES; with SOLVER.AMP.ENABLED try"
+                " CC.AMP_DTYPE bfloat16. Then start in another OUTPUT_DIR, or with --resume."
+            ) from error
+
+    assign(trainer, "_write_metrics", _write_metrics)
