@@ -19,7 +19,7 @@ from . import neighbors as _neighbors
 from . import refiners as _refiners
 from .eps import automatic_eps
 from .kernels import Progress
-from .memory_use import refuse_if_too_large
+from .memory_use import explain_out_of_memory, refuse_if_too_large
 from .registry import CLUSTERERS, DISTANCES, NEIGHBORS
 from .shared_search import first_leads
 from .structures import KnnGraph, PseudoLabels
@@ -174,7 +174,8 @@ class PseudoLabeler:
             progress: show bars, if standard error is a terminal.
         Raises:
             ValueError: for zero or non-finite rows (naming them), a wrong dtype or shape.
-            MemoryError: with advice, before the start, if the estimate exceeds the free memory.
+            MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
+                when an allocation fails.
         """
         rows = unit_rows(features)
         if cameras is not None and np.shape(cameras) != (len(rows),):
@@ -190,7 +191,8 @@ class PseudoLabeler:
         refuse_if_too_large(self.bytes_needed(len(rows), rows.shape[1]), *rows.shape)
         bars = _Bars(progress)
         try:
-            return self._stages(rows, _TimedSearch(search), bars)
+            with explain_out_of_memory(*rows.shape):
+                return self._stages(rows, _TimedSearch(search), bars)
         finally:
             bars.close()
 

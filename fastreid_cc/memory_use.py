@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.I)
 
 
 def _read_int(path: str) -> int | None:
@@ -35,6 +40,13 @@ def available_bytes() -> int | None:
     return min(limits) if limits else None
 
 
+WAYS_OUT = (
+    "Use CC.CLUSTER.NAME=infomap (no distances are stored), lower CC.DISTANCE.JACCARD.K1, set"
+    " CC.NEIGHBORS.EXACT.PRECISION=float32 (no second copy of the features), reduce the feature"
+    " size, or free memory."
+)
+
+
 def refuse_if_too_large(needed: int, images: int, size: int) -> None:
     """Raises MemoryError with advice if `needed` bytes are more than what is free.
 
@@ -46,7 +58,28 @@ def refuse_if_too_large(needed: int, images: int, size: int) -> None:
         return
     raise MemoryError(
         f"Labelling {images:,} x {size} features needs about {needed / 1e9:.1f} GB beyond them, "
-        f"but {free / 1e9:.1f} GB are free. Use CC.CLUSTER.NAME=infomap (no distances are stored), "
-        "lower K1, set CC.NEIGHBORS.EXACT.PRECISION=float32 (no second copy of the features), "
-        "reduce the feature size, or free memory."
+        f"but {free / 1e9:.1f} GB are free. {WAYS_OUT}"
     )
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(images: int, size: int) -> Iterator[None]:
+    """Inside, an allocation that fails is a MemoryError with the ways out.
+
+    numpy raises MemoryError, torch a RuntimeError of its own on the CPU and OutOfMemoryError on a
+    GPU.
+
+    Raises:
+        MemoryError: naming what was asked for and the ways out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        if WAYS_OUT in text:
+            raise
+        raise MemoryError(
+            f"Labelling {images:,} x {size} features ran out of memory: {text[:300]} {WAYS_OUT}"
+        ) from error

@@ -32,6 +32,7 @@ from .in_step import InStepHook
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 from .parts import seed_globals
 from .record import RecordHook
+from .registered_losses import refuse_memory_losses
 from .sources import collect_sources
 from .styles import camera_style
 from .teacher import TeacherHook
@@ -104,6 +105,7 @@ def _wrap_build_train_loader(original: Any) -> Any:
     def build_train_loader(cls: Any, cfg: Any) -> Any:
         configure_from(cfg)
         if not cfg.CC.ENABLED:
+            refuse_memory_losses(cfg)
             if cfg.CC.SEED_STOCK and not _builds_hooks.get():
                 seed_globals(cfg.CC.SEED, comm.get_rank())
             return original(cls, cfg)

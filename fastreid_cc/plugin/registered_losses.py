@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..batch_norm import split_batch_norm
 from ..config import STOCK_LOSSES, build_part, loss_scale
+from ..errors import BadConfig
 from ..registry import LOSSES
 from ..structures import Batch
 from .stock_losses import stock_losses
@@ -34,6 +35,27 @@ def loss_arguments(cfg: Any) -> dict[str, Any]:
         "scales": {name: loss_scale(cfg, name) for name in ours},
         "samples_per_bn": cfg.CC.SAMPLES_PER_BN,
     }
+
+
+def refuse_memory_losses(cfg: Any) -> None:
+    """Before a training with true labels: nothing fills a memory there.
+
+    Raises:
+        BadConfig: naming the losses that read a memory.
+    """
+    names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
+    found = [name for name in names if _reads_a_memory(name)]
+    if found:
+        without = [name for name in LOSSES.names() if not _reads_a_memory(name)]
+        raise BadConfig(
+            f"MODEL.LOSSES.NAME holds {', '.join(found)}, which needs the memory that CC.ENABLED"
+            " True fills; it is False. Set CC.ENABLED True to learn without labels, or choose among"
+            f" {', '.join([*STOCK_LOSSES, *without])} to learn with them."
+        )
+
+
+def _reads_a_memory(name: str) -> bool:
+    return bool(getattr(LOSSES.get(name), "needs_memory", False))
 
 
 def is_statistics_only(targets: Tensor) -> bool:

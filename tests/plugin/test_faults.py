@@ -245,18 +245,78 @@ def test_features_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_checkpoint_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fastreid_cc.losses.memory_contrast import MemoryContrast
 
     original = MemoryContrast.forward
-    monkeypatch.setattr(
-        MemoryContrast, "forward", lambda self, *a, **k: original(self, *a, **k) * float("nan")
-    )
-    with pytest.raises(FloatingPointError, match="(?i)nan|infinite"):
-        train(config(tmp_path))
+    steps: list[int] = []
+
+    def fail_in_the_third_step(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        steps.append(1)
+        loss: torch.Tensor = original(self, *args, **kwargs)
+        return loss * float("nan") if len(steps) > 2 else loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryContrast, "forward", fail_in_the_third_step)
+        with pytest.raises(FloatingPointError) as caught:
+            train(config(tmp_path))
+    for words in ("became infinite or NaN at iteration=2", "learning rate was 0.",
+                  "checkpoints before this step are kept", "SOLVER.BASE_LR"):  # fmt: skip
+        assert words in str(caught.value)
     assert not (tmp_path / "model_final.pth").exists()
+    saved = torch.load(tmp_path / "model_0000.pth", weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in saved.values())
+    assert train(config(tmp_path), resume=True).start_epoch == 1
+    assert (tmp_path / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize("kind", ["equal", "rank one"])
+def test_collapsed_features_at_the_first_labelling_stop_with_the_keys(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One point, or one line: no distance tells the images apart."""
+    from fastreid_cc.plugin import hooks
+
+    def extract(cfg: Any, model: Any, images: Any) -> torch.Tensor:
+        ones = torch.nn.functional.normalize(torch.ones(len(images.paths), 8))
+        return ones if kind == "equal" else ones * torch.linspace(0.1, 1, len(ones))[:, None]
+
+    monkeypatch.setattr(hooks, "extract_features", extract)
+    with pytest.raises(CollapsedError) as caught:
+        train(config(tmp_path))
+    for word in ("a batch wants 2", "CC.COLLAPSE.EPS_BOUND", "CC.WARMUP.EPOCHS"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 7 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate "
+     "memory: you tried to allocate 7 bytes"), torch.cuda.OutOfMemoryError("CUDA out of memory.")],
+    ids=["numpy", "torch", "cuda"],
+)  # fmt: skip
+def test_out_of_memory_in_a_later_labelling_says_the_ways_out_and_resumes(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastreid_cc.distances.jaccard import JaccardDistance
+
+    original = JaccardDistance.__call__
+    calls: list[int] = []
+
+    def run_out(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise error
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JaccardDistance, "__call__", run_out)
+        with pytest.raises(MemoryError, match=r"48 x 128 .*llocate|out of memory") as caught:
+            train(config(tmp_path))
+    assert "CC.CLUSTER.NAME=infomap" in str(caught.value)
+    assert "CC.DISTANCE.JACCARD.K1" in str(caught.value)
+    assert build(config(tmp_path), resume=True).start_epoch == 1
 
 
 def test_the_command_line_fails_with_a_status_and_the_message(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs
 import torch
 
+from fastreid_cc.errors import BadConfig
 from fastreid_cc.losses.adasp import AdaSPLoss
 from fastreid_cc.structures import Batch
 
@@ -44,6 +47,15 @@ def test_a_stock_architecture_stays_stock_until_a_registered_loss_is_named(
 def test_an_unknown_loss_is_refused_where_stock_would_ignore_it() -> None:
     with pytest.raises(KeyError, match="Did you mean 'AdaSPLoss'"):
         build(*SMALL, "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'AdaSP')")
+
+
+@pytest.mark.parametrize("name", ["MemoryContrast", "ECNLoss"])
+def test_a_loss_with_a_memory_is_refused_at_build_where_nothing_fills_one(
+    name: str, tmp_path: Path
+) -> None:
+    off = ("CC.ENABLED", False, "MODEL.LOSSES.NAME", f"('TripletLoss', '{name}')")
+    with pytest.raises(BadConfig, match=rf"{name}, which needs the memory.*CC.ENABLED.*AdaSPLoss"):
+        tiny_runs.build(tiny_runs.config(tmp_path, *off))
 
 
 def inputs(size: int = 8) -> dict[str, torch.Tensor]:
