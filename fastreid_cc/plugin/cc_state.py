@@ -15,6 +15,7 @@ from ..structures import PseudoLabels
 from .loaders import UnlabeledLoader
 
 ADVICE = "Start anew in another OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
+TORN = "Delete that checkpoint to resume from the one before it."
 
 
 class OtherImages(UnreadableFile, ValueError):
@@ -54,14 +55,18 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
         OtherImages: if it labels other images.
     """
     if not isinstance(state, dict) or state.get("version") != 1:
-        raise UnreadableFile('the checkpoint\'s "cc" entry is none of this version (wanted 1).')
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" entry is none of this version (wanted 1). {TORN}'
+        )
     labels, eps = state.get("labels"), state.get("eps")
     if labels is None:
         return None
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
-        raise UnreadableFile('the checkpoint\'s "cc" labels are no list of whole numbers.')
+        raise UnreadableFile(f'the checkpoint\'s "cc" labels are no list of whole numbers. {TORN}')
     if eps is not None and not isinstance(eps, (int, float)):
-        raise UnreadableFile(f'the checkpoint\'s "cc" eps is no number: {type(eps).__name__}.')
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" eps is no number: {type(eps).__name__}. {TORN}'
+        )
     if len(labels) != len(paths):
         raise OtherImages(
             f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has {len(paths)}: they are"
@@ -75,7 +80,9 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
     found = labels.numpy()
     known = np.unique(found[found >= 0])
     if (found < -1).any() or not np.array_equal(known, np.arange(len(known))):
-        raise UnreadableFile('the checkpoint\'s "cc" labels are not -1, 0, 1, ... without gaps.')
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" labels are not -1, 0, 1, ... without gaps. {TORN}'
+        )
     return PseudoLabels(found, eps)
 
 
@@ -96,5 +103,14 @@ def restore_labeler(state: dict[str, Any], labeler: PseudoLabeler) -> None:
         labeler.load_state_dict(state["labeler"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFile(
-            f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}'
+            f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}. {TORN}'
         ) from error
+
+
+def recent_of(state: dict[str, Any]) -> dict[str, list[tuple[float, int]]]:
+    """The last values of the losses; {} if there are none, or in another form."""
+    found = state.get("recent", {})
+    try:
+        return {str(n): [(float(v), int(i)) for v, i in pairs] for n, pairs in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}

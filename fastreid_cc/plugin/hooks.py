@@ -23,10 +23,10 @@ from ..registry import LOSSES
 from ..shared_search import on_first
 from ..structures import PseudoLabels
 from .batches import epoch_loader
-from .cc_state import check_sources, labels_of, restore_labeler, state_of
+from .cc_state import check_sources, labels_of, recent_of, restore_labeler, state_of
 from .compat import close_loader, swap_loader
 from .extract import extract_features, settle_statistics
-from .label_log import log_labelling, log_results, log_setup
+from .label_log import log_labelling, log_results, log_setup, put_back, recent_scalars
 from .loaders import UnlabeledLoader
 from .parts import (
     build_labeler,
@@ -68,6 +68,7 @@ class PseudoLabelHook(HookBase):
     def before_train(self) -> None:
         """Says what the run will do; evaluates the weights it starts from, if asked to."""
         log_setup(self.cfg, self.images)
+        put_back(self.trainer.storage, recent_of(self._restored or {}))
         if self.trainer.start_epoch == 0:
             self._evaluate("start")
 
@@ -232,7 +233,9 @@ class PseudoLabelHook(HookBase):
             self.memory.survives or not self.stages.is_due(self.trainer.epoch + 1)
         )
         memory = self.memory.get_state() if needs_memory else None
-        return state_of(self.images, self.labeler, self.labels, memory)
+        state = state_of(self.images, self.labeler, self.labels, memory)
+        storage = getattr(self.trainer, "storage", None)  # none if saved outside the training
+        return {**state, "recent": recent_scalars(storage)} if storage else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keeps a checkpoint's entry until the first epoch needs it."""

@@ -15,6 +15,8 @@ from ..structures import PseudoLabels
 from .loaders import UnlabeledLoader
 
 logger = logging.getLogger("fastreid.cc.hooks")
+WINDOW = 20  # values in the median that fastreid writes of a noisy scalar
+TIMES = ("time", "data_time")
 
 
 def log_setup(cfg: Any, images: UnlabeledLoader) -> None:
@@ -81,3 +83,28 @@ def _warn_of_cameras(summary: dict[str, float], num_cameras: int) -> None:
             " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
             " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
         )
+
+
+def recent_scalars(storage: Any) -> dict[str, list[tuple[float, int]]]:
+    """The last values of the losses, which the medians in metrics.json are made of.
+
+    Args:
+        storage: fastreid's EventStorage.
+    Returns:
+        name -> the last 20 pairs (value, iteration), for all noisy scalars but times.
+    """
+    noisy = [name for name, hint in storage.smoothing_hints().items() if hint and name not in TIMES]
+    return {
+        name: [(float(v), int(i)) for v, i in storage.history(name).values()[-WINDOW:]]
+        for name in noisy
+    }
+
+
+def put_back(storage: Any, recent: dict[str, list[tuple[float, int]]]) -> None:
+    """Gives a resumed run the values of `recent_scalars`: its curves go on without a step."""
+    now = storage.iter
+    for name, pairs in recent.items():
+        for value, iteration in pairs:
+            storage.iter = iteration
+            storage.put_scalar(name, value)
+    storage.iter = now
