@@ -1,6 +1,6 @@
 """The short form of kill_and_resume.py: two kills and some damaged files of a tiny run.
 
-The long form, with its result, is in docs/questions.md.
+The long form, with its result, is in docs/faults.md.
 """
 
 from __future__ import annotations
