@@ -21,11 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from started import Forked, Started, fresh
 from tiny_runs import ROOT, SCRIPT, YAML, environment, metrics, same
 
 #: Five epochs of four steps; saved after each, measured after the third and at the end.
@@ -47,6 +49,10 @@ PHASES = {
 }  # fmt: skip
 KINDS = ("moment", "checkpoint", "moment", "extraction", "labelling", "moment", "start-up",
          "evaluation", "moment", "step")  # fmt: skip
+
+
+#: Starts a command line: (words, environment, log, folder).
+Start = Callable[[list[str], dict[str, str], Path, Path], Started]
 
 
 @dataclass
@@ -79,13 +85,14 @@ def line(output: Path, *extra: object, flags: tuple[str, ...] = ()) -> list[str]
     ]  # fmt: skip
 
 
-def run(output: Path, *extra: object, flags: tuple[str, ...] = ()) -> tuple[int, str]:
+def run(
+    output: Path, *extra: object, flags: tuple[str, ...] = (), start: Start = fresh
+) -> tuple[int, str]:
     """Runs to the end; data sets are drawn beside `output`."""
-    done = subprocess.run(
-        line(output, *extra, flags=flags), env=environment(output.parent / "data"), cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout
+    log = output.parent / "run.txt"
+    surroundings = environment(output.parent / "data")
+    status = start(line(output, *extra, flags=flags), surroundings, log, ROOT).wait(900)
+    return status, log.read_text()
 
 
 def _phase(path: Path) -> tuple[str, int]:
@@ -93,13 +100,12 @@ def _phase(path: Path) -> tuple[str, int]:
     return (words[0], int(words[1])) if len(words) == 2 else ("imports", 0)
 
 
-def kill(command: list[str], root: Path, when: Kill, data: Path) -> str:
+def kill(command: list[str], root: Path, when: Kill, data: Path, start: Start = fresh) -> str:
     """Starts a run, kills it, and says in which phase; "" if it ended before."""
     note = root / "phase"
     note.unlink(missing_ok=True)
     surroundings = {**environment(data), "PHASE_FILE": str(note)}
-    with (root / "killed.txt").open("w") as log:
-        child = subprocess.Popen(command, env=surroundings, cwd=ROOT, stdout=log, stderr=log)
+    child = start(command, surroundings, root / "killed.txt", ROOT)
     while when.phase and child.poll() is None:
         phase, number = _phase(note)
         if phase == when.phase and number >= when.number:
@@ -140,21 +146,24 @@ def differences(whole: Path, parts: Path) -> str:
     return f"metrics.json {wrong[:3]}" if wrong else ""
 
 
-def resume(output: Path, whole: Path, *extra: object) -> str:
+def resume(output: Path, whole: Path, *extra: object, start: Start = fresh) -> str:
     """Resumes until it ends; says from which epoch, and how the end compares."""
     for _ in range(3):
-        status, text = run(output, *extra, flags=("--resume",))
+        status, text = run(output, *extra, flags=("--resume",), start=start)
         if status == 0:
             break
     else:
         return f"FAILED: {text.splitlines()[-1]}"
-    start = re.findall(r"Starting training from epoch (\d+)", text) or ["none"]
-    return f"from epoch {start[0]}: {differences(whole, output) or 'equal'}"
+    first = re.findall(r"Starting training from epoch (\d+)", text) or ["none"]
+    return f"from epoch {first[0]}: {differences(whole, output) or 'equal'}"
 
 
-def kill_and_resume(index: int, seed: int, whole: Path, seconds: float, variant: str) -> str:
-    """One kill and what became of it."""
+def kill_and_resume(
+    index: int, seed: int, whole: Path, seconds: float, variant: str, start: Start
+) -> str:
+    """One kill and what became of it; one in the start-up is of a new Python."""
     when = plan(index, seed, seconds)
+    start = fresh if KINDS[index % len(KINDS)] == "start-up" else start
     root = Path(tempfile.mkdtemp(prefix=f"kill-{index}-", dir=whole.parent.parent))
     command = line(root / "out", *VARIANTS[variant])
     command[3:3] = ["--import", "phase_probe"]
@@ -163,24 +172,27 @@ def kill_and_resume(index: int, seed: int, whole: Path, seconds: float, variant:
     ):  # it was faster than planned: earlier
         shutil.rmtree(root / "out")
         when = Kill(when.phase, 1, when.delay / 2)
-    told = resume(root / "out", whole, *VARIANTS[variant])
+    told = resume(root / "out", whole, *VARIANTS[variant], start=start)
     if told.endswith("equal"):
         shutil.rmtree(root)
     at = f"{when.phase} {when.number} + {when.delay:.2f} s" if when.phase else f"{when.delay:.1f} s"
     return f"{index:3d} {variant:8} at {at:24} in {phase:11} {told}"
 
 
-def unbroken(folder: Path, variant: str) -> tuple[Path, float]:
-    """The run that is not killed, and its seconds; made once per folder."""
+def unbroken(folder: Path, variant: str, start: Start) -> tuple[Path, float]:
+    """The run that is not killed, of a new Python, and about the seconds `start` takes for one."""
     root = folder / f"whole-{variant}"
     note = root / "seconds.json"
     if not note.is_file():
         root.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
+        began = time.monotonic()
         status, text = run(root / "out", *VARIANTS[variant])
         if status:
             raise SystemExit(text)
-        note.write_text(json.dumps(time.monotonic() - start))
+        seconds = time.monotonic() - began
+        hours, minutes, rest = re.findall(r"Total training time: (\d+):(\d+):(\d+)", text)[0]
+        training = int(hours) * 3600 + int(minutes) * 60 + int(rest)
+        note.write_text(json.dumps(training if start is Forked else seconds))
     return root / "out", float(json.loads(note.read_text()))
 
 
@@ -189,19 +201,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("kills", 20), ("torn", 12), ("first", 0), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--fork", action="store_true", help="import fastreid once: faster")
     parser.add_argument("--folder", type=Path, help="keep the unbroken runs here")
     args = parser.parse_args()
     from torn_files import tear_and_resume
 
+    start: Start = Forked if args.fork else fresh
     folder = args.folder or Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
     told = []
     for index in range(args.first, args.first + args.kills):
         variant = list(VARIANTS)[index // len(KINDS) % 2]
-        whole, seconds = unbroken(folder, variant)
-        told.append(kill_and_resume(index, args.seed, whole, seconds, variant))
+        whole, seconds = unbroken(folder, variant, start)
+        told.append(kill_and_resume(index, args.seed, whole, seconds, variant, start))
         print(told[-1], flush=True)
     if args.torn:
-        for result in tear_and_resume(unbroken(folder, "plain")[0], args.torn, args.seed):
+        whole, _ = unbroken(folder, "plain", start)
+        for result in tear_and_resume(whole, args.torn, args.seed, start):
             told.append(result)
             print(result, flush=True)
     good = sum(text.endswith((": equal", "as it should")) and "WRONG" not in text for text in told)

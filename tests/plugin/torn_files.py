@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def stopped(whole: Path, root: Path) -> Path:
     return folder
 
 
-def tear_and_resume(whole: Path, count: int, seed: int) -> Iterator[str]:
+def tear_and_resume(whole: Path, count: int, seed: int, start: Any) -> Iterator[str]:
     """Damages copies of a stopped run and resumes each; one line about each."""
     from kill_and_resume import VARIANTS, resume
 
@@ -119,7 +120,7 @@ def tear_and_resume(whole: Path, count: int, seed: int) -> Iterator[str]:
         root = Path(tempfile.mkdtemp(prefix=f"torn-{index}-", dir=whole.parent.parent))
         folder = stopped(whole, root)
         damage(folder, np.random.default_rng([seed, index]))
-        told = resume(folder, whole, *VARIANTS["plain"])
+        told = resume(folder, whole, *VARIANTS["plain"], start=start)
         is_clear = '"cc"' in told or "labels" in told
         wanted = f"from epoch {epoch}: equal" if epoch is not None else "FAILED"
         good = told == wanted if epoch is not None else told.startswith(wanted) and is_clear
