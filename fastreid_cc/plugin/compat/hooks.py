@@ -146,58 +146,6 @@ def _metric_of(checkpointer: Any, path: str) -> float | None:
     return found if isinstance(found, (int, float)) else None
 
 
-def print_in_short_runs() -> None:
-    """`CommonMetricPrinter.write` twice at one iteration.
-
-    Breaks: ZeroDivisionError in runs of fewer than three iterations, where no time is measured yet
-    and the ETA is estimated from the last write. All versions. Does: forgets a write of the same
-    iteration. Test: test_compat_training.py. May go: when fastreid guards the division.
-    """
-    events = fastreid_module("utils.events")
-    stock = events.CommonMetricPrinter.write
-
-    @functools.wraps(stock)
-    def write(self: Any) -> None:
-        if self._last_write is not None and self._last_write[0] == events.get_event_storage().iter:
-            self._last_write = None
-        stock(self)
-
-    assign(events.CommonMetricPrinter, "write", write)
-
-
-def write_the_metrics_of_an_evaluation() -> None:
-    """`EvalHook._do_eval` and `PeriodicWriter.after_train`.
-
-    Breaks: the last evaluation's metrics carry the iteration that was written just before, so the
-    writers drop them: the final mAP never reaches metrics.json. All versions. Does: files them
-    under the iteration that follows, and writes once more before the writers close; if they cannot
-    write after an exception, that is a warning, so that the exception is seen. Test:
-    test_compat_training.py, test_compat_output.py. May go: when fastreid advances the storage
-    before it evaluates.
-    """
-    hooks = fastreid_module("engine.hooks")
-    evaluate, after_train = hooks.EvalHook._do_eval, hooks.PeriodicWriter.after_train
-
-    @functools.wraps(evaluate)
-    def _do_eval(self: Any) -> None:
-        self.trainer.storage.iter = self.trainer.iter
-        evaluate(self)
-
-    @functools.wraps(after_train)
-    def close(self: Any) -> None:
-        try:
-            if hasattr(self.trainer.storage, "epoch"):  # not if it failed before the first epoch
-                self.after_epoch()
-            after_train(self)
-        except OSError as error:
-            if self.trainer.iter >= getattr(self.trainer, "max_iter", 0):
-                raise
-            logger.warning(f"The last metrics were not written: {error}")
-
-    assign(hooks.EvalHook, "_do_eval", _do_eval)
-    assign(hooks.PeriodicWriter, "after_train", close)
-
-
 def close_precise_bn_loader() -> None:
     """`hooks.PreciseBN` leaves its loader running.
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from fastreid_cc.errors import Unwritable, shown
 
 from .imports import fastreid_module
-from .patching import assign, replace
+from .patching import replace
 
 #: What the system says when a folder takes no more bytes.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -119,87 +119,3 @@ def _concerns(error: OSError, folder: str) -> bool:
     named, folder = os.path.abspath(os.fsdecode(error.filename)), os.path.abspath(folder)
     is_above = folder.startswith(named + os.sep) and error.errno != errno.EISDIR
     return named == folder or named.startswith(folder + os.sep) or is_above
-
-
-def end_metrics_at_a_whole_line() -> None:
-    """`JSONWriter` of a resumed run.
-
-    Breaks: a killed process or a full disk leaves half a line at the end of metrics.json; the
-    resumed run writes its first line behind it, and both are lost. All versions. Does: cuts the
-    half line off. Test: test_compat_output.py. May go: when fastreid does so.
-    """
-    writer = fastreid_module("utils.events").JSONWriter
-    stock = writer.__init__
-
-    @functools.wraps(stock)
-    def __init__(self: Any, json_file: str, *args: Any, **kwargs: Any) -> None:
-        if os.path.isfile(json_file):
-            _cut_half_line(json_file)
-        stock(self, json_file, *args, **kwargs)
-
-    assign(writer, "__init__", __init__)
-
-
-def _cut_half_line(path: str) -> None:
-    with open(path, "rb") as stream:
-        text = stream.read()
-    if text and not text.endswith(b"\n"):
-        os.truncate(path, text.rfind(b"\n") + 1)
-
-
-def write_every_scalar() -> None:
-    """`JSONWriter.write` and `TensorboardXWriter.write`.
-
-    Breaks: a scalar is taken for written if any scalar of its iteration or a later one is: what the
-    epoch after an evaluation starts with, the pseudo-labels' figures here, never reaches
-    metrics.json. All versions. Does: remembers the last iteration of each name. Test:
-    test_compat_output.py. May go: when fastreid does so.
-    """
-    events = fastreid_module("utils.events")
-    for writer in (events.JSONWriter, events.TensorboardXWriter):
-        assign(writer, "write", _fresh_only(writer.write, events))
-
-
-def _fresh_only(stock: Any, events: Any) -> Any:
-    @functools.wraps(stock)
-    def write(self: Any) -> None:
-        storage = events.get_event_storage()
-        seen = vars(self).setdefault("_written", {})
-        latest = storage.latest_with_smoothing_hint(self._window_size)
-        fresh = {name: (v, i) for name, (v, i) in latest.items() if i > seen.get(name, -1)}
-        seen.update({name: i for name, (_, i) in fresh.items()})
-        self._last_write = -1
-        storage.latest_with_smoothing_hint = lambda _window=20: fresh
-        try:
-            stock(self)
-        finally:
-            del storage.latest_with_smoothing_hint
-
-    return write
-
-
-def write_metrics_before_the_checkpoint() -> None:
-    """The order of `DefaultTrainer.build_hooks`.
-
-    Breaks: the checkpoint of an epoch is written before its metrics; killed in between, the
-    resumed run starts after that epoch and its losses and evaluation never reach metrics.json. All
-    versions. Does: writers go before the checkpointer, after the evaluation still. Test:
-    test_compat_output.py. May go: when fastreid orders them so.
-    """
-    hooks = fastreid_module("engine.hooks")
-    trainer = fastreid_module("engine.defaults").DefaultTrainer
-    stock = trainer.build_hooks
-
-    @functools.wraps(stock)
-    def build_hooks(self: Any) -> Any:
-        found = stock(self)
-        writers = [hook for hook in found if isinstance(hook, hooks.PeriodicWriter)]
-        kinds = [isinstance(hook, hooks.PeriodicCheckpointer) for hook in found]
-        if not writers or not any(kinds):
-            return found
-        first = kinds.index(True)
-        before = [hook for hook in found[:first] if hook not in writers]
-        after = [hook for hook in found[first:] if hook not in writers]
-        return before + writers + after
-
-    assign(trainer, "build_hooks", build_hooks)
