@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastreid_cc.data.samplers import ClusterSampler, ViewSampler, add_images, draw_images
+from fastreid_cc.data.samplers import (
+    ClusterSampler,
+    ViewSampler,
+    draw_images,
+    extra_batches,
+    places,
+)
 
 RECORDED = np.load(Path(__file__).parent / "parity/sampler/sampler.npz")
 
@@ -133,14 +139,32 @@ def test_warm_up_batches_hold_each_drawn_image_once_per_view() -> None:
         assert (np.concatenate(parts) == batch).all()
 
 
-def test_added_images_come_last_and_all_before_one_comes_again() -> None:
-    batches, rows = [np.array([1, 1, 2, 2])] * 3, np.array([7, 8, 9, 10])
-    found = add_images(batches, rows, 2, entropy=(1, 0))
-    assert [batch[:4].tolist() for batch in found] == [[1, 1, 2, 2]] * 3
-    drawn = np.concatenate([batch[4:] for batch in found])
-    assert sorted(drawn[:4]) == rows.tolist() and set(drawn[4:]) < set(rows.tolist())
-    again = add_images(batches, rows, 2, entropy=(1, 0))
-    assert all((a == b).all() for a, b in zip(found, again, strict=True))
-    for other in ({"entropy": (1, 1)}, {"entropy": (2, 0)}, {"entropy": (1, 0), "rank": 1}):
-        others = np.concatenate(add_images(batches * 9, rows, 2, **other))  # type: ignore[arg-type]
-        assert (others != np.concatenate(add_images(batches * 9, rows, 2, entropy=(1, 0)))).any()
+def extra(**changes: object) -> np.ndarray:
+    """i64 [27, 2] or less: two of four images beside each of 27 batches."""
+    rows = np.array([7, 8, 9, 10])
+    options = {"per_batch": 2, "num_batches": 27, "entropy": (1, 0), **changes}
+    return np.stack(extra_batches(rows, **options))  # type: ignore[arg-type]
+
+
+def test_extra_images_all_come_before_one_comes_again() -> None:
+    found = extra()
+    assert found.shape == (27, 2)
+    assert all(sorted(found[n : n + 2].ravel()) == [7, 8, 9, 10] for n in range(0, 26, 2))
+    assert (found == extra()).all()
+    for other in ({"entropy": (1, 1)}, {"entropy": (2, 0)}):
+        assert (found != extra(**other)).any()
+
+
+def test_extra_images_of_two_processes_are_those_of_one() -> None:
+    halves = [extra(rank=rank, world_size=2) for rank in (0, 1)]
+    assert (np.concatenate(halves, axis=1) == extra()).all()
+
+
+def test_an_image_has_the_same_place_on_any_number_of_processes() -> None:
+    """Parts of 8, 4 and 2 images; slices of two processes laid together part by part."""
+    alone = places([8, 4, 2], 3, 0, 1)
+    assert (np.stack(alone) == np.arange(42).reshape(3, 14)).all()
+    first, second = (places([4, 2, 1], 3, rank, 2) for rank in (0, 1))
+    for whole, left, right in zip(alone, first, second, strict=True):
+        parts = [(left[a:b], right[a:b]) for a, b in ((0, 4), (4, 6), (6, 7))]
+        assert (np.concatenate([half for part in parts for half in part]) == whole).all()

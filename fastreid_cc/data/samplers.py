@@ -161,24 +161,42 @@ def in_passes(num_images: int, needed: int, generator: np.random.Generator) -> n
     return np.concatenate(passes)[:needed]
 
 
-def add_images(
-    batches: Sequence[np.ndarray],
+def extra_batches(
     rows: np.ndarray,
-    per_batch: int,
     *,
+    per_batch: int,
+    num_batches: int,
     entropy: tuple[int, ...],
     rank: int = 0,
+    world_size: int = 1,
 ) -> list[np.ndarray]:
-    """Appends images to each batch of a process: all of `rows` in random order, again and again.
+    """This process's slices of batches that go beside others: all `rows` in turn, again and again.
 
     Args:
-        batches: this process's batches, each i64 [b].
         rows: i64 [M], dataset rows, at least one.
-        per_batch: images added to each.
+        per_batch: images of a batch over all processes, a multiple of their number.
+        num_batches: batches.
         entropy: seed and epoch.
-        rank: of this process; each draws its own.
+        rank, world_size: this process and their number.
     """
-    generator = np.random.default_rng((*entropy, rank, len(rows)))
-    added = rows[in_passes(len(rows), per_batch * len(batches), generator)]
-    parts = added.reshape(len(batches), per_batch)
-    return [np.concatenate(pair) for pair in zip(batches, parts, strict=True)]
+    generator = np.random.default_rng((*entropy, 0, len(rows)))
+    drawn = rows[in_passes(len(rows), per_batch * num_batches, generator)]
+    parts = drawn.reshape(num_batches, world_size, per_batch // world_size)
+    return list(parts[:, rank])
+
+
+def places(sizes: Sequence[int], num_batches: int, rank: int, world_size: int) -> list[np.ndarray]:
+    """Place in the epoch of each image of this process's batches, each i64 [sum of sizes].
+
+    One process's batch is part after part; with several, each part is cut into their slices. So the
+    same images have the same places, whatever the number of processes.
+
+    Args:
+        sizes: images of each part of a batch on one process.
+        num_batches: batches.
+        rank, world_size: this process and their number.
+    """
+    first = np.cumsum([0, *sizes]) * world_size
+    within = [start + rank * n + np.arange(n) for start, n in zip(first[:-1], sizes, strict=True)]
+    batch = np.concatenate(within)
+    return [n * int(first[-1]) + batch for n in range(num_batches)]

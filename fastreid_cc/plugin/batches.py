@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from fastreid.utils import comm
 
-from ..data.samplers import ClusterSampler, ViewSampler, add_images
+from ..data.samplers import ClusterSampler, ViewSampler, extra_batches, places
 from ..data.sources import SourceImages, join_batches
 from .loaders import ContrastDataset, UnlabeledLoader, build_loader
 from .stages import Stage
@@ -32,11 +32,14 @@ def epoch_loader(
     sources = images.sources if stage == "source" or joint else None
     parts = []
     if stage != "source":
-        parts.append(_target_batches(cfg, images, targets, epoch, stage))
+        parts += _target_batches(cfg, images, targets, epoch, stage)
     if sources is not None:
         parts += _source_batches(cfg, images, sources, epoch)
     dataset = _dataset(cfg, images, sources, targets, transform, epoch)
-    return build_loader(dataset, join_batches(parts), cfg.DATALOADER.NUM_WORKERS)
+    where = places(
+        [len(part[0]) for part in parts], len(parts[0]), comm.get_rank(), comm.get_world_size()
+    )
+    return build_loader(dataset, join_batches(parts), cfg.DATALOADER.NUM_WORKERS, where)
 
 
 def _dataset(
@@ -60,13 +63,14 @@ def _dataset(
 
 def _target_batches(
     cfg: Any, images: UnlabeledLoader, targets: np.ndarray, epoch: int, stage: Stage
-) -> list[np.ndarray]:
-    """Views in the warm-up, else P x K and outliers."""
+) -> list[list[np.ndarray]]:
+    """One part, of views, in the warm-up; else P x K, and outliers if they are asked for."""
     shared = _shared(cfg, images)
     if stage == "warm-up":
-        return ViewSampler(
+        views = ViewSampler(
             len(targets), views=cfg.CC.WARMUP.VIEWS, batch_size=cfg.SOLVER.IMS_PER_BATCH, **shared
-        ).local_batches(epoch)
+        )
+        return [views.local_batches(epoch)]
     cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
     outliers = np.flatnonzero(targets < 0)
     num_outliers = cfg.CC.SAMPLER.OUTLIERS if len(outliers) else 0
@@ -75,11 +79,11 @@ def _target_batches(
         batch_size=_batch_size(cfg, targets, num_outliers), **shared,
     ).local_batches(epoch)  # fmt: skip
     if not num_outliers:
-        return batches
-    return add_images(
-        batches, outliers, num_outliers // comm.get_world_size(),
-        entropy=(cfg.CC.SEED, epoch), rank=comm.get_rank(),
-    )  # fmt: skip
+        return [batches]
+    return [batches, extra_batches(
+        outliers, per_batch=num_outliers, num_batches=len(batches), entropy=(cfg.CC.SEED, epoch),
+        rank=comm.get_rank(), world_size=comm.get_world_size(),
+    )]  # fmt: skip
 
 
 def _source_batches(

@@ -105,19 +105,22 @@ class ContrastDataset(Dataset):
             return self.transform(image)
 
 
-def build_loader(dataset: ContrastDataset, batches: Sequence[np.ndarray], num_workers: int) -> Any:
-    """A fastreid loader over stated batches; places are counted across the epoch and ranks.
+def build_loader(
+    dataset: ContrastDataset, batches: Sequence[np.ndarray], num_workers: int,
+    places: Sequence[np.ndarray] | None = None,
+) -> Any:  # fmt: skip
+    """A fastreid loader over stated batches.
 
     Args:
         dataset: what to read.
         batches: this process's batches, each i64 [b], dataset rows in order.
         num_workers: loader processes; 0 reads in this one.
+        places: i64 [b] each, the images' places in the epoch, which their augmentation depends on;
+            None = the row, for transforms that draw nothing.
     """
-    size = max((len(batch) for batch in batches), default=0)
-    step, first = size * comm.get_world_size(), size * comm.get_rank()
     keys = [
-        [(int(row), n * step + first + i) for i, row in enumerate(batch)]
-        for n, batch in enumerate(batches)
+        list(zip(rows.tolist(), where.tolist(), strict=True))
+        for rows, where in zip(batches, places or batches, strict=True)
     ]
     generator = torch.Generator()
     generator.manual_seed(0)  # workers take their base seed from it, not from the global one

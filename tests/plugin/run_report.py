@@ -1,5 +1,6 @@
 """For `--import`: each process writes what it trained on and what came out to REPORT/<rank>.pth."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import torch
 from fastreid.engine import DefaultTrainer
 from fastreid.utils import comm
 
+from fastreid_cc.plugin.hooks import PseudoLabelHook
 from fastreid_cc.plugin.meta_arch import ClusterContrast
 
 _losses, _train = ClusterContrast.losses, DefaultTrainer.train
+_label = PseudoLabelHook._label
+_labels: list[torch.Tensor] = []
 _batches: list[torch.Tensor] = []
 _domains: list[torch.Tensor] = []
 _values: list[float] = []
@@ -25,6 +29,11 @@ def losses(self: ClusterContrast, outputs: Any, targets: Any, inputs: Any = None
     return found
 
 
+def label(self: PseudoLabelHook, epoch: int) -> None:
+    _label(self, epoch)
+    _labels.append(torch.from_numpy(self.labels.labels.copy()))
+
+
 def train(self: DefaultTrainer) -> Any:
     results = _train(self)
     model = getattr(self.model, "module", self.model)
@@ -32,7 +41,8 @@ def train(self: DefaultTrainer) -> Any:
     report = {
         "parameters": dict(model.named_parameters()),
         "memory": hook.memory.rows,
-        "labels": torch.from_numpy(hook.labels.labels),
+        "labels": _labels,
+        "workers": multiprocessing.get_start_method(),
         "batches": _batches,
         "domains": _domains,
         "losses": _values,
@@ -43,3 +53,4 @@ def train(self: DefaultTrainer) -> Any:
 
 ClusterContrast.losses = losses
 DefaultTrainer.train = train
+PseudoLabelHook._label = label

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import command, run
+from tiny_runs import command, run, torchrun
 
 from fastreid_cc.plugin.compat.launch import torchrun_place
 from fastreid_cc.plugin.compat.process_group import Place
@@ -16,13 +15,6 @@ SET = {
     "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400",
 }  # fmt: skip
-
-
-def torchrun(line: list[str], processes: int = 2) -> list[str]:
-    """The command line of `tiny_runs.command`, started by torchrun on a free port."""
-    assert line[:3] == [sys.executable, "-m", "fastreid_cc"]
-    flags = ["--standalone", "--nproc_per_node", str(processes), "-m", "fastreid_cc"]
-    return [sys.executable, "-m", "torch.distributed.run", *flags, *line[3:]]
 
 
 @pytest.fixture

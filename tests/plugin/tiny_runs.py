@@ -158,6 +158,13 @@ def command(output: Path, *extra: object, flags: tuple[str, ...] = (),
     ]  # fmt: skip
 
 
+def torchrun(line: list[str], processes: int = 2) -> list[str]:
+    """The same command line, started by torchrun on a free port."""
+    assert line[:3] == [sys.executable, "-m", "fastreid_cc"]
+    flags = ["--standalone", "--nproc_per_node", str(processes), "-m", "fastreid_cc"]
+    return [sys.executable, "-m", "torch.distributed.run", *flags, *line[3:]]
+
+
 def run(data_root: Path, line: list[str], *, timeout: float = 600) -> subprocess.CompletedProcess:
     """Runs a command line to its end; output is text, stderr in stdout."""
     return subprocess.run(

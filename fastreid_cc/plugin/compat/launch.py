@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 from typing import Any
 
@@ -19,7 +20,9 @@ def launch_without_cuda() -> None:
     limit (FASTREID_CC_TIMEOUT seconds, 1800 by default) after which a process whose peer is gone
     gives up; CPU threads are shared out. `torch.multiprocessing.spawn` ends the other processes
     when one fails and shows its traceback. Pickling this worker also activates the plug-in in the
-    children. Test: test_boot.py. May go: when fastreid chooses the backend by device.
+    children. Loader workers start as they do in a process of its own: a spawned one would spawn
+    them, and each would import everything anew, for every epoch. Test: test_boot.py. May go: when
+    fastreid chooses the backend by device.
     """
     assign(fastreid_module("engine.launch"), "_distributed_worker", distributed_worker)
 
@@ -38,6 +41,7 @@ def distributed_worker(
     Raises:
         RuntimeError: if there is CUDA but fewer GPUs than processes.
     """
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     first = machine_rank * num_gpus_per_machine
     place = Place(first + local_rank, world_size, local_rank, num_gpus_per_machine)
     with process_group(place, dist_url):
