@@ -1,13 +1,13 @@
 """Trains a tiny data set for many label epochs and measures what a process may pile up.
 
     python -m fastreid_cc benchmarks/soak.py [--epochs 150] [--processes 1] [--workers 1]
-                                             [--json FILE]
+                                             [--patience 120] [--json FILE]
 
 Every epoch extracts, labels and trains two steps; every tenth evaluates and saves. After each
 epoch every process counts its resident memory, threads, open files and children. The means of an
 early part of the run (epochs 20 to 50 of 150) and of its last fifth are compared: exit status 1 if
 threads, files or children grew by more than one half, or memory by more than TOLERANCE; also if an
-epoch takes longer than PATIENCE (then the stacks of all threads are shown).
+epoch takes longer than `--patience` seconds (then the stacks of all threads are shown).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 120  # seconds
 TOLERANCE = 5.0  # MiB
 OPTIONS: tuple[object, ...] = (
     "MODEL.DEVICE", "cpu",
@@ -68,14 +67,14 @@ def census() -> dict[str, float]:
     }
 
 
-def train(folder: str, epochs: int, workers: int) -> None:
+def train(folder: str, epochs: int, workers: int, patience: float) -> None:
     """Trains in this process, or its part of a job; writes FOLDER/census_<rank>.json."""
     data_build._root = folder
     counts: list[dict[str, float]] = []
 
     class Census(HookBase):
         def before_epoch(self) -> None:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True)
+            faulthandler.dump_traceback_later(patience, exit=True)
             self.start = time.perf_counter()
 
         def after_epoch(self) -> None:
@@ -107,11 +106,15 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="loader processes of each")
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds an epoch may take")
     parser.add_argument("--json", help="write every epoch's counts to this file")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         launch(
-            train, wanted.processes, dist_url="auto", args=(folder, wanted.epochs, wanted.workers)
+            train,
+            wanted.processes,
+            dist_url="auto",
+            args=(folder, wanted.epochs, wanted.workers, wanted.patience),
         )
         found: list[Any] = [
             json.loads(Path(folder, f"census_{rank}.json").read_text())

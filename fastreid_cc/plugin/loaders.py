@@ -116,7 +116,7 @@ def build_loader(
         batches: this process's batches, each i64 [b], dataset rows in order.
         num_workers: loader processes; 0 reads in this one.
         places: i64 [b] each, the images' places in the epoch, which their augmentation depends on;
-            None = the row, for transforms that draw nothing.
+            None = their rows.
     """
     keys = [
         list(zip(rows.tolist(), where.tolist(), strict=True))
