@@ -102,18 +102,27 @@ def summarise(configs: list[Path], seeds: range, output: Path) -> dict[str, Any]
 
 
 def table(results: dict[str, Any]) -> str:
-    """Mean and sample standard deviation over the seeds, as Markdown."""
+    """Mean and sample standard deviation over the seeds, as Markdown.
 
-    def cell(values: list[float]) -> str:
+    "against the first": difference of mAP to the first row, seed by seed. Seeds that share a
+    warm-up rise and fall together, so it spreads less than the rows themselves.
+    """
+
+    def cell(values: list[float], sign: str = "") -> str:
         if not values:
             return ""
-        digits = 2 if max(values) <= 1 else 1
+        digits = 2 if max(map(abs, values)) <= 1 and not sign else 1
         spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.{digits}f}{spread}"
+        return f"{statistics.mean(values):{sign}.{digits}f}{spread}"
 
+    first = next(iter(results.values()))["mAP"]
     columns = [column for column in COLUMNS if any(row[column] for row in results.values())]
-    lines = [[name, *(cell(row[column]) for column in columns)] for name, row in results.items()]
-    headers = ["", *(COLUMNS[column] for column in columns)]
+    lines = []
+    for name, row in results.items():
+        gains = [own - other for own, other in zip(row["mAP"], first, strict=False)]
+        gain = cell(gains, "+") if row["mAP"] is not first else ""
+        lines.append([name, *(cell(row[column]) for column in columns), gain])
+    headers = ["", *(COLUMNS[column] for column in columns), "against the first"]
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
