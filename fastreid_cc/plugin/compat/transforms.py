@@ -41,12 +41,10 @@ def build_affine_transform() -> None:
 
 
 def read_pixels_quietly() -> None:
-    """`to_tensor`, once per training.
+    """`to_tensor`, and messages between processes.
 
     Breaks: a UserWarning, "TypedStorage is deprecated", from torch >= 2.0, in the middle of the
     log. Does: ignores it where fastreid causes it. Test: test_compat_transforms.py. May go: when
-    fastreid reads pixels through numpy.
+    fastreid makes tensors from bytes through numpy.
     """
-    warnings.filterwarnings(
-        "ignore", "TypedStorage is deprecated", UserWarning, r"fastreid\.data\.transforms"
-    )
+    warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning, r"fastreid\.")
