@@ -177,7 +177,9 @@ class PseudoLabeler:
             MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
                 when an allocation fails.
         """
-        rows = unit_rows(features)
+        images, size = (*getattr(features, "shape", ()), 0, 0)[:2]
+        with explain_out_of_memory(images, size):
+            rows = unit_rows(features)
         if cameras is not None and np.shape(cameras) != (len(rows),):
             raise ValueError(f"cameras must be [{len(rows)}], found {list(np.shape(cameras))}")
         self._graph, self._cameras = None, None if cameras is None else np.asarray(cameras)
