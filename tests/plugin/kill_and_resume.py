@@ -129,14 +129,16 @@ def numbers(folder: Path) -> dict[tuple[int, str], float]:
     return found
 
 
-def differences(whole: Path, parts: Path) -> str:
-    """Where the end of two runs differs; "" if nowhere."""
+def differences(whole: Path, parts: Path, left: frozenset[int] = frozenset()) -> str:
+    """Where the end of two runs differs; "" if nowhere. Files of the inodes `left` do not count."""
     names = {p.relative_to(whole) for p in whole.rglob("*.pth")}
     found = {p.relative_to(parts) for p in parts.rglob("*.pth")}
     must = {name for name in names if name.stem in ("model_final", "model_best")}
     if not must <= found <= names:
         return f"files {sorted(map(str, names ^ found))}"
     for name in sorted(found):
+        if (parts / name).stat().st_ino in left:
+            continue
         both = (torch.load(f / name, map_location="cpu", weights_only=True) for f in (whole, parts))
         where = same(*both)
         if where:
@@ -146,7 +148,10 @@ def differences(whole: Path, parts: Path) -> str:
     return f"metrics.json {wrong[:3]}" if wrong else ""
 
 
-def resume(output: Path, whole: Path, *extra: object, start: Start = fresh) -> str:
+def resume(
+    output: Path, whole: Path, *extra: object, start: Start = fresh,
+    left: frozenset[int] = frozenset(),
+) -> str:  # fmt: skip
     """Resumes until it ends; says from which epoch, and how the end compares."""
     for _ in range(3):
         status, text = run(output, *extra, flags=("--resume",), start=start)
@@ -155,7 +160,7 @@ def resume(output: Path, whole: Path, *extra: object, start: Start = fresh) -> s
     else:
         return f"FAILED: {text.splitlines()[-1]}"
     first = re.findall(r"Starting training from epoch (\d+)", text) or ["none"]
-    return f"from epoch {first[0]}: {differences(whole, output) or 'equal'}"
+    return f"from epoch {first[0]}: {differences(whole, output, left) or 'equal'}"
 
 
 def kill_and_resume(
