@@ -51,6 +51,32 @@ def test_self_paced_labels_equal_spcl_at_both_epochs(path):
     np.testing.assert_array_equal(again.labels, without_singletons(case["epoch1_labels_after"]))
 
 
+@pytest.mark.parametrize("case", ["case0", "case1", "case2"])
+def test_self_paced_equals_the_recorded_refinement_with_and_without_sources(case):
+    """From the recorded DBSCAN labels; SpCL's final labels start after the source classes."""
+    recorded = np.load(Path(__file__).parent / "parity/labels/spcl_label_refine.npz")
+    data = {k[len(case) + 2 :]: v for k, v in recorded.items() if k.startswith(case)}
+    tight, normal, loose = (data[f"dbscan_{name}"] for name in ("tight", "normal", "loose"))
+    own = singletons(normal)
+    for other, name in ((tight, "R_comp"), (loose, "R_indep")):
+        found = distance_of_memberships(own, singletons(other))
+        np.testing.assert_allclose(found, data[name], atol=1e-6)
+    refiner = SelfPaced()
+    for epoch in ("", "epoch1_"):
+        tight, normal, loose = (
+            data[f"{epoch}dbscan_{name}"] for name in ("tight", "normal", "loose")
+        )
+        final = data[f"{epoch}final_labels"] - int(data["n_source_classes"])
+        first = oracle.by_first_image(normal)
+        kept = refiner.refine(first, lambda gap, t=tight, w=loose: w if gap > 0 else t)
+        np.testing.assert_array_equal(kept, without_singletons(final))
+        assert refiner.threshold == pytest.approx(float(data["indep_thres"]), abs=1e-6)
+    merged = singletons(refiner.refine(oracle.by_first_image(data["dbscan_normal"]),
+                        lambda gap: data["dbscan_loose" if gap > 0 else "dbscan_tight"]))  # fmt: skip
+    partition = data["openunreid_labels"]
+    np.testing.assert_array_equal(merged[:, None] == merged, partition[:, None] == partition)
+
+
 def test_labels_that_hold_at_every_eps_are_kept_whole():
     labels = np.array([0, 0, 1, 1, -1, 2, 2, 2])
     kept = SelfPaced().refine(labels, lambda offset: labels)
