@@ -71,8 +71,9 @@ def test_self_paced_equals_the_recorded_refinement_with_and_without_sources(case
         kept = refiner.refine(first, lambda gap, t=tight, w=loose: w if gap > 0 else t)
         np.testing.assert_array_equal(kept, without_singletons(final))
         assert refiner.threshold == pytest.approx(float(data["indep_thres"]), abs=1e-6)
-    merged = singletons(refiner.refine(oracle.by_first_image(data["dbscan_normal"]),
-                        lambda gap: data["dbscan_loose" if gap > 0 else "dbscan_tight"]))  # fmt: skip
+    tight, normal, loose = (data[f"dbscan_{name}"] for name in ("tight", "normal", "loose"))
+    first = oracle.by_first_image(normal)
+    merged = singletons(refiner.refine(first, lambda gap: loose if gap > 0 else tight))
     partition = data["openunreid_labels"]
     np.testing.assert_array_equal(merged[:, None] == merged, partition[:, None] == partition)
 
