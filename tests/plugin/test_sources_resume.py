@@ -14,6 +14,7 @@ from test_two_processes import free_port
 from tiny_runs import build, command, config, digest, run, same, train
 
 pytestmark = pytest.mark.usefixtures("plugin")
+TEACHER = ("CC.TEACHER.ENABLED", True, "CC.TEACHER.MOMENTUM", 0.5)
 
 
 @pytest.mark.parametrize("iteration", [1, 3])
@@ -21,6 +22,18 @@ def test_resume_around_the_end_of_the_source_stage(
     iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (*PRETRAIN, "SOLVER.SCHED", "CosineAnnealingLR", "CC.LABELS.PERIOD", 2)
+    same_end(tmp_path, monkeypatch, iteration, *options)
+
+
+@pytest.mark.parametrize("iteration", [1, 3])
+def test_resume_of_a_joint_run_around_the_end_of_its_source_stage(
+    iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teacher, statistics settled on the target and every branch come back."""
+    options = (
+        *JOINT, *TEACHER, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)',
+        "CC.SOURCES.PRETRAIN_EPOCHS", 1, "CC.LABELS.PERIOD", 2,
+    )  # fmt: skip
     same_end(tmp_path, monkeypatch, iteration, *options)
 
 
@@ -34,19 +47,20 @@ def test_resume_of_a_cluster_memory_with_source_rows(
 def test_kill_and_resume_of_a_joint_run_by_the_command_line(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 in the second epoch: memory, labels and every domain's statistics come back."""
-    output = tmp_path / "killed"
+    """kill -9 in the second epoch: teacher, memory, labels, every domain's statistics come back."""
+    output, options = tmp_path / "killed", (*JOINT, *TEACHER)
     monkeypatch.setenv("KILL_AT", "3")
-    killed = run(data_root, command(output, *JOINT, imports=("kill_switch",)))
+    killed = run(data_root, command(output, *options, imports=("kill_switch",)))
     assert killed.returncode == -signal.SIGKILL, killed.stdout
     monkeypatch.delenv("KILL_AT")
-    resumed = run(data_root, command(output, *JOINT, flags=("--resume",)))
+    resumed = run(data_root, command(output, *options, flags=("--resume",)))
     assert resumed.returncode == 0, resumed.stdout
     assert "Starting training from epoch 1" in resumed.stdout
-    train(config(tmp_path / "whole", *JOINT))
+    train(config(tmp_path / "whole", *options))
     whole, parts = (torch.load(p / "model_final.pth") for p in (tmp_path / "whole", output))
     assert same(whole, parts) == ""
     assert any("sources.1.running_var" in name for name in whole["model"])
+    assert whole["cc_teacher"]
 
 
 def test_a_checkpoint_of_other_sources_is_refused(tmp_path: Path) -> None:
