@@ -5,6 +5,7 @@ While the first works the others wait for its requests. What goes wrong anywhere
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -139,7 +140,8 @@ def on_first(work: Callable[[], Any]) -> Any:
 def portable(error: Exception) -> Exception:
     """The error, or one with the same text where it does not survive the way to other processes."""
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.dumps(error)
+        copy.copy(error)  # built anew from its arguments, as the receiver will
         return error
     except Exception:  # noqa: BLE001  an exception's constructor may do anything
         return RuntimeError(f"{type(error).__name__}: {error}")

@@ -46,7 +46,7 @@ report["copies"] = [
 ]
 report["left"] = [hasattr(collections, "Mapping"), "torch._six" in sys.modules]
 module = sys.modules["fastreid.engine.launch"]
-report["worker"] = launch.__globals__["_distributed_worker"].__module__
+report["worker"] = launch.__wrapped__.__globals__["_distributed_worker"].__module__
 
 from fastreid.config import get_cfg
 cfg = get_cfg()
