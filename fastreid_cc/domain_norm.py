@@ -179,6 +179,16 @@ def adopt_weights(model: nn.Module) -> int:
     return changed
 
 
+def target_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Scale, shift and gate of the target's branch of every layer."""
+    found: list[nn.Parameter] = []
+    for module in model.modules():
+        if isinstance(module, _DomainForward):
+            own = (module.weight, module.bias, *(module.gates or ())[:1])
+            found += [p for p in own if p is not None and p.requires_grad]
+    return found
+
+
 @contextmanager
 def own_statistics(model: nn.Module) -> Iterator[None]:
     """Within it, batches of the target settle the running statistics of its branch, from nothing.

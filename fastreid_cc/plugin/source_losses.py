@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..domain_norm import Domains, convert
+from ..domain_norm import Domains, convert, target_parameters
 from .registered_losses import WithLosses
 from .stock_losses import stock_losses
 
@@ -105,6 +105,8 @@ class WithSources(WithLosses):
         """Leaves parameters that no image of the batch needs in the graph, as DDP demands."""
         spare = [*self.registered_losses.parameters()]
         spare += [p for name, p in self.heads.named_parameters() if is_spare(name)]
+        if len(self.domains.names) > 1 and self._phase[0] is None:  # no image of the target yet
+            spare += target_parameters(self)  # type: ignore[arg-type]
         if spare and found:
             key = next(iter(found))
             found[key] = found[key] + sum(parameter.sum() * 0 for parameter in spare)
