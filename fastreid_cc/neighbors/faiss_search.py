@@ -39,6 +39,7 @@ class _FaissSearch:
     spare = 2  # candidates beyond k: ties and the image itself
 
     def _index(self, faiss: Any, features: np.ndarray) -> Any:
+        """The faiss index of features f32 [N, D]; each search builds its own."""
         raise NotImplementedError
 
     def bytes_needed(self, images: int, size: int, k: int) -> int:
