@@ -27,7 +27,7 @@ EXPORT = ["onnx", "onnxscript", "onnxruntime"]
 
 
 class BuildWithConfigs(build_py):
-    """Puts configs/ into the package, where `fastreid_cc.shipped` looks when it is installed."""
+    """Puts configs/ into the package, where `config/shipped.py` looks when installed."""
 
     def run(self):
         """Builds the package, then copies the configs, but not for an editable installation."""

@@ -14,10 +14,10 @@ from typing import Any
 import fastreid_cc.plugin  # noqa: F401  isort: skip  activates the plug-in
 import torch
 
+from fastreid_cc.config.shipped import PREFIX
 from fastreid_cc.errors import ClearError
-from fastreid_cc.plugin.export import build_embedder, largest_difference, write_onnx
-from fastreid_cc.plugin.runs import read_config
-from fastreid_cc.shipped import PREFIX
+from fastreid_cc.plugin.offline.onnx_export import build_embedder, largest_difference, write_onnx
+from fastreid_cc.plugin.offline.run_folder import read_config
 
 IBN = ("MODEL.BACKBONE.WITH_IBN", True)
 VIT = ("MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", "MODEL.HEADS.POOL_LAYER", "Identity")
@@ -48,9 +48,14 @@ def config(name: str) -> Any:
     """The label-free base config with another backbone."""
     builder, depth, size, more = FAMILIES[name]
     pairs = (
-        "MODEL.BACKBONE.NAME", f"build_{builder}_backbone", "MODEL.BACKBONE.DEPTH", depth,
-        "MODEL.BACKBONE.FEAT_DIM", size, *more,
-    )  # fmt: skip
+        "MODEL.BACKBONE.NAME",
+        f"build_{builder}_backbone",
+        "MODEL.BACKBONE.DEPTH",
+        depth,
+        "MODEL.BACKBONE.FEAT_DIM",
+        size,
+        *more,
+    )
     return read_config(f"{PREFIX}Base-ClusterContrast.yml", [str(word) for word in pairs])
 
 

@@ -37,10 +37,10 @@ import torch
 from torch import Tensor
 
 from fastreid_cc import labeling
-from fastreid_cc.clusterers.dbscan import DBSCAN
-from fastreid_cc.kernels import num_threads, number_by_first_image, run_tasks
-from fastreid_cc.labeling import PseudoLabeler, unit_rows
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.kernels import num_threads, number_by_first_image, run_tasks
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
 from fastreid_cc.registry import NEIGHBORS
 
 CLOCK = {"now": time.perf_counter}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import boot
-from .errors import ClearError, WrongUse, explain_missing, shown
+from .errors import ClearError, WrongUse, explain_missing, printable
 
 USAGE = """\
 usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
@@ -117,7 +117,7 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # disk full, no permission, a file that vanished
-        print(f"{name}: {shown(error)}", file=sys.stderr)
+        print(f"{name}: {printable(error)}", file=sys.stderr)
         return 1
 
 

@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastreid_cc.errors import MissingPackage, explain_missing, missing_fastreid
-
-SCRIPT = "FASTREID_CC_SCRIPT"
-IMPORTS = "FASTREID_CC_IMPORT"
+from fastreid_cc.launch_env import IMPORTS, SCRIPT
 
 
 def run(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> None:

@@ -55,7 +55,7 @@ class Unwritable(ClearError, OSError):
     """An output folder is full or read-only; the message names it and what is kept."""
 
 
-def shown(text: object) -> str:
+def printable(text: object) -> str:
     """A name from outside (file, identity) as it may be printed: nothing in it acts on a terminal.
 
     Control characters, line ends, bytes that are no UTF-8 and marks that turn the direction of

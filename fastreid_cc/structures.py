@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Called from the main thread as work gets done: (what is done, pieces done, pieces in all).
+Progress = Callable[[str, int, int], None]
+
 
 @dataclass(frozen=True)
 class KnnGraph:

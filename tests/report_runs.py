@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastreid_cc.report import Clustered, Evidence, Run, TestSet, read_run
+from fastreid_cc.report import Clustered, Run, RunFeatures, TestSet, read_run
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&"
@@ -99,9 +99,16 @@ def write(folder: Path, *, has_clusters: bool = True, offset: float = 0.0) -> li
     lines: list[dict] = []
     for step in range(0, 100, 20):
         if has_clusters:
-            lines.append({"iteration": step, "cc/num_clusters": 30.0 - step / 10, "cc/eps": 0.6,
-                          "cc/outlier_share": 0.25 - step / 500, "cc/ari": 0.3 + step / 200,
-                          "cc/cameras_per_cluster": 1.5 + step / 100})  # fmt: skip
+            lines.append(
+                {
+                    "iteration": step,
+                    "cc/num_clusters": 30.0 - step / 10,
+                    "cc/eps": 0.6,
+                    "cc/outlier_share": 0.25 - step / 500,
+                    "cc/ari": 0.3 + step / 200,
+                    "cc/cameras_per_cluster": 1.5 + step / 100,
+                }
+            )
         lines.append({"iteration": step + 19, "total_loss": 3.25 / (1 + step) + offset})
     lines.append({"iteration": 50, "mAP": 41.25 + offset, "Rank-1": 60.5})
     lines.append({"iteration": 100, "mAP": 57.75 + offset, "Rank-1": 75.0, "mINP": 20.0})
@@ -117,7 +124,7 @@ def label_free(folder: Path, *, name: str = "label_free", offset: float = 0.0) -
     """A run with clusters and a test set."""
     write(folder / name, offset=offset)
     run = read_run(folder / name, name)
-    run.evidence = Evidence(clustered(folder / "train"), [made_test_set(folder / "test")])
+    run.evidence = RunFeatures(clustered(folder / "train"), [made_test_set(folder / "test")])
     return run
 
 
@@ -125,5 +132,5 @@ def supervised(folder: Path, name: str = "supervised") -> Run:
     """A run with a test set only, the same images, better features."""
     write(folder / name, has_clusters=False, offset=2.0)
     run = read_run(folder / name, name)
-    run.evidence = Evidence(None, [made_test_set(folder / "test", seed=1, noise=0.2)])
+    run.evidence = RunFeatures(None, [made_test_set(folder / "test", seed=1, noise=0.2)])
     return run

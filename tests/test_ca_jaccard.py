@@ -7,9 +7,9 @@ from oracles import labels as oracle
 from oracles.labels import dense
 from oracles.labels import small_clouds as clouds
 
-from fastreid_cc.distances.ca_jaccard import CameraAwareJaccardDistance
-from fastreid_cc.distances.jaccard import JaccardDistance
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
+from fastreid_cc.labeling.distances.jaccard import JaccardDistance
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 
 def distance(features, cameras, **more):

@@ -9,13 +9,13 @@ from oracles import labels as oracle
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import adjusted_rand_score
 
-from fastreid_cc.clusterers.components import ConnectedComponents
-from fastreid_cc.clusterers.dbscan import DBSCAN
-from fastreid_cc.clusterers.hdbscan import HDBSCAN
-from fastreid_cc.clusterers.infomap_communities import InfoMap, links_of
-from fastreid_cc.clusterers.kmeans import KMeans
-from fastreid_cc.kernels import number_by_first_image
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.clusterers.components import ConnectedComponents
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.clusterers.hdbscan import HDBSCAN
+from fastreid_cc.labeling.clusterers.infomap_communities import InfoMap, links_of
+from fastreid_cc.labeling.clusterers.kmeans import KMeans
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.labels.numbering import number_by_first_image
 
 
 def random_distance(seed, images, levels):

@@ -11,7 +11,7 @@ import pytest
 
 from fastreid_cc import __main__ as cli
 from fastreid_cc.commands import _frame
-from fastreid_cc.errors import shown
+from fastreid_cc.errors import printable
 
 
 @pytest.fixture
@@ -79,6 +79,6 @@ def test_a_table_aligns_its_columns():
 
 
 def test_names_are_shown_without_what_acts_on_a_terminal():
-    assert shown("grün/0001_c1.jpg") == "grün/0001_c1.jpg"
-    assert shown("a\x1b[2Jb\nc\u202ed\udcff") == r"a\x1b[2Jb\nc\u202ed\udcff"
-    assert shown(Path("x\r")) == r"x\r"
+    assert printable("grün/0001_c1.jpg") == "grün/0001_c1.jpg"
+    assert printable("a\x1b[2Jb\nc\u202ed\udcff") == r"a\x1b[2Jb\nc\u202ed\udcff"
+    assert printable(Path("x\r")) == r"x\r"

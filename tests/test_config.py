@@ -81,8 +81,9 @@ def test_a_yaml_opens_with_a_comment_that_says_what_it_gives(name: str) -> None:
     assert first.startswith("# ") and len(first) > 20
 
 
-@pytest.mark.parametrize("name", [n for n in LEAVES if n.split("/")[0] not in (
-    "quick", "demo", "OwnImages")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [n for n in LEAVES if n.split("/")[0] not in ("quick", "demo", "OwnImages")]
+)
 def test_a_leaf_of_a_paper_states_the_number_and_ours(name: str) -> None:
     text = (CONFIGS / name).read_text()
     header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
@@ -197,12 +198,23 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.SAMPLER.OUTLIERS", 28), ("CC.SAMPLER.OUTLIERS=28",)),
         ((*RESCUE,), ("AverageK.RESCUE=True", "CC.SAMPLER.OUTLIERS=0", "e.g. to 4")),
         ((*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.MEMORY.NAME", "hybrid"), ("nothing to rescue",)),
-        ((*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.LABELS.OUTLIERS", "singleton"),
-         ("nothing to rescue", "CC.LABELS.OUTLIERS=singleton")),
-        (("CC.REFINE.NAMES", '("merge_proposals",)', "CC.MEMORY.NAME", "camera_proxy"),
-         ("merge_proposals", "CC.MEMORY.NAME=camera_proxy")),
-        (("CC.REFINE.NAMES", '("merge_proposals",)', "MODEL.META_ARCHITECTURE", "MutualContrast"),
-         ("merge_proposals", "two networks")),
+        (
+            (*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.LABELS.OUTLIERS", "singleton"),
+            ("nothing to rescue", "CC.LABELS.OUTLIERS=singleton"),
+        ),
+        (
+            ("CC.REFINE.NAMES", '("merge_proposals",)', "CC.MEMORY.NAME", "camera_proxy"),
+            ("merge_proposals", "CC.MEMORY.NAME=camera_proxy"),
+        ),
+        (
+            (
+                "CC.REFINE.NAMES",
+                '("merge_proposals",)',
+                "MODEL.META_ARCHITECTURE",
+                "MutualContrast",
+            ),
+            ("merge_proposals", "two networks"),
+        ),
         (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
         (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
         (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),
@@ -211,7 +223,7 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.MEMORY.CLUSTER.MOMENTUM", 1.5), ("CC.MEMORY.CLUSTER.MOMENTUM=1.5",)),
         (("CC.DISTANCE.JACCARD.K1", 0), ("CC.DISTANCE.JACCARD.K1=0",)),
     ],
-)  # fmt: skip
+)
 def test_a_fault_names_its_key_and_the_way_out(pairs: tuple[object, ...], words: Any) -> None:
     found = faults(sound(*pairs))
     assert len(found) == 1, found
@@ -220,9 +232,17 @@ def test_a_fault_names_its_key_and_the_way_out(pairs: tuple[object, ...], words:
 
 def test_all_faults_come_in_one_error() -> None:
     cfg = sound(
-        "SOLVER.IMS_PER_BATCH", 30, "CC.WARMUP.EPOCHS", 0, "CC.MEMORY.NAME", "clusters",
-        "CC.LABELS.PERIOD", 0, "DATASETS.NAMES", "()",
-    )  # fmt: skip
+        "SOLVER.IMS_PER_BATCH",
+        30,
+        "CC.WARMUP.EPOCHS",
+        0,
+        "CC.MEMORY.NAME",
+        "clusters",
+        "CC.LABELS.PERIOD",
+        0,
+        "DATASETS.NAMES",
+        "()",
+    )
     with pytest.raises(ValueError) as caught:
         validate(cfg)
     assert str(caught.value).startswith("4 fault(s)")

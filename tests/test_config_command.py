@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastreid_cc import __main__ as cli
-from fastreid_cc.docstrings import argument_lines
+from fastreid_cc.config.docstrings import argument_lines
 
 
 def run(capsys, *words):

@@ -5,8 +5,8 @@ from oracles import labels as oracle
 from oracles.labels import dense
 from oracles.labels import small_clouds as clouds
 
-from fastreid_cc.distances.cosine import CosineDistance
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.distances.cosine import CosineDistance
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 
 def expected(features, radius):

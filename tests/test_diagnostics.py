@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastreid_cc.diagnostics import cameras_per_cluster, purity, summarize, summary_line
+from fastreid_cc.labels.diagnostics import cameras_per_cluster, purity, summarize, summary_line
 
 LABELS = np.array([0, 0, 0, 1, 1, -1])
 CAMERAS = np.array([0, 1, 1, 2, 2, 0])

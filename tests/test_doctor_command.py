@@ -132,8 +132,12 @@ def test_it_runs_without_any_package(tmp_path):
         "from fastreid_cc.__main__ import main; sys.exit(main(['doctor']))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-I", "-S", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 1, done.stderr
     assert "missing  needed    torch" in done.stdout and "not ready: torch" in done.stdout

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from oracles.losses import unit_rows
 from torch import Tensor
 
-from fastreid_cc.domain_fusion import DomainFusion
+from fastreid_cc.networks.domain_fusion import DomainFusion
 
 DOMAINS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
 

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from oracles import labels as oracle
 
-from fastreid_cc import kernels
-from fastreid_cc.neighbors import _candidates
-from fastreid_cc.neighbors import exact as exact_module
-from fastreid_cc.neighbors._device_search import search_on_device
-from fastreid_cc.neighbors._precision import Operand, to_ordered16
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling import kernels
+from fastreid_cc.labeling.neighbors import _candidates
+from fastreid_cc.labeling.neighbors import exact as exact_module
+from fastreid_cc.labeling.neighbors._device_search import search_on_device
+from fastreid_cc.labeling.neighbors._precision import Operand, to_ordered16
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 PRECISIONS = ("float32", "bfloat16")
 

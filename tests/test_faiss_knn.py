@@ -3,10 +3,10 @@ import pytest
 import torch
 from oracles import labels as oracle
 
-from fastreid_cc import neighbors  # noqa: F401
-from fastreid_cc.neighbors.cells import CellSearch
-from fastreid_cc.neighbors.exact import ExactKNN
-from fastreid_cc.neighbors.faiss_search import FaissFlat, FaissHNSW, FaissIVF
+from fastreid_cc.labeling import neighbors  # noqa: F401
+from fastreid_cc.labeling.neighbors.cells import CellSearch
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.neighbors.faiss_search import FaissFlat, FaissHNSW, FaissIVF
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 FEATURES = torch.from_numpy(

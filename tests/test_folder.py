@@ -116,9 +116,12 @@ def test_gallery_images_without_a_name_are_distractors(people):
     save(people / "people" / "stranger.png")
     save(people / "people" / "stranger2.png")
     found = folder(
-        people / "people", camera="([0-9])[._]", identity=r"^(\d+)/", test_include="^003|stranger2",
+        people / "people",
+        camera="([0-9])[._]",
+        identity=r"^(\d+)/",
+        test_include="^003|stranger2",
         exclude="stranger.png",
-    )  # fmt: skip
+    )
     assert [i[1] for i in found.gallery].count(-1) == 1
 
 

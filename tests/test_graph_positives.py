@@ -15,7 +15,7 @@ from fastreid_cc.memories.instance import InstanceMemory
 def memory_with(rows, source_rows=None, classes=None, epoch=5):
     memory = InstanceMemory(source_rows=source_rows is not None)
     if classes is not None:
-        memory.know_sources(classes)
+        memory.set_source_classes(classes)
     memory.reset(rows, torch.arange(len(rows)))
     memory.rows = rows.clone()
     if source_rows is not None:
@@ -90,8 +90,9 @@ def test_source_images_train_the_graph_and_nothing_else() -> None:
         logits = graph_by_loops(loss.graph, nodes, source[order])
         terms = [
             F.binary_cross_entropy_with_logits(z, (classes[j] == classes[index[i]]).float())
-            for z, j in zip(logits, order, strict=True) if j != int(index[i])
-        ]  # fmt: skip
+            for z, j in zip(logits, order, strict=True)
+            if j != int(index[i])
+        ]
         total += float(sum(terms).detach() / len(terms))
     assert value.item() == pytest.approx(total / 4, rel=1e-5)
 
@@ -131,19 +132,21 @@ def test_a_planted_graph_is_found_on_identities_never_seen() -> None:
 
 def test_rows_move_by_domain_and_survive_a_reset() -> None:
     memory = InstanceMemory(source_rows=True)
-    memory.know_sources(torch.tensor([0, 0, 1]))
+    memory.set_source_classes(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     x = unit_rows(4, 8, seed=1)
     batch = make_batch(
-        x, torch.tensor([2, 3, 1, 0]), indices=torch.tensor([2, 3, 2, 0]),
+        x,
+        torch.tensor([2, 3, 1, 0]),
+        indices=torch.tensor([2, 3, 2, 0]),
         domains=torch.tensor([0, 0, 1, 1]),
-    )  # fmt: skip
+    )
     memory.update(batch)
     torch.testing.assert_close(memory.rows[[2, 3]], x[:2])
     torch.testing.assert_close(memory.source_rows[[2, 0]], x[2:])
     assert not memory.rows[:2].any() and not memory.source_rows[1].any()
     before = memory.source_rows.clone()
-    memory.know_sources(torch.tensor([0, 0, 1]))
+    memory.set_source_classes(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     assert torch.equal(memory.source_rows, before)
     other = InstanceMemory(source_rows=True)

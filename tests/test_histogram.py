@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from histogram import descriptors, evaluate_histograms, rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-from fastreid_cc.data.histogram import descriptors, evaluate_histograms, rank
 
 
 def slow_rank(distance, q_ids, g_ids, q_cams, g_cams):

@@ -9,11 +9,11 @@ from oracles import labels as oracle
 from oracles.labels import dense
 from oracles.labels import small_clouds as clouds
 
-from fastreid_cc import kernels
-from fastreid_cc.clusterers.dbscan import DBSCAN
-from fastreid_cc.distances.jaccard import JaccardDistance
-from fastreid_cc.kernels import number_by_first_image
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling import kernels
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.distances.jaccard import JaccardDistance
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.labels.numbering import number_by_first_image
 
 RECORDED = sorted((Path(__file__).parent / "parity/labels").glob("jaccard_*.npz"))
 

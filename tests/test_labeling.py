@@ -4,15 +4,16 @@ import torch
 from gloo import run_in_two
 from oracles import labels as oracle
 
-from fastreid_cc import kernels, labeling, memory_use
-from fastreid_cc.clusterers.components import ConnectedComponents
-from fastreid_cc.clusterers.dbscan import DBSCAN
-from fastreid_cc.clusterers.kmeans import KMeans
-from fastreid_cc.distances.ca_jaccard import CameraAwareJaccardDistance
-from fastreid_cc.distances.jaccard import JaccardDistance
-from fastreid_cc.eps import automatic_eps, sweep, sweep_plot, sweep_table
-from fastreid_cc.labeling import PseudoLabeler, unit_rows
-from fastreid_cc.refiners.self_paced import SelfPaced
+from fastreid_cc import labeling
+from fastreid_cc.labeling import memory_budget as memory_use
+from fastreid_cc.labeling.clusterers.components import ConnectedComponents
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.clusterers.kmeans import KMeans
+from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
+from fastreid_cc.labeling.distances.jaccard import JaccardDistance
+from fastreid_cc.labeling.eps import automatic_eps, sweep, sweep_plot, sweep_table
+from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, kernels, unit_rows
+from fastreid_cc.labeling.refiners.self_paced import SelfPaced
 
 FEATURES = oracle.small_clouds(0, 240)
 SHORT = JaccardDistance(k1=12, k2=4)

@@ -8,11 +8,7 @@ from hypothesis import strategies as st
 from oracles import losses as oracle
 from oracles.losses import filled, make_batch, unit_rows
 
-from fastreid_cc.losses.memory_contrast import (
-    MemoryContrast,
-    camera_entropy_weights,
-    cross_entropy,
-)
+from fastreid_cc.losses.memory_contrast import MemoryContrast, camera_entropy_weights, cross_entropy
 from fastreid_cc.memories.instance import InstanceMemory
 
 TARGETS = torch.tensor([2, 0, -1, 2, 4, 1, 0])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from oracles.losses import filled, make_batch
 
+from fastreid_cc.labeling.refiners.merge_proposals import MergeProposals, join
 from fastreid_cc.memories.cluster import ClusterMemory
-from fastreid_cc.refiners.merge_proposals import MergeProposals, join
 
 PAIR = np.array([[0, 1]])
 

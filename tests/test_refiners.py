@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from oracles import labels as oracle
 
-from fastreid_cc.clusterers.dbscan import DBSCAN
-from fastreid_cc.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling import PseudoLabeler
-from fastreid_cc.refiners.min_size import MinimumSize
-from fastreid_cc.refiners.self_paced import SelfPaced, distance_of_memberships, singletons
-from fastreid_cc.refiners.single_camera import SingleCamera
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.distances.jaccard import JaccardDistance
+from fastreid_cc.labeling.refiners.min_size import MinimumSize
+from fastreid_cc.labeling.refiners.self_paced import SelfPaced, distance_of_memberships
+from fastreid_cc.labeling.refiners.single_camera import SingleCamera
+from fastreid_cc.labels.numbering import outliers_as_clusters
 
 RECORDED = sorted((Path(__file__).parent / "parity/labels").glob("reliability_*.npz"))
 
@@ -30,7 +31,7 @@ def without_singletons(labels):
 @settings(max_examples=80, deadline=None)
 def test_memberships_from_counts_equal_those_from_sets(pairs):
     labels, other = np.array(pairs, np.int64).T
-    ours = distance_of_memberships(singletons(labels), singletons(other))
+    ours = distance_of_memberships(outliers_as_clusters(labels), outliers_as_clusters(other))
     np.testing.assert_allclose(ours, oracle.reliability(labels, other), atol=1e-12)
 
 
@@ -57,9 +58,9 @@ def test_self_paced_equals_the_recorded_refinement_with_and_without_sources(case
     recorded = np.load(Path(__file__).parent / "parity/labels/spcl_label_refine.npz")
     data = {k[len(case) + 2 :]: v for k, v in recorded.items() if k.startswith(case)}
     tight, normal, loose = (data[f"dbscan_{name}"] for name in ("tight", "normal", "loose"))
-    own = singletons(normal)
+    own = outliers_as_clusters(normal)
     for other, name in ((tight, "R_comp"), (loose, "R_indep")):
-        found = distance_of_memberships(own, singletons(other))
+        found = distance_of_memberships(own, outliers_as_clusters(other))
         np.testing.assert_allclose(found, data[name], atol=1e-6)
     refiner = SelfPaced()
     for epoch in ("", "epoch1_"):
@@ -73,7 +74,7 @@ def test_self_paced_equals_the_recorded_refinement_with_and_without_sources(case
         assert refiner.threshold == pytest.approx(float(data["indep_thres"]), abs=1e-6)
     tight, normal, loose = (data[f"dbscan_{name}"] for name in ("tight", "normal", "loose"))
     first = oracle.by_first_image(normal)
-    merged = singletons(refiner.refine(first, lambda gap: loose if gap > 0 else tight))
+    merged = outliers_as_clusters(refiner.refine(first, lambda gap: loose if gap > 0 else tight))
     partition = data["openunreid_labels"]
     np.testing.assert_array_equal(merged[:, None] == merged, partition[:, None] == partition)
 

@@ -13,7 +13,7 @@ from report_runs import EVIL, Page, clustered, label_free, made_test_set, superv
 
 from fastreid_cc.commands import report
 from fastreid_cc.errors import ClearError, WrongUse
-from fastreid_cc.report import Clustered, Evidence, TestSet, build_page, read_run
+from fastreid_cc.report import Clustered, RunFeatures, TestSet, build_page, read_run
 from fastreid_cc.report.clusters import choose, describe, linked_cameras, spread
 from fastreid_cc.report.pictures import Album
 from fastreid_cc.report.ranking import rank
@@ -89,8 +89,10 @@ def test_keys_that_differ_are_listed(comparison) -> None:
 def test_long_series_are_thinned_in_the_table_and_whole_in_the_curve(tmp_path: Path) -> None:
     write(tmp_path / "long")
     with (tmp_path / "long/metrics.json").open("a") as stream:
-        stream.writelines(f'{{"iteration": {i}, "time": 1, "x": 2, "total_loss": {i}}}\n'
-                          for i in range(200, 5200))  # fmt: skip
+        stream.writelines(
+            f'{{"iteration": {i}, "time": 1, "x": 2, "total_loss": {i}}}\n'
+            for i in range(200, 5200)
+        )
     page = build_page([read_run(tmp_path / "long", "long")])
     table = next(t for t in Page(page).tables if "long: total_loss" in t[0])
     assert len(table) == 201 and table[-1] == ["5199", "5199"] and "200 of 5,005 rows" in page
@@ -225,7 +227,7 @@ def test_one_cluster_has_no_other(tmp_path: Path) -> None:
     alone = Clustered(images.paths, images.cameras, np.zeros(40, np.int64), images.features)
     assert describe(alone).nearest.tolist() == [-1] * 40
     run = label_free(tmp_path)
-    run.evidence = Evidence(alone)
+    run.evidence = RunFeatures(alone)
     assert Page(build_page([run])).faults == []
 
 
@@ -248,8 +250,10 @@ def test_spread_takes_both_ends() -> None:
 
 def test_a_resumed_run_counts_its_later_values_and_a_torn_line_is_said(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
-    path.write_text('{"iteration": 9, "a": 1}\n{"iteration": 19, "a": 2, "b": 5}\n'
-                    '{"iteration": 9, "a": 3}\n[]\n{"iteration": 19, "a')  # fmt: skip
+    path.write_text(
+        '{"iteration": 9, "a": 1}\n{"iteration": 19, "a": 2, "b": 5}\n'
+        '{"iteration": 9, "a": 3}\n[]\n{"iteration": 19, "a'
+    )
     found, notes = read_metrics(path)
     assert [values.tolist() for values in found["a"]] == [[9], [3.0]]
     assert [values.tolist() for values in found["b"]] == [[19], [5.0]]

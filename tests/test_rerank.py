@@ -3,7 +3,7 @@ import pytest
 import torch
 from oracles import labels as oracle
 
-from fastreid_cc.distances import jaccard_query_gallery, rerank_distance
+from fastreid_cc.labeling.distances import jaccard_query_gallery, rerank_distance
 
 
 def clouds(seed, images):

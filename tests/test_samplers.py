@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fastreid_cc.data.samplers import (
     ClusterSampler,
     ViewSampler,
+    augmentation_slots,
     draw_images,
     extra_batches,
-    places,
 )
 
 RECORDED = np.load(Path(__file__).parent / "parity/sampler/sampler.npz")
@@ -162,9 +162,9 @@ def test_extra_images_of_two_processes_are_those_of_one() -> None:
 
 def test_an_image_has_the_same_place_on_any_number_of_processes() -> None:
     """Parts of 8, 4 and 2 images; slices of two processes laid together part by part."""
-    alone = places([8, 4, 2], 3, 0, 1)
+    alone = augmentation_slots([8, 4, 2], 3, 0, 1)
     assert (np.stack(alone) == np.arange(42).reshape(3, 14)).all()
-    first, second = (places([4, 2, 1], 3, rank, 2) for rank in (0, 1))
+    first, second = (augmentation_slots([4, 2, 1], 3, rank, 2) for rank in (0, 1))
     for whole, left, right in zip(alone, first, second, strict=True):
         parts = [(left[a:b], right[a:b]) for a, b in ((0, 4), (4, 6), (6, 7))]
         assert (np.concatenate([half for part in parts for half in part]) == whole).all()

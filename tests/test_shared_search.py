@@ -10,12 +10,12 @@ import pytest
 import torch
 from gloo import run_in_two
 
-from fastreid_cc import distributed
-from fastreid_cc.neighbors import cells as cells_module
-from fastreid_cc.neighbors.cells import CellSearch
-from fastreid_cc.neighbors.exact import ExactKNN
+from fastreid_cc.labeling.neighbors import cells as cells_module
+from fastreid_cc.labeling.neighbors.cells import CellSearch
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.parallel import collectives as distributed
+from fastreid_cc.parallel.rank_zero import first_leads, picklable, run_on_rank0
 from fastreid_cc.registry import NEIGHBORS
-from fastreid_cc.shared_search import first_leads, on_first, portable
 
 if not torch.distributed.is_available():
     pytest.skip("torch without distributed", allow_module_level=True)
@@ -75,9 +75,9 @@ def in_group() -> dict[str, Any]:
         "second": caught(
             lambda: first_leads(Counted(ExactKNN(), splits=True), FEATURES, graph_bytes)
         ),
-        "first's": on_first(distributed.rank),
+        "first's": run_on_rank0(distributed.rank),
     }
-    distributed.wait_at_most(0.03)
+    distributed.set_label_timeout(0.03)
     if distributed.rank() == 1:
         found["late"] = caught(lambda: distributed.broadcast_object(None))
     else:
@@ -120,8 +120,8 @@ def test_waiting_too_long_names_the_key(two: Any) -> None:
 
 def test_an_error_that_can_travel_stays_as_it_is() -> None:
     error = ValueError("x")
-    assert portable(error) is error
-    assert isinstance(portable(Odd("a", "b")), RuntimeError)
+    assert picklable(error) is error
+    assert isinstance(picklable(Odd("a", "b")), RuntimeError)
 
 
 def test_parts_are_all_rows_once_and_whole_groups() -> None:

@@ -55,8 +55,9 @@ def test_batches_are_joined_in_the_order_of_the_domains():
 def test_a_batch_knows_its_sources_and_gives_parts_of_itself():
     whole = Batch(torch.randn(4, 3), torch.tensor([5, 6, 0, 1]), torch.arange(4), torch.zeros(4))
     assert not whole.is_source.any()
-    joint = Batch(whole.features, whole.targets, whole.indices, whole.cameras,
-                  torch.tensor([0, 0, 1, 2]))  # fmt: skip
+    joint = Batch(
+        whole.features, whole.targets, whole.indices, whole.cameras, torch.tensor([0, 0, 1, 2])
+    )
     part = joint.select(joint.is_source)
     assert part.targets.tolist() == [0, 1]
     assert part.domains is not None and part.domains.tolist() == [1, 2]

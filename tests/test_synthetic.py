@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from histogram import evaluate_histograms
 from PIL import Image
 
-from fastreid_cc.data.histogram import evaluate_histograms
 from fastreid_cc.data.synthetic import (
     STYLES,
     StyledOptions,

@@ -6,7 +6,7 @@ import torch
 from gloo import run_in_two
 from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, teach, unit_rows
 
-from fastreid_cc.distributed import gather_rows, rank, world_size
+from fastreid_cc.parallel.collectives import gather_rows, rank, world_size
 from fastreid_cc.structures import Batch
 
 pytestmark = pytest.mark.skipif(

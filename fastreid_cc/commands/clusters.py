@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import boot
-from ..errors import ClearError, WrongUse, shown
+from ..errors import ClearError, WrongUse, printable
 from ._frame import make_parser, print_json
 
 NAME_LENGTH = 80
@@ -31,11 +31,16 @@ def parser() -> argparse.ArgumentParser:
         gives_json=True,
     )
     made.add_argument("run", help="OUTPUT_DIR of a label-free run")
-    made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys that changed "
-                      "since, e.g. CC.FOLDER.ROOT")  # fmt: skip
+    made.add_argument(
+        "pairs",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="config keys that changed since, e.g. CC.FOLDER.ROOT",
+    )
     made.add_argument("--out", help="folder to make (default: clusters in the run's folder)")
-    made.add_argument("--checkpoint", default="", help="file in the run's folder, instead of the "
-                      "newest whole one")  # fmt: skip
+    made.add_argument(
+        "--checkpoint", default="", help="file in the run's folder, instead of the newest whole one"
+    )
     made.add_argument("--csv-only", action="store_true", help="no folders")
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
     return made
@@ -56,7 +61,7 @@ def write_table(path: Path, images: Sequence[tuple[str, int]], labels: np.ndarra
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(("image", "cluster", "camera"))
         for (image, camera), label in zip(images, labels.tolist(), strict=True):
-            name = shown(os.path.abspath(image).replace("\\", "\\\\"))
+            name = printable(os.path.abspath(image).replace("\\", "\\\\"))
             table.writerow((name, label, camera))
 
 
@@ -80,9 +85,9 @@ def main(argv: list[str]) -> int:
     boot.activate()
     images, labels, told = _read(args)
     if out.exists() or out.is_symlink():
-        raise WrongUse(f"{shown(out)} exists already: remove it, or name another --out.")
+        raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     if not out.parent.is_dir():
-        raise WrongUse(f"--out {shown(out)}: there is no folder {shown(out.parent)}.")
+        raise WrongUse(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
     part = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}-", dir=out.parent))
     try:
         write_table(part / "clusters.csv", images, labels)
@@ -91,7 +96,7 @@ def main(argv: list[str]) -> int:
         part.chmod(0o755)
         part.rename(out)
     except OSError as error:
-        raise ClearError(f"{shown(out)} is not written: {shown(error)}") from error
+        raise ClearError(f"{printable(out)} is not written: {printable(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     told |= {"out": str(out)}
@@ -99,33 +104,37 @@ def main(argv: list[str]) -> int:
         print_json(told)
     else:
         print(
-            f"{shown(out)}: {told['clusters']:,} clusters, {told['outliers']:,} outliers of "
-            f"{told['images']:,} images, labels of {shown(told['checkpoint'])}"
+            f"{printable(out)}: {told['clusters']:,} clusters, {told['outliers']:,} outliers of "
+            f"{told['images']:,} images, labels of {printable(told['checkpoint'])}"
         )
     return 0
 
 
 def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
     """The run's images, their labels, and what is told of them."""
-    from ..plugin import runs
-    from ..plugin.cc_state import labels_of
-    from ..plugin.datasets import configure_from
-    from ..plugin.engine import collect_images
+    from ..plugin.loading.datasets import configure_from
+    from ..plugin.offline import run_folder
+    from ..plugin.trainer.checkpoint_state import labels_of
+    from ..plugin.trainer.wrap import collect_images
 
     if not Path(args.run).is_dir():
-        raise WrongUse(f"{shown(args.run)}: no such folder.")
-    cfg = runs.read_config(args.run, args.pairs)
-    path = runs.find_checkpoint(args.run, args.checkpoint)
-    content = runs.read_checkpoint(path)
+        raise WrongUse(f"{printable(args.run)}: no such folder.")
+    cfg = run_folder.read_config(args.run, args.pairs)
+    path = run_folder.find_checkpoint(args.run, args.checkpoint)
+    content = run_folder.read_checkpoint(path)
     if "cc" not in content:
-        raise ClearError(f"{shown(path)} holds no pseudo labels: the run was not label-free.")
+        raise ClearError(f"{printable(path)} holds no pseudo labels: the run was not label-free.")
     configure_from(cfg)
     images, _ = collect_images(cfg)
     labels = labels_of(content["cc"], [image for image, _ in images])
     if labels is None:
-        raise ClearError(f"{shown(path)} was saved before the first labelling (warm-up).")
+        raise ClearError(f"{printable(path)} was saved before the first labelling (warm-up).")
     told = {
-        "checkpoint": str(path), "epoch": content.get("epoch"), "eps": labels.eps,
-        "images": len(images), "clusters": labels.num_clusters, "outliers": labels.num_outliers,
-    }  # fmt: skip
+        "checkpoint": str(path),
+        "epoch": content.get("epoch"),
+        "eps": labels.eps,
+        "images": len(images),
+        "clusters": labels.num_clusters,
+        "outliers": labels.num_outliers,
+    }
     return images, labels.labels, told

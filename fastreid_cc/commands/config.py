@@ -8,9 +8,9 @@ import textwrap
 from typing import Any
 
 from .. import boot
-from ..config import all_keys
+from ..config.keys import all_keys
+from ..config.shipped import PREFIX, config_files, configs_folder
 from ..errors import ClearError
-from ..shipped import PREFIX, config_files, configs_folder
 from ._frame import make_parser, print_json, table
 
 Key = tuple[str, Any, str]
@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
 def known_keys(*, stock: bool) -> list[Key]:
     """Every key, sorted; parts brought in by `--import` included."""
     boot.activate()
-    from ..plugin.engine import extra_keys
-    from ..plugin.stock_keys import stock_keys
+    from ..plugin.offline.stock_keys import stock_keys
+    from ..plugin.trainer.wrap import extra_keys
 
     ours = list(all_keys(extra_keys()))
     return sorted(ours + (stock_keys({key for key, _, _ in ours}) if stock else []), key=_order)
@@ -96,8 +96,14 @@ def _print_keys(keys: list[Key], *, as_json: bool) -> None:
     elif len(keys) <= _FULL:
         for key, default, line in keys:
             print(f"{key}  {default!r}")
-            print(textwrap.fill(line or "(no text)", 92, initial_indent="    ",
-                                subsequent_indent="    "))  # fmt: skip
+            print(
+                textwrap.fill(
+                    line or "(no text)", 92, initial_indent="    ", subsequent_indent="    "
+                )
+            )
     else:
-        print(table([(k, repr(d), textwrap.shorten(line, 90, placeholder=" …"))
-                     for k, d, line in keys]))  # fmt: skip
+        print(
+            table(
+                [(k, repr(d), textwrap.shorten(line, 90, placeholder=" …")) for k, d, line in keys]
+            )
+        )

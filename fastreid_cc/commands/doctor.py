@@ -13,23 +13,36 @@ from typing import Any, NamedTuple
 
 from .. import __version__, boot
 from ..data.published import PUBLISHED
-from ..errors import FASTREID_COMMAND, shown
+from ..errors import FASTREID_COMMAND, printable
 from ._frame import make_parser, print_json, table
 
 # import name -> distributions that provide it, the one to install first
 NEEDED = {
-    "torch": ("torch",), "torchvision": ("torchvision",), "numpy": ("numpy",), "scipy": ("scipy",),
-    "sklearn": ("scikit-learn",), "numba": ("numba",), "PIL": ("pillow",), "tqdm": ("tqdm",),
-    "faiss": ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu"), "yacs": ("yacs",), "yaml": ("pyyaml",),
-    "cv2": ("opencv-python-headless", "opencv-python"), "tabulate": ("tabulate",),
-    "tensorboard": ("tensorboard",), "termcolor": ("termcolor",),
-}  # fmt: skip
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "numpy": ("numpy",),
+    "scipy": ("scipy",),
+    "sklearn": ("scikit-learn",),
+    "numba": ("numba",),
+    "PIL": ("pillow",),
+    "tqdm": ("tqdm",),
+    "faiss": ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu"),
+    "yacs": ("yacs",),
+    "yaml": ("pyyaml",),
+    "cv2": ("opencv-python-headless", "opencv-python"),
+    "tabulate": ("tabulate",),
+    "tensorboard": ("tensorboard",),
+    "termcolor": ("termcolor",),
+}
 # import name -> (extra that brings it, distribution)
 OPTIONAL = {
-    "infomap": ("infomap", "infomap"), "matplotlib": ("report", "matplotlib"),
-    "onnx": ("export", "onnx"), "onnxscript": ("export", "onnxscript"),
-    "onnxruntime": ("export", "onnxruntime"), "pynvml": ("gpu", "nvidia-ml-py"),
-}  # fmt: skip
+    "infomap": ("infomap", "infomap"),
+    "matplotlib": ("report", "matplotlib"),
+    "onnx": ("export", "onnx"),
+    "onnxscript": ("export", "onnxscript"),
+    "onnxruntime": ("export", "onnxruntime"),
+    "pynvml": ("gpu", "nvidia-ml-py"),
+}
 SHIPPED = ("50x", "ibn_50x")  # ResNets that the configs of the papers start from
 
 
@@ -58,8 +71,12 @@ def check_python() -> Iterator[Check]:
     """Python and the packages that training needs."""
     version = platform.python_version()
     fine = sys.version_info >= (3, 10)
-    yield Check("needed", "python", "ok" if fine else "missing",
-                version if fine else f"{version}; 3.10 or newer is needed")  # fmt: skip
+    yield Check(
+        "needed",
+        "python",
+        "ok" if fine else "missing",
+        version if fine else f"{version}; 3.10 or newer is needed",
+    )
     for name, distributions in NEEDED.items():
         found = _version(name, distributions)
         advice = f"pip install {distributions[0]}"
@@ -97,7 +114,7 @@ def check_fastreid() -> Iterator[Check]:
         yield Check("needed", "fastreid", "missing", " ".join(text.split()))
         return
     where = os.path.dirname(sys.modules["fastreid"].__file__ or "")
-    text = f"{_version('fastreid', ('fastreid',))}, plug-in active, {shown(where)}"
+    text = f"{_version('fastreid', ('fastreid',))}, plug-in active, {printable(where)}"
     yield Check("needed", "fastreid", "ok", text)
 
 
@@ -149,13 +166,13 @@ def check_data() -> Iterator[Check]:
     """Public data sets below FASTREID_DATASETS: images found against images published."""
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     state = "ok" if os.path.isdir(root) else "absent"
-    yield Check("data", "FASTREID_DATASETS", state, shown(os.path.abspath(root)))
+    yield Check("data", "FASTREID_DATASETS", state, printable(os.path.abspath(root)))
     for known in PUBLISHED:
         found, label = known.count(root), f"{known.name} ({known.folder})"
         wanted = _three(known.counts)
         if found is None:
             place = os.path.join(root, known.folder)
-            yield Check("data", label, "absent", f"belongs in {shown(place)}: {wanted}")
+            yield Check("data", label, "absent", f"belongs in {printable(place)}: {wanted}")
         elif found == known.counts:
             yield Check("data", label, "ok", f"{wanted} as published. {known.note}".strip())
         else:
@@ -173,16 +190,16 @@ def check_weights(*, everything: bool) -> Iterator[Check]:
     if "fastreid_cc.plugin" not in sys.modules:
         yield Check("weights", "published weights", "absent", "fastreid is needed to name them")
         return
-    from ..plugin.published import published_weights
+    from ..plugin.offline.published_weights import published_weights
 
     left = 0
     for weights in published_weights():
         name = f"{weights.family} {weights.key}"
         wanted = weights.family == "resnet" and weights.key in SHIPPED
         if weights.is_here:
-            yield Check("weights", name, "ok", shown(weights.path))
+            yield Check("weights", name, "ok", printable(weights.path))
         elif everything or wanted:
-            text = f"place {shown(weights.path)} (from {weights.url})"
+            text = f"place {printable(weights.path)} (from {weights.url})"
             yield Check("weights", name, "absent", text)
         else:
             left += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import boot
-from ..errors import ClearError, WrongUse, shown
+from ..errors import ClearError, WrongUse, printable
 from ._frame import make_parser, print_json, replacing
 
 TOLERANCE = 1e-4
@@ -25,8 +25,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("source", help="OUTPUT_DIR of a run, or a config file with MODEL.WEIGHTS")
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys on top of it")
     made.add_argument("--out", help="file to write (default: model.onnx in the run's folder)")
-    made.add_argument("--checkpoint", default="", help="file in the run's folder, instead of the "
-                      "newest whole one")  # fmt: skip
+    made.add_argument(
+        "--checkpoint", default="", help="file in the run's folder, instead of the newest whole one"
+    )
     made.add_argument("--untrained", action="store_true", help="random weights, to try a backbone")
     return made
 
@@ -35,43 +36,43 @@ def main(argv: list[str]) -> int:
     """Exports, compares, and tells the largest difference."""
     args = parser().parse_intermixed_args(argv)
     boot.activate()
-    from ..plugin import export, runs
+    from ..plugin.offline import onnx_export, run_folder
 
-    export.require_packages()
-    cfg = runs.read_config(args.source, args.pairs)
+    onnx_export.require_packages()
+    cfg = run_folder.read_config(args.source, args.pairs)
     weights = _weights(args, cfg)
     out = _target(args)
-    embedder = export.build_embedder(cfg)
+    embedder = onnx_export.build_embedder(cfg)
     if weights:
-        runs.load_weights(embedder.model, weights)
+        run_folder.load_weights(embedder.model, weights)
     size = tuple(cfg.INPUT.SIZE_TEST)
     with replacing(out) as part:
-        export.write_onnx(embedder, part, size=size, source=weights.name if weights else "")
-        difference = export.largest_difference(embedder, part, size=size)
+        onnx_export.write_onnx(embedder, part, size=size, source=weights.name if weights else "")
+        difference = onnx_export.largest_difference(embedder, part, size=size)
         if not difference <= TOLERANCE:
             raise ClearError(
                 f"onnxruntime and torch differ by {difference:.2g}, more than {TOLERANCE:g}: "
-                f"{shown(out)} is not written."
+                f"{printable(out)} is not written."
             )
     _tell(args, out, cfg, weights, difference)
     return 0
 
 
 def _weights(args: argparse.Namespace, cfg: Any) -> Path | None:
-    from ..plugin import runs
+    from ..plugin.offline import run_folder
 
     if args.untrained:
         return None
     if Path(args.source).is_dir():
-        return runs.find_checkpoint(args.source, args.checkpoint)
+        return run_folder.find_checkpoint(args.source, args.checkpoint)
     if not cfg.MODEL.WEIGHTS:
         raise WrongUse(
-            f"{shown(args.source)} names no weights: add MODEL.WEIGHTS file.pth, give the folder "
-            "of a run instead, or --untrained."
+            f"{printable(args.source)} names no weights: add MODEL.WEIGHTS file.pth, give the "
+            "folder of a run instead, or --untrained."
         )
     path = Path(cfg.MODEL.WEIGHTS)
     if not path.is_file():
-        raise ClearError(f"MODEL.WEIGHTS={shown(path)}: no such file.")
+        raise ClearError(f"MODEL.WEIGHTS={printable(path)}: no such file.")
     return path
 
 
@@ -80,7 +81,7 @@ def _target(args: argparse.Namespace) -> Path:
         raise WrongUse("--out FILE.onnx is needed where no folder of a run is given.")
     out = Path(args.out) if args.out else Path(args.source) / "model.onnx"
     if not out.parent.is_dir():
-        raise WrongUse(f"--out {shown(out)}: there is no folder {shown(out.parent)}.")
+        raise WrongUse(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
     return out
 
 
@@ -90,13 +91,22 @@ def _tell(
     height, width = cfg.INPUT.SIZE_TEST
     name = f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}"
     if args.json:
-        print_json({
-            "file": str(out), "bytes": out.stat().st_size, "backbone": name,
-            "checkpoint": str(weights) if weights else None, "height": height, "width": width,
-            "max_difference": worst, "tolerance": TOLERANCE,
-        })  # fmt: skip
+        print_json(
+            {
+                "file": str(out),
+                "bytes": out.stat().st_size,
+                "backbone": name,
+                "checkpoint": str(weights) if weights else None,
+                "height": height,
+                "width": width,
+                "max_difference": worst,
+                "tolerance": TOLERANCE,
+            }
+        )
         return
-    print(f"{shown(out)}: {out.stat().st_size / 1e6:.1f} MB, {name}, weights of "
-          f"{shown(weights) if weights else 'none (random)'}")  # fmt: skip
+    print(
+        f"{printable(out)}: {out.stat().st_size / 1e6:.1f} MB, {name}, weights of "
+        f"{printable(weights) if weights else 'none (random)'}"
+    )
     print(f"images [batch, 3, {height}, {width}] float32 RGB 0..255 -> features of unit length")
     print(f"largest difference between onnxruntime and torch: {worst:.1e} (allowed {TOLERANCE:g})")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..eps import sweep, sweep_plot, sweep_table
-from ..labeling import PseudoLabeler
+from ..labeling.eps import sweep, sweep_plot, sweep_table
+from ..labeling.pseudo_labeler import PseudoLabeler
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
 from ..structures import PseudoLabels
 from ._frame import replacing

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import boot
-from ..errors import ClearError, WrongUse, shown
+from ..errors import ClearError, WrongUse, printable
 from ._frame import make_parser, print_json, replacing
 
 #: Option -> (default for one run, for several), what it counts.
@@ -30,13 +30,25 @@ def parser() -> argparse.ArgumentParser:
         " evaluation.",
         gives_json=True,
     )
-    made.add_argument("folders", nargs="+", metavar="OUTPUT_DIR", type=Path, help="of a run; of"
-                      " several runs to compare them")  # fmt: skip
-    made.add_argument("--out", type=Path, help="file to write (default: report.html in the run's"
-                      " folder; comparison.html in the first one's, for several)")  # fmt: skip
+    made.add_argument(
+        "folders",
+        nargs="+",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        help="of a run; of several runs to compare them",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        help="file to write (default: report.html in the run's"
+        " folder; comparison.html in the first one's, for several)",
+    )
     made.add_argument("--title", default="", help="heading (default: the runs' folders)")
-    made.add_argument("--no-images", action="store_true", help="curves and set-up only: no network,"
-                      " no data, seconds")  # fmt: skip
+    made.add_argument(
+        "--no-images",
+        action="store_true",
+        help="curves and set-up only: no network, no data, seconds",
+    )
     made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
     for name, ((value, less), text) in COUNTS.items():
         fewer = f"; {less} with several runs" if less < value else ""
@@ -66,28 +78,36 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise WrongUse(f"--out {out}: there is no folder {out.parent}")
     if not args.no_images:
         boot.activate()
-        from ..plugin.evidence import collect
+        from ..plugin.offline.run_features import collect
 
         for entry in runs:
             entry.evidence = collect(entry.folder, device=args.device)
     page = build_page(
-        runs, title=args.title, num_queries=counts["queries"], top=counts["top"],
-        num_clusters=counts["clusters"], num_outliers=counts["outliers"],
-    )  # fmt: skip
+        runs,
+        title=args.title,
+        num_queries=counts["queries"],
+        top=counts["top"],
+        num_clusters=counts["clusters"],
+        num_outliers=counts["outliers"],
+    )
     try:
         with replacing(out) as part:
             part.write_text(page, "utf-8", errors="backslashreplace")
     except OSError as error:
-        raise ClearError(f"{shown(out)} cannot be written: {error}") from error
+        raise ClearError(f"{printable(out)} cannot be written: {error}") from error
     return {
-        "file": str(out), "bytes": len(page.encode("utf-8", "backslashreplace")),
+        "file": str(out),
+        "bytes": len(page.encode("utf-8", "backslashreplace")),
         "runs": [
-            {"name": entry.name, "folder": str(entry.folder),
-             "notes": entry.notes + entry.evidence.notes,
-             "last": {key: entry.last(key) for key in sorted(entry.scalars)}}
+            {
+                "name": entry.name,
+                "folder": str(entry.folder),
+                "notes": entry.notes + entry.evidence.notes,
+                "last": {key: entry.last(key) for key in sorted(entry.scalars)},
+            }
             for entry in runs
         ],
-    }  # fmt: skip
+    }
 
 
 def _counts(args: argparse.Namespace) -> dict[str, int]:
@@ -117,8 +137,8 @@ def main(argv: list[str]) -> int:
     if args.json:
         print_json(found)
         return 0
-    print(f"{shown(found['file'])}: {found['bytes'] / 1e6:.1f} MB")
+    print(f"{printable(found['file'])}: {found['bytes'] / 1e6:.1f} MB")
     for entry in found["runs"]:
         for text in entry["notes"]:
-            print(shown(f"  {entry['name']}: {text}"))
+            print(printable(f"  {entry['name']}: {text}"))
     return 0

@@ -83,9 +83,13 @@ class StyleStatistics:
     """
 
     def __init__(
-        self, paths: Sequence[str], cameras: np.ndarray, *, images_per_camera: int = 64,
+        self,
+        paths: Sequence[str],
+        cameras: np.ndarray,
+        *,
+        images_per_camera: int = 64,
         seed: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if images_per_camera < 1:
             raise ValueError(f"CC.CAMSTYLE.IMAGES={images_per_camera} must be at least 1.")
         self.names = np.unique(cameras).tolist()

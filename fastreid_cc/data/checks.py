@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import shown
+from ..errors import printable
 
 logger = logging.getLogger("fastreid.cc.checks")
 
@@ -72,11 +72,13 @@ def drop_bad(paths: Sequence[str], max_share: float, key: str, root: Path) -> se
         )
         bad = {path: why for path, why in zip(paths, bar, strict=True) if why is not None}
     if bad:
-        lines = [f"  {shown(path)}: {shown(why)}" for path, why in list(bad.items())[:_SHOWN]]
+        lines = [
+            f"  {printable(path)}: {printable(why)}" for path, why in list(bad.items())[:_SHOWN]
+        ]
         if len(bad) > _SHOWN:
             lines.append(f"  … and {len(bad) - _SHOWN} more")
         report = (
-            f"{len(bad)} of {len(paths)} images in {shown(root)} cannot be read:\n"
+            f"{len(bad)} of {len(paths)} images in {printable(root)} cannot be read:\n"
             + "\n".join(lines)
         )
         if len(bad) > max_share * len(paths):

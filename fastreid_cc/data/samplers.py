@@ -108,8 +108,9 @@ class ClusterSampler:
         left = self.num_batches
         while left:
             stream = self.one_pass(generator)
-            for start in range(0, min(len(stream) // self.batch_size, left) * self.batch_size,
-                               self.batch_size):  # fmt: skip
+            for start in range(
+                0, min(len(stream) // self.batch_size, left) * self.batch_size, self.batch_size
+            ):
                 yield stream[start : start + self.batch_size]
                 left -= 1
 
@@ -185,7 +186,9 @@ def extra_batches(
     return list(parts[:, rank])
 
 
-def places(sizes: Sequence[int], num_batches: int, rank: int, world_size: int) -> list[np.ndarray]:
+def augmentation_slots(
+    sizes: Sequence[int], num_batches: int, rank: int, world_size: int
+) -> list[np.ndarray]:
     """Place in the epoch of each image of this process's batches, each i64 [sum of sizes].
 
     One process's batch is part after part; with several, each part is cut into their slices. So the

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..average_k import ambiguity_sets
+from ..labels.ambiguity_sets import ambiguity_sets
 from ..registry import LOSSES
 from ..structures import Batch
 from .base import Loss, check, unit

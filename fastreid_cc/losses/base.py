@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..distributed import gather_rows, gather_rows_with_grad, world_size
+from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
 from ..structures import Batch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..distributed import gather_rows, world_size
+from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
 from ..structures import Batch
 from .base import Loss, check, masked_logsumexp, unit

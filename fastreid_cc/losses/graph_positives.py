@@ -44,15 +44,25 @@ class GraphPositives(Loss):
     reads_source_rows = True
 
     def __init__(
-        self, *, feature_size: int = 2048, candidates: int = 100, node_neighbors: int = 5,
-        hidden: int = 256, layers: int = 2, threshold: float = 0.9, start_epoch: int = 5,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        feature_size: int = 2048,
+        candidates: int = 100,
+        node_neighbors: int = 5,
+        hidden: int = 256,
+        layers: int = 2,
+        threshold: float = 0.9,
+        start_epoch: int = 5,
+    ) -> None:
         super().__init__()
         key = "MODEL.LOSSES.GraphPositives"
         for name, value in (
-            ("FEATURE_SIZE", feature_size), ("CANDIDATES", candidates),
-            ("NODE_NEIGHBORS", node_neighbors), ("HIDDEN", hidden), ("LAYERS", layers),
-        ):  # fmt: skip
+            ("FEATURE_SIZE", feature_size),
+            ("CANDIDATES", candidates),
+            ("NODE_NEIGHBORS", node_neighbors),
+            ("HIDDEN", hidden),
+            ("LAYERS", layers),
+        ):
             check(value >= 1, f"{key}.{name}={value} must be at least 1")
         check(0 < threshold <= 1, f"{key}.THRESHOLD={threshold} must lie in (0, 1]")
         check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")

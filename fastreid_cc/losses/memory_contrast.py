@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..distributed import gather_rows, world_size
+from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
 from ..structures import Batch
 from .base import Loss, check, unit

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..distributed import gather_rows, gather_rows_with_grad
+from ..parallel.collectives import gather_rows, gather_rows_with_grad
 from ..registry import LOSSES
 from ..structures import Batch
 from .base import LOW, Loss, mean_over, whole_batch

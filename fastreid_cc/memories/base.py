@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..label_space import Outliers, build_label_space, count_clusters
+from ..labels.numbering import Outliers, build_label_space, count_clusters
 from ..structures import Batch
 
 State = dict[str, Tensor | int | float | str]
@@ -47,9 +47,9 @@ class Memory(nn.Module):
         self.num_sources = 0
         self.num_clusters = 0
         self.num_images = 0
-        self.keep("rows", torch.empty(0, 0))
+        self.set_buffer("rows", torch.empty(0, 0))
 
-    def keep(self, name: str, value: Tensor) -> None:
+    def set_buffer(self, name: str, value: Tensor) -> None:
         """Sets a non-persistent buffer; its size may differ from the one it replaces."""
         self.register_buffer(name, value, persistent=False)
 
@@ -67,7 +67,7 @@ class Memory(nn.Module):
         """Tells the memory the epoch (from 0), for schedules."""
         self.epoch = epoch
 
-    def know_sources(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
+    def set_source_classes(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
         """Hears the class of every image of the sources, i64 [M], before the first `reset`."""
 
     def reset(
@@ -108,7 +108,7 @@ class Memory(nn.Module):
         self.num_sources = len(sources)
         self.num_clusters = count_clusters(labels)
         self.num_images = len(labels)
-        self.fill(
+        self.reset_rows(
             features,
             labels,
             None if cameras is None else cameras.to(device),
@@ -116,7 +116,7 @@ class Memory(nn.Module):
             generator or torch.Generator().manual_seed(0),
         )
 
-    def fill(
+    def reset_rows(
         self,
         features: Tensor,
         labels: Tensor,
@@ -159,14 +159,14 @@ class Memory(nn.Module):
                 skipped.
         """
         features = batch.features.detach().to(self.rows.device, self.rows.dtype)
-        self.move(F.normalize(features), batch)
+        self.update_rows(F.normalize(features), batch)
 
-    def move(self, features: Tensor, batch: Batch) -> None:
+    def update_rows(self, features: Tensor, batch: Batch) -> None:
         """The update rule; `features` are unit rows of the memory's dtype, [B, D]."""
         raise NotImplementedError
 
     @property
-    def survives(self) -> bool:
+    def persists(self) -> bool:
         """Whether the next `reset` uses the rows; then they outlive labellings and checkpoints."""
         return False
 
@@ -192,7 +192,7 @@ class Memory(nn.Module):
         for name in Memory.get_state(self):
             value = state[name]
             if isinstance(value, Tensor):
-                self.keep(name, value.clone().to(getattr(self, name).device))
+                self.set_buffer(name, value.clone().to(getattr(self, name).device))
             else:
                 setattr(self, name, value)
 

@@ -43,11 +43,11 @@ class CameraProxyMemory(Memory):
         rules = ("all", "hard", "mean")
         check(update in rules, f"{key}.UPDATE={update!r} must be one of {rules}")
         self.rule = update
-        self.keep("row_targets", torch.empty(0, dtype=torch.int64))
-        self.keep("row_cameras", torch.empty(0, dtype=torch.int64))
-        self.keep("proxy_of", torch.empty(0, 0, dtype=torch.int64))
+        self.set_buffer("row_targets", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("row_cameras", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("proxy_of", torch.empty(0, 0, dtype=torch.int64))
 
-    def fill(
+    def reset_rows(
         self,
         features: Tensor,
         labels: Tensor,
@@ -64,17 +64,17 @@ class CameraProxyMemory(Memory):
         skipped = int(len(pairs) > 0 and pairs[0] < 0)
         pairs, proxies = pairs[skipped:], proxies - skipped
         rows = F.normalize(updates.group_means(features, proxies, len(pairs)))
-        self.keep("rows", torch.cat([sources, rows]))
+        self.set_buffer("rows", torch.cat([sources, rows]))
 
         num_sources = len(sources)
         own = torch.arange(num_sources, device=labels.device)
         clusters, cams = pairs // num_cameras, pairs % num_cameras
-        self.keep("row_targets", torch.cat([own, clusters + num_sources]))
-        self.keep("row_cameras", torch.cat([torch.full_like(own, -1), cams]))
+        self.set_buffer("row_targets", torch.cat([own, clusters + num_sources]))
+        self.set_buffer("row_cameras", torch.cat([torch.full_like(own, -1), cams]))
         table = labels.new_full((num_sources + self.num_clusters, num_cameras), -1)
         table[:num_sources] = own[:, None]
         table[clusters + num_sources, cams] = torch.arange(len(pairs)).to(own) + num_sources
-        self.keep("proxy_of", table)
+        self.set_buffer("proxy_of", table)
 
     def targets(self, batch: Batch) -> Tensor:
         """The image's own proxy, i64 [B], -1 = ignored."""
@@ -91,7 +91,7 @@ class CameraProxyMemory(Memory):
         """All proxies of the image's cluster, in every camera, bool [B, R]."""
         return self.row_targets == batch.targets[:, None]
 
-    def move(self, features: Tensor, batch: Batch) -> None:
+    def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the proxies of the batch's images."""
         rule = {
             "all": updates.update_all,

@@ -49,7 +49,7 @@ class ClusterMemory(Memory):
         self.init = init
         self.generator = torch.Generator()
 
-    def fill(
+    def reset_rows(
         self,
         features: Tensor,
         labels: Tensor,
@@ -63,11 +63,11 @@ class ClusterMemory(Memory):
             draw = torch.rand(len(labels), generator=generator, device=generator.device)
             chosen = updates.representatives(labels.cpu(), draw.cpu())
             rows = F.normalize(features[chosen.to(features.device)])
-        self.keep("rows", torch.cat([sources, rows]))
+        self.set_buffer("rows", torch.cat([sources, rows]))
         seed = torch.randint(2**31, (), generator=generator, device=generator.device)
         self.generator.manual_seed(int(seed))
 
-    def move(self, features: Tensor, batch: Batch) -> None:
+    def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's targets by the chosen rule."""
         if self.rule == "random":
             draw = torch.rand(len(features), generator=self.generator).to(features.device)

@@ -54,16 +54,16 @@ class HybridMemory(Memory):
         check(update in ("all", "mean"), f"{key}.UPDATE={update!r} must be 'all' or 'mean'")
         self.rule = update
         self.reinit = reinit
-        self.keep("row_classes", torch.empty(0, dtype=torch.int64))
-        self.keep("class_sums", torch.empty(0, 0))
-        self.keep("class_sizes", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("row_classes", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("class_sums", torch.empty(0, 0))
+        self.set_buffer("class_sizes", torch.empty(0, dtype=torch.int64))
 
     @property
     def num_targets(self) -> int:
         """S + C + number of un-clustered images."""
         return len(self.class_sums)
 
-    def fill(
+    def reset_rows(
         self,
         features: Tensor,
         labels: Tensor,
@@ -74,13 +74,13 @@ class HybridMemory(Memory):
         """Takes the labels, and the features unless rows of that size are there."""
         shape = (len(sources) + len(features), features.shape[1])
         if self.reinit or self.rows.shape != shape:
-            self.keep("rows", torch.cat([sources, features]))
+            self.set_buffer("rows", torch.cat([sources, features]))
         targets = self.label_space(labels)
-        self.keep("row_classes", torch.cat([torch.arange(len(sources)).to(targets), targets]))
+        self.set_buffer("row_classes", torch.cat([torch.arange(len(sources)).to(targets), targets]))
         num_classes = int(self.row_classes.max()) + 1 if len(self.row_classes) else 0
         sums, sizes = updates.group_sums(self.rows, self.row_classes, num_classes)
-        self.keep("class_sums", sums)
-        self.keep("class_sizes", sizes)
+        self.set_buffer("class_sums", sums)
+        self.set_buffer("class_sizes", sizes)
 
     def logits(self, features: Tensor, batch: Batch) -> Tensor:
         """Inner products with the class means over temperature, [B, L]."""
@@ -89,7 +89,7 @@ class HybridMemory(Memory):
             products = features @ self.class_sums.to(features.dtype).T
             return products / (self.class_sizes.to(features.dtype) * self.temperature)
 
-    def move(self, features: Tensor, batch: Batch) -> None:
+    def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images and the sums of their classes."""
         is_source = batch.targets < self.num_sources
         index = torch.where(is_source, batch.targets, batch.indices + self.num_sources)
@@ -108,7 +108,7 @@ class HybridMemory(Memory):
         self.class_sums[touched] = self.class_sums[touched] + totals
 
     @property
-    def survives(self) -> bool:
+    def persists(self) -> bool:
         """Unless `reinit`."""
         return not self.reinit
 

@@ -65,9 +65,9 @@ class InstanceMemory(Memory):
         self.rule = update
         self.negatives = negatives
         self.follows_sources = source_rows
-        self.keep("row_cameras", torch.empty(0, dtype=torch.int64))
-        self.keep("source_rows", torch.empty(0, 0))
-        self.keep("source_classes", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("row_cameras", torch.empty(0, dtype=torch.int64))
+        self.set_buffer("source_rows", torch.empty(0, 0))
+        self.set_buffer("source_classes", torch.empty(0, dtype=torch.int64))
 
     @property
     def num_targets(self) -> int:
@@ -75,7 +75,7 @@ class InstanceMemory(Memory):
         return self.num_sources + self.num_images
 
     @property
-    def survives(self) -> bool:
+    def persists(self) -> bool:
         """With `init` "zeros"."""
         return self.init == "zeros"
 
@@ -84,12 +84,12 @@ class InstanceMemory(Memory):
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
 
-    def know_sources(self, classes: Tensor) -> None:
+    def set_source_classes(self, classes: Tensor) -> None:
         """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
         if self.follows_sources:
-            self.keep("source_classes", classes.clone().to(self.rows.device))
+            self.set_buffer("source_classes", classes.clone().to(self.rows.device))
 
-    def fill(
+    def reset_rows(
         self,
         features: Tensor,
         labels: Tensor,
@@ -100,20 +100,20 @@ class InstanceMemory(Memory):
         """Sets the rows to [sources; features], or to [sources; zeros] the first time."""
         shape = (len(sources) + len(features), features.shape[1])
         if self.init == "features":
-            self.keep("rows", torch.cat([sources, features]))
+            self.set_buffer("rows", torch.cat([sources, features]))
         elif self.rows.shape != shape:
-            self.keep("rows", torch.cat([sources, torch.zeros_like(features)]))
+            self.set_buffer("rows", torch.cat([sources, torch.zeros_like(features)]))
         row_cameras = labels.new_empty(0)
         if cameras is not None:
             row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
-        self.keep("row_cameras", row_cameras)
+        self.set_buffer("row_cameras", row_cameras)
         wanted = (len(self.source_classes), features.shape[1])
         if self.init == "features" or self.source_rows.shape != wanted:
-            self.keep("source_rows", features.new_zeros(wanted))
+            self.set_buffer("source_rows", features.new_zeros(wanted))
 
     def clustering_features(self) -> Tensor | None:
         """The target's rows, once they are there, with `init` "zeros": nothing is extracted."""
-        return self.rows[self.num_sources :] if self.survives and len(self.rows) else None
+        return self.rows[self.num_sources :] if self.persists and len(self.rows) else None
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """Rows of the anchor's camera and its own row, bool [B, S+N]; None for all rows."""
@@ -121,7 +121,7 @@ class InstanceMemory(Memory):
             return None
         return camera_mask(self.row_cameras, batch, batch.targets, self.num_sources)
 
-    def move(self, features: Tensor, batch: Batch) -> None:
+    def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images."""
         if not self.follows_sources or batch.domains is None:
             self._move(self.rows, batch.targets, features)

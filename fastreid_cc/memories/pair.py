@@ -43,10 +43,10 @@ class PairMemory(nn.Module):
         """Rows of both side by side, f32 [R, 2 D]."""
         return torch.cat([memory.rows for memory in self.both], dim=1)
 
-    def know_sources(self, classes: Tensor) -> None:
+    def set_source_classes(self, classes: Tensor) -> None:
         """Tells both the classes of the sources' images, i64 [M]."""
         for memory in self.both:
-            memory.know_sources(classes)
+            memory.set_source_classes(classes)
 
     def set_epoch(self, epoch: int) -> None:
         """Tells both the epoch."""
@@ -54,9 +54,14 @@ class PairMemory(nn.Module):
             memory.set_epoch(epoch)
 
     def reset(
-        self, features: Tensor, labels: Tensor, *, cameras: Tensor | None = None,
-        source_centroids: Tensor | None = None, generator: torch.Generator | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        cameras: Tensor | None = None,
+        source_centroids: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """Fills both, see `Memory.reset`; features f32 [N, 2 D], source_centroids f32 [S, 2 D].
 
         Raises:
@@ -65,9 +70,12 @@ class PairMemory(nn.Module):
         centroids = [None, None] if source_centroids is None else halves(source_centroids)
         for memory, part, centers in zip(self.both, halves(features), centroids, strict=True):
             memory.reset(
-                torch.nn.functional.normalize(part), labels, cameras=cameras,
-                source_centroids=centers, generator=generator,
-            )  # fmt: skip
+                torch.nn.functional.normalize(part),
+                labels,
+                cameras=cameras,
+                source_centroids=centers,
+                generator=generator,
+            )
 
     def update(self, batch: Batch) -> None:
         """Moves the rows of both by their halves of the features, [B, 2 D]."""

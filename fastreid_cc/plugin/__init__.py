@@ -9,8 +9,10 @@ from .compat import apply_shims
 
 apply_shims()
 
-from . import heads, mdif, meta_arch, old_keys, peers, personx  # noqa: F401  register
-from .engine import add_config_keys, extra_keys, wrap_trainer
+from . import adasp_keys  # noqa: F401  translates
+from .loading import personx  # noqa: F401  register
+from .modeling import cluster_contrast_head, mdif_head, meta_arch, mutual  # noqa: F401  register
+from .trainer.wrap import add_config_keys, extra_keys, wrap_trainer
 
 add_config_keys(extra_keys())
 wrap_trainer()

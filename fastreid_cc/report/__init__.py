@@ -2,10 +2,10 @@
 
 `runs` reads what a run left in its folder, `clusters` and `ranking` compute what is worth looking
 at, `charts`, `pictures` and `sections` draw it, `page` puts it together. fastreid is not needed:
-features come in as arrays (`fastreid_cc.plugin.evidence` extracts them from a checkpoint).
+features come in as arrays (`plugin/offline/run_features.py` extracts them from a checkpoint).
 """
 
 from .page import build_page
-from .runs import Clustered, Evidence, Run, TestSet, read_run
+from .runs import Clustered, Run, RunFeatures, TestSet, read_run
 
-__all__ = ["Clustered", "Evidence", "Run", "TestSet", "build_page", "read_run"]
+__all__ = ["Clustered", "RunFeatures", "Run", "TestSet", "build_page", "read_run"]

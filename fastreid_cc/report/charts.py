@@ -20,12 +20,25 @@ STYLES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, LINE = "#010203", "#010204"  # stand-ins, replaced by the page's colours
 SIZE = (5.0, 2.9)  # inches at 72 points: text is true size where a chart is 360 pixels wide
 SETTINGS: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 11, "font.family": "sans-serif",
-    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.edgecolor": LINE, "grid.color": LINE, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.edgecolor": LINE,
+    "grid.color": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
 
 
 def style(index: int) -> tuple[str, Any]:
@@ -57,9 +70,12 @@ def _svg(figure: Any, name: str) -> str:
 
 
 def line_chart(
-    series: Sequence[tuple[int, Series]], name: str, *, level: float | None = None,
+    series: Sequence[tuple[int, Series]],
+    name: str,
+    *,
+    level: float | None = None,
     percent: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Values over training steps.
 
     Args:
@@ -77,8 +93,15 @@ def line_chart(
             color, dashes = style(index)
             known = np.isfinite(values)
             marker = "o" if known.sum() <= 30 else ""
-            axes.plot(steps[known], values[known], color=color, linestyle=dashes, linewidth=2,
-                      marker=marker, markersize=4.5)  # fmt: skip
+            axes.plot(
+                steps[known],
+                values[known],
+                color=color,
+                linestyle=dashes,
+                linewidth=2,
+                marker=marker,
+                markersize=4.5,
+            )
         if level is not None:
             axes.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.2)
         if percent:
@@ -97,8 +120,14 @@ def bar_chart(values: Sequence[tuple[int, float]], name: str, *, percent: bool) 
         figure, axes = _figure(max(1.4, 0.8 + 0.5 * len(values)))
         for place, (index, value) in enumerate(values):
             axes.barh(place, value, height=0.55, color=style(index)[0])
-            axes.annotate(f"{value:.1f}", (value, place), xytext=(5, 0),
-                          textcoords="offset points", va="center", weight="bold")  # fmt: skip
+            axes.annotate(
+                f"{value:.1f}",
+                (value, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                weight="bold",
+            )
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(values) - 0.3, -0.7)
@@ -122,8 +151,9 @@ def size_chart(groups: Sequence[tuple[int, np.ndarray]], name: str) -> str:
         for index, sizes in groups:
             color, dashes = style(index)
             axes.hist(sizes, bins=edges, color=color, alpha=0.35 if len(groups) > 1 else 0.8)
-            axes.hist(sizes, bins=edges, color=color, histtype="step", linestyle=dashes,
-                      linewidth=1.6)  # fmt: skip
+            axes.hist(
+                sizes, bins=edges, color=color, histtype="step", linestyle=dashes, linewidth=1.6
+            )
         axes.set_xlabel("images in a cluster")
         axes.set_ylabel("clusters")
         axes.yaxis.get_major_locator().set_params(integer=True)

@@ -13,7 +13,7 @@ SMALL = 4  # images; smaller clusters are tight by chance
 
 
 @dataclass(frozen=True)
-class Facts:
+class ClusterStats:
     """Figures of every cluster. C clusters, N images.
 
     Args:
@@ -42,7 +42,7 @@ class Facts:
     majority: np.ndarray | None
 
 
-def describe(images: Clustered) -> Facts:
+def describe(images: Clustered) -> ClusterStats:
     """Figures of all clusters.
 
     Raises:
@@ -65,7 +65,7 @@ def describe(images: Clustered) -> Facts:
         return np.bincount(labels[kept], weights=values[kept], minlength=count) / sizes
 
     purity, majority = _purity(labels, images.truth, count)
-    return Facts(
+    return ClusterStats(
         sizes, present, mixing, mean(own), mean(own - other), own, nearest, other, purity, majority
     )
 
@@ -113,7 +113,7 @@ def _purity(
     return purity, majority
 
 
-def choose(facts: Facts, count: int) -> list[tuple[str, str, np.ndarray]]:
+def choose(facts: ClusterStats, count: int) -> list[tuple[str, str, np.ndarray]]:
     """Sheets: (title, how they were chosen, clusters in order)."""
     index = np.arange(len(facts.sizes))
     large = index[facts.sizes >= min(SMALL, facts.sizes.max())]
@@ -124,13 +124,22 @@ def choose(facts: Facts, count: int) -> list[tuple[str, str, np.ndarray]]:
     floor = f"among clusters of {SMALL} images or more"
     return [
         ("Largest", "most images first", first(index, -facts.sizes)),
-        ("Tightest", f"mean cosine to the centre, highest first, {floor}",
-         first(large, -facts.tightness)),
-        ("Most mixed over cameras", "most cameras first, evenly filled ones before others",
-         first(index, -facts.cameras, -facts.mixing)),
-        ("Most doubtful", "nearest to another cluster's centre, measured by the margin",
-         first(index, facts.margin)),
-    ]  # fmt: skip
+        (
+            "Tightest",
+            f"mean cosine to the centre, highest first, {floor}",
+            first(large, -facts.tightness),
+        ),
+        (
+            "Most mixed over cameras",
+            "most cameras first, evenly filled ones before others",
+            first(index, -facts.cameras, -facts.mixing),
+        ),
+        (
+            "Most doubtful",
+            "nearest to another cluster's centre, measured by the margin",
+            first(index, facts.margin),
+        ),
+    ]
 
 
 def spread(order: np.ndarray, count: int) -> np.ndarray:

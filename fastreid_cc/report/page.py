@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .clusters import Facts, describe
+from .clusters import ClusterStats, describe
 from .markup import esc, note
 from .pictures import Album
 from .ranking import rank
@@ -18,9 +18,14 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 
 
 def build_page(
-    runs: Sequence[Run], *, title: str = "", num_queries: int = 8, top: int = 10,
-    num_clusters: int = 6, num_outliers: int = 24,
-) -> str:  # fmt: skip
+    runs: Sequence[Run],
+    *,
+    title: str = "",
+    num_queries: int = 8,
+    top: int = 10,
+    num_clusters: int = 6,
+    num_outliers: int = 24,
+) -> str:
     """The report of one run, or of several side by side.
 
     Args:
@@ -41,16 +46,32 @@ def build_page(
     for index, (run, known) in enumerate(zip(runs, facts, strict=True)):
         if known is not None:
             of = f": {run.name}" if len(runs) > 1 else ""
-            body.append(clusters(run, known, album, count=num_clusters,
-                                 anchor=f"clusters-{index}", title=f"Clusters{of}"))  # fmt: skip
-            body.append(outliers(run, known, album, count=num_outliers,
-                                 anchor=f"outliers-{index}", title=f"Outliers{of}"))  # fmt: skip
+            body.append(
+                clusters(
+                    run,
+                    known,
+                    album,
+                    count=num_clusters,
+                    anchor=f"clusters-{index}",
+                    title=f"Clusters{of}",
+                )
+            )
+            body.append(
+                outliers(
+                    run,
+                    known,
+                    album,
+                    count=num_outliers,
+                    anchor=f"outliers-{index}",
+                    title=f"Outliers{of}",
+                )
+            )
     body = [curves(runs), *body, camera_tables(runs, facts, rankings), setup(runs)]
     head = title or " · ".join(run.name for run in runs)
     return _document(head, runs, [part for part in body if part], album)
 
 
-def _facts(run: Run) -> Facts | None:
+def _facts(run: Run) -> ClusterStats | None:
     images = run.evidence.clustered
     return None if images is None or not (images.labels >= 0).any() else describe(images)
 

@@ -56,7 +56,7 @@ class TestSet:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RunFeatures:
     """What a network says of images, and what could not be had (`notes`, sentences)."""
 
     clustered: Clustered | None = None
@@ -83,7 +83,7 @@ class Run:
     scalars: dict[str, Series]
     config: dict[str, Any]
     versions: dict[str, str]
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: RunFeatures = field(default_factory=RunFeatures)
     notes: list[str] = field(default_factory=list)
 
     def last(self, key: str) -> float | None:
@@ -188,8 +188,9 @@ def read_run(folder: Path, name: str) -> Run:
     loss = scalars.get("total_loss")
     if loss is not None and not all(map(math.isfinite, loss[1])):
         more.append("The loss was not finite at some steps; they are left out of the curve.")
-    return Run(name, folder, scalars, config, read_versions(folder / "versions.json"),
-               notes=notes + more)  # fmt: skip
+    return Run(
+        name, folder, scalars, config, read_versions(folder / "versions.json"), notes=notes + more
+    )
 
 
 def names(folders: list[Path]) -> list[str]:

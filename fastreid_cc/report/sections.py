@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .charts import bar_chart, collect, line_chart, size_chart, style
-from .clusters import Facts, linked_cameras
+from .clusters import ClusterStats, linked_cameras
 from .markup import details, esc, note, number, section, table
 from .ranking import Ranking
 from .runs import Run
@@ -20,15 +20,31 @@ CURVES: tuple[tuple[str, str, str, float, str], ...] = (
     ("mAP", "mAP", "%", 1, "Retrieval on the test set, all ranks."),
     ("Rank-1", "Rank-1", "%", 1, "Queries whose first answer is right."),
     ("total_loss", "Loss", "", 1, "Of different losses, only the shape can be compared."),
-    ("cc/num_clusters", "Clusters", "", 1, "At each labelling. Dotted: identities there really are,"
-     " where known."),
+    (
+        "cc/num_clusters",
+        "Clusters",
+        "",
+        1,
+        "At each labelling. Dotted: identities there really are, where known.",
+    ),
     ("cc/outlier_share", "Outliers", "%", 100, "Images in no cluster."),
-    ("cc/ari", "Adjusted Rand index", "", 1, "Labels against true identities, outliers as clusters"
-     " of their own; 1 is perfect. Logged, never used."),
-    ("cc/cameras_per_cluster", "Cameras per cluster", "", 1, "Near 1, clusters follow the camera"
-     " rather than the identity."),
+    (
+        "cc/ari",
+        "Adjusted Rand index",
+        "",
+        1,
+        "Labels against true identities, outliers as clusters"
+        " of their own; 1 is perfect. Logged, never used.",
+    ),
+    (
+        "cc/cameras_per_cluster",
+        "Cameras per cluster",
+        "",
+        1,
+        "Near 1, clusters follow the camera rather than the identity.",
+    ),
     ("cc/eps", "Radius eps", "", 1, "Changes only by the automatic rule or after a collapse."),
-)  # fmt: skip
+)
 MAX_ROWS = 200
 MAX_CAMERAS = 24
 
@@ -57,15 +73,23 @@ def headline(run: Run) -> str:
     """The figures of one run as tiles."""
     known, start = identities(run), run.before()
     tiles = [
-        ("mAP", number(run.last(run.measured("mAP"))), "%",
-         f"before training {number(start)} %" if start is not None else "on the test set"),
+        (
+            "mAP",
+            number(run.last(run.measured("mAP"))),
+            "%",
+            f"before training {number(start)} %" if start is not None else "on the test set",
+        ),
         ("Rank-1", number(run.last(run.measured("Rank-1"))), "%", "first answer right"),
-        ("Clusters", number(run.last("cc/num_clusters"), 0), "",
-         f"for {known} identities" if known else "at the last labelling"),
+        (
+            "Clusters",
+            number(run.last("cc/num_clusters"), 0),
+            "",
+            f"for {known} identities" if known else "at the last labelling",
+        ),
         ("Outliers", number(_percent(run.last("cc/outlier_share"))), "%", "images in no cluster"),
         ("ARI", number(run.last("cc/ari"), 2), "", "labels against truth"),
         ("Cameras", number(run.last("cc/cameras_per_cluster")), "", "per cluster"),
-    ]  # fmt: skip
+    ]
     cards = [
         f'<div class="tile"><h3>{esc(title)}</h3><p><b>{esc(value)}</b> {unit}</p>'
         f"<small>{esc(text)}</small></div>"
@@ -82,11 +106,18 @@ def _percent(share: float | None) -> float | None:
 def summary(runs: Sequence[Run]) -> str:
     """The figures of several runs as a table, the best mAP in bold."""
     columns: tuple[tuple[str, str, int, float], ...] = (
-        ("before", "mAP before", 1, 1), ("mAP", "mAP", 1, 1), ("Rank-1", "Rank-1", 1, 1),
-        ("Rank-5", "Rank-5", 1, 1), ("Rank-10", "Rank-10", 1, 1), ("mINP", "mINP", 1, 1),
-        ("cc/num_clusters", "clusters", 0, 1), ("cc/outlier_share", "outliers %", 1, 100),
-        ("cc/ari", "ARI", 2, 1), ("total_loss", "loss", 3, 1), ("time", "s per step", 2, 1),
-    )  # fmt: skip
+        ("before", "mAP before", 1, 1),
+        ("mAP", "mAP", 1, 1),
+        ("Rank-1", "Rank-1", 1, 1),
+        ("Rank-5", "Rank-5", 1, 1),
+        ("Rank-10", "Rank-10", 1, 1),
+        ("mINP", "mINP", 1, 1),
+        ("cc/num_clusters", "clusters", 0, 1),
+        ("cc/outlier_share", "outliers %", 1, 100),
+        ("cc/ari", "ARI", 2, 1),
+        ("total_loss", "loss", 3, 1),
+        ("time", "s per step", 2, 1),
+    )
     rows: list[list[Any]] = [[run.name] for run in runs]
     head = ["run"]
     for key, title, digits, factor in columns:
@@ -178,7 +209,7 @@ def heat(cameras: np.ndarray, values: np.ndarray, corner: str, *, digits: int = 
 
 
 def camera_tables(
-    runs: Sequence[Run], facts: Sequence[Facts | None], rankings: Sequence[Sequence[Ranking]]
+    runs: Sequence[Run], facts: Sequence[ClusterStats | None], rankings: Sequence[Sequence[Ranking]]
 ) -> str:
     """Camera against camera: what the network retrieves and what the clusters join."""
     cards = []
@@ -201,10 +232,11 @@ def camera_tables(
     if not cards:
         return ""
     return section(
-        "cameras", "Camera by camera",
+        "cameras",
+        "Camera by camera",
         note("Cameras are numbered as the data set does; training images from 0, in sorted order."),
         f'<div class="charts wide">{"".join(cards)}</div>',
-    )  # fmt: skip
+    )
 
 
 def setup(runs: Sequence[Run]) -> str:

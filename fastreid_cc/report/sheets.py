@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .clusters import Facts, choose, spread
+from .clusters import ClusterStats, choose, spread
 from .markup import esc, note, number, section, shot
 from .pictures import Album
 from .ranking import Ranking
@@ -30,10 +30,13 @@ def retrieval(
         order = valid[np.argsort(precision[0, valid], kind="stable")]
         chosen = spread(order, queries)
         parts.append(f"<h3>{esc(name)}</h3>{_agreement(found)}")
-        parts.append(note(
-            "Queries evenly from the worst to the best"
-            + (f" of {found[0][0].name}" if len(found) > 1 else "") + ", by average precision (AP)."
-        ))  # fmt: skip
+        parts.append(
+            note(
+                "Queries evenly from the worst to the best"
+                + (f" of {found[0][0].name}" if len(found) > 1 else "")
+                + ", by average precision (AP)."
+            )
+        )
         parts += [_query(found, row, album) for row in chosen]
         gap = np.ptp(precision, axis=0)[valid]
         apart = valid[np.argsort(-gap, kind="stable")]
@@ -102,18 +105,23 @@ def _query(found: Sequence[tuple[Run, TestSet, Ranking]], row: int, album: Album
 
 
 def clusters(
-    run: Run, facts: Facts, album: Album, *, count: int, anchor: str, title: str = "Clusters"
+    run: Run, facts: ClusterStats, album: Album, *, count: int, anchor: str, title: str = "Clusters"
 ) -> str:
     """Contact sheets of one run's clusters."""
     images = run.evidence.clustered
     assert images is not None
-    parts = [note(
-        "Labels of the last labelling, similarities by the final network. In each cluster images go"
-        " from the most to the least typical; c is the camera. Tightness: mean cosine to the"
-        " centre. Margin: the same less the cosine to the nearest other centre."
-        + (" A red frame and ≠ mark an identity other than the cluster's most frequent one."
-           if images.truth is not None else "")
-    )]  # fmt: skip
+    parts = [
+        note(
+            "Labels of the last labelling, similarities by the final network. In each cluster"
+            " images go from the most to the least typical; c is the camera. Tightness: mean cosine to the"
+            " centre. Margin: the same less the cosine to the nearest other centre."
+            + (
+                " A red frame and ≠ mark an identity other than the cluster's most frequent one."
+                if images.truth is not None
+                else ""
+            )
+        )
+    ]
     for kind, rule, chosen in choose(facts, count):
         cards = [_cluster(images, facts, int(cluster), album) for cluster in chosen]
         parts.append(f"<h3>{esc(kind)} <small>{esc(rule)}</small></h3>")
@@ -121,7 +129,7 @@ def clusters(
     return section(anchor, title, *parts)
 
 
-def _cluster(images: Clustered, facts: Facts, cluster: int, album: Album) -> str:
+def _cluster(images: Clustered, facts: ClusterStats, cluster: int, album: Album) -> str:
     members = np.flatnonzero(images.labels == cluster)
     order = members[np.argsort(-facts.own[members], kind="stable")]
     shots = []
@@ -132,9 +140,11 @@ def _cluster(images: Clustered, facts: Facts, cluster: int, album: Album) -> str
         label += ", another identity" if odd else ""
         shots.append(shot(album, images.paths[row], caption, "odd" if odd else "", label))
     figures = [
-        f"{facts.sizes[cluster]:,} images", _cameras(int(facts.cameras[cluster])),
-        f"tightness {facts.tightness[cluster]:.2f}", f"margin {facts.margin[cluster]:.2f}",
-    ]  # fmt: skip
+        f"{facts.sizes[cluster]:,} images",
+        _cameras(int(facts.cameras[cluster])),
+        f"tightness {facts.tightness[cluster]:.2f}",
+        f"margin {facts.margin[cluster]:.2f}",
+    ]
     if facts.purity is not None and np.isfinite(facts.purity[cluster]):
         figures.append(f"purity {100 * facts.purity[cluster]:.0f} %")
     more = len(members) - len(shots)
@@ -149,14 +159,14 @@ def _cameras(count: int) -> str:
     return "1 camera" if count == 1 else f"{count} cameras"
 
 
-def _is_odd(images: Clustered, facts: Facts, cluster: int, row: int) -> bool:
+def _is_odd(images: Clustered, facts: ClusterStats, cluster: int, row: int) -> bool:
     if images.truth is None or facts.majority is None or images.truth[row] < 0:
         return False
     return bool(images.truth[row] != facts.majority[cluster])
 
 
 def outliers(
-    run: Run, facts: Facts, album: Album, *, count: int, anchor: str, title: str = "Outliers"
+    run: Run, facts: ClusterStats, album: Album, *, count: int, anchor: str, title: str = "Outliers"
 ) -> str:
     """Outliers of one run, each beside the most typical image of the cluster it is nearest to."""
     images = run.evidence.clustered
@@ -175,8 +185,13 @@ def outliers(
             same = images.truth[row] == facts.majority[cluster]
             belongs = " ✓" if same else " ✗"
         first = shot(album, images.paths[row], f"c{images.cameras[row]}", "query", "outlier")
-        second = shot(album, images.paths[core], f"{facts.other[row]:.2f}{belongs}", "core",
-                      f"most typical of cluster {cluster}")  # fmt: skip
+        second = shot(
+            album,
+            images.paths[core],
+            f"{facts.other[row]:.2f}{belongs}",
+            "core",
+            f"most typical of cluster {cluster}",
+        )
         cards.append(f'<div class="pair">{first}{second}</div>')
     text = (
         f"{len(lone):,} images in no cluster; {len(cards)} of them, evenly from the nearest to a"

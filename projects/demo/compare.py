@@ -26,16 +26,27 @@ from fastreid.data.build import _root
 from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
-from fastreid_cc.plugin.datasets import configure_from
+from fastreid_cc.plugin.loading.datasets import configure_from
 
 AFTER_WARMUP = (
-    "OUTPUT_DIR", "MODEL.LOSSES", "DATALOADER.NUM_INSTANCE", "CC.MEMORY", "CC.REFINE",
-    "CC.CLUSTER", "CC.DISTANCE", "CC.NEIGHBORS", "CC.LABELS", "CC.COLLAPSE",
-)  # fmt: skip
+    "OUTPUT_DIR",
+    "MODEL.LOSSES",
+    "DATALOADER.NUM_INSTANCE",
+    "CC.MEMORY",
+    "CC.REFINE",
+    "CC.CLUSTER",
+    "CC.DISTANCE",
+    "CC.NEIGHBORS",
+    "CC.LABELS",
+    "CC.COLLAPSE",
+)
 COLUMNS = {
-    "transfer/mAP": "before the target", "mAP": "mAP", "Rank-1": "Rank-1",
-    "cc/num_clusters": "clusters", "cc/ari": "ARI",
-}  # fmt: skip
+    "transfer/mAP": "before the target",
+    "mAP": "mAP",
+    "Rank-1": "Rank-1",
+    "cc/num_clusters": "clusters",
+    "cc/ari": "ARI",
+}
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:

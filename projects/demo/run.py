@@ -31,12 +31,12 @@ from fastreid.data.build import _root
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import DefaultTrainer
 from fastreid.utils.logger import setup_logger
+from histogram import evaluate_histograms
 from tabulate import tabulate
 
 from fastreid_cc import __version__
-from fastreid_cc.data.histogram import evaluate_histograms
-from fastreid_cc.plugin.datasets import configure_from
-from fastreid_cc.plugin.parts import seed_globals
+from fastreid_cc.plugin.loading.datasets import configure_from
+from fastreid_cc.plugin.trainer.builders import seed_globals
 
 ROWS = {
     "untrained": "untrained network",
@@ -72,8 +72,10 @@ def histogram(cfg: Any) -> dict[str, float]:
 def row(results: dict[str, float], seconds: float) -> dict[str, float]:
     """One row of the table."""
     return {
-        "mAP": float(results["mAP"]), "rank1": float(results["Rank-1"]), "seconds": seconds,
-    }  # fmt: skip
+        "mAP": float(results["mAP"]),
+        "rank1": float(results["Rank-1"]),
+        "seconds": seconds,
+    }
 
 
 def timed(measure: Callable[[Any], dict[str, float]], cfg: Any) -> dict[str, float]:
@@ -90,11 +92,14 @@ def run_seeds(seeds: range, output: Path, num_jobs: int) -> list[dict[str, Any]]
     DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=_root)  # drawn before the clock
     trainings = [
         Training(
-            f"{name} seed {seed}", CONFIGS / f"{name}.yml", output / f"seed{seed}" / name,
+            f"{name} seed {seed}",
+            CONFIGS / f"{name}.yml",
+            output / f"seed{seed}" / name,
             ("CC.SEED", str(seed)),
         )
-        for seed in seeds for name in ("label_free", "supervised")
-    ]  # fmt: skip
+        for seed in seeds
+        for name in ("label_free", "supervised")
+    ]
     colours = timed(histogram, cfg)
     found = run_all(trainings, num_jobs)
     runs = []
@@ -102,13 +107,17 @@ def run_seeds(seeds: range, output: Path, num_jobs: int) -> list[dict[str, Any]]
         cfg.defrost()
         cfg.CC.SEED = seed
         free, supervised = (found[f"{name} seed {seed}"] for name in ("label_free", "supervised"))
-        runs.append({
-            "untrained": timed(untrained, cfg), "histogram": colours,
-            "label_free": row(free, free["seconds"]),
-            "supervised": row(supervised, supervised["seconds"]),
-            "clusters": free["cc/num_clusters"], "ari": free["cc/ari"],
-            "identities": cfg.CC.SYNTHETIC.TRAIN_IDS,
-        })  # fmt: skip
+        runs.append(
+            {
+                "untrained": timed(untrained, cfg),
+                "histogram": colours,
+                "label_free": row(free, free["seconds"]),
+                "supervised": row(supervised, supervised["seconds"]),
+                "clusters": free["cc/num_clusters"],
+                "ari": free["cc/ari"],
+                "identities": cfg.CC.SYNTHETIC.TRAIN_IDS,
+            }
+        )
     return runs
 
 
@@ -126,10 +135,14 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     floor, ceiling = mean["untrained"]["mAP"], mean["supervised"]["mAP"]
     mean["recovered"] = (mean["label_free"]["mAP"] - floor) / (ceiling - floor)
     mean["versions"] = {
-        "fastreid_cc": __version__, "fastreid": "1.4.0", "python": platform.python_version(),
-        "torch": torch.__version__, "torchvision": torchvision.__version__,
-        "numpy": numpy.__version__, "scikit-learn": sklearn.__version__,
-    }  # fmt: skip
+        "fastreid_cc": __version__,
+        "fastreid": "1.4.0",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
     mean["seeds"] = runs
     return mean
 

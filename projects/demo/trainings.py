@@ -40,9 +40,15 @@ class Training:
         """What a user would type."""
         resume = ["--resume"] if self.start else []
         return [
-            sys.executable, str(SCRIPT), "--config-file", str(self.config), *resume,
-            "OUTPUT_DIR", str(self.output), *self.options,
-        ]  # fmt: skip
+            sys.executable,
+            str(SCRIPT),
+            "--config-file",
+            str(self.config),
+            *resume,
+            "OUTPUT_DIR",
+            str(self.output),
+            *self.options,
+        ]
 
     def prepare(self) -> None:
         """Makes the folder, and puts the checkpoint to resume where fastreid looks for it."""
@@ -93,8 +99,11 @@ class _Run:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         count = str(threads)
         environment = {
-            **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": count, "NUMBA_NUM_THREADS": count,
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": count,
+            "NUMBA_NUM_THREADS": count,
+        }
         self.start = time.perf_counter()
         with self.log.open("w") as console:
             self.process = subprocess.Popen(

@@ -23,19 +23,35 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """configs/quick/usl_tiny.yml as it is, run by the stock-shaped script."""
     folder = tmp_path_factory.mktemp("quick")
     line = [
-        sys.executable, "-m", "fastreid_cc", "--import", "run_report",
-        "tests/plugin/stock_train_net.py", "--config-file", "configs/quick/usl_tiny.yml",
-        "OUTPUT_DIR", str(folder / "run"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "fastreid_cc",
+        "--import",
+        "run_report",
+        "tests/plugin/stock_train_net.py",
+        "--config-file",
+        "configs/quick/usl_tiny.yml",
+        "OUTPUT_DIR",
+        str(folder / "run"),
+    ]
     environment = {
-        **os.environ, "FASTREID_DATASETS": str(folder / "data"), "REPORT": str(folder),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN_TESTS)]), "CUDA_VISIBLE_DEVICES": "",
+        **os.environ,
+        "FASTREID_DATASETS": str(folder / "data"),
+        "REPORT": str(folder),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN_TESTS)]),
+        "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",  # two threads that wait for each other where tests share the cores
-    }  # fmt: skip
+    }
     done = subprocess.run(
-        line, cwd=ROOT, env=environment, text=True, timeout=600, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        line,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        timeout=600,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     lines = (folder / "run" / "metrics.json").read_text().splitlines()
     return {

@@ -32,23 +32,48 @@ from tiny_runs import ROOT, SCRIPT, YAML, environment, metrics, same
 
 #: Five epochs of four steps; saved after each, measured after the third and at the end.
 OPTIONS: tuple[object, ...] = (
-    "MODEL.DEVICE", "cpu", "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_EPOCH", 5,
-    "TEST.EVAL_PERIOD", 3, "CC.ITERS_PER_EPOCH", 4,
-)  # fmt: skip
+    "MODEL.DEVICE",
+    "cpu",
+    "SOLVER.CHECKPOINT_PERIOD",
+    1,
+    "SOLVER.MAX_EPOCH",
+    5,
+    "TEST.EVAL_PERIOD",
+    3,
+    "CC.ITERS_PER_EPOCH",
+    4,
+)
 VARIANTS: dict[str, tuple[object, ...]] = {
     "plain": ("CC.LABELS.PERIOD", 2),
     "teacher": (
-        "CC.TEACHER.ENABLED", True, "CC.REFINE.NAMES", '("self_paced",)',
-        "CC.MEMORY.NAME", "hybrid",
+        "CC.TEACHER.ENABLED",
+        True,
+        "CC.REFINE.NAMES",
+        '("self_paced",)',
+        "CC.MEMORY.NAME",
+        "hybrid",
     ),
-}  # fmt: skip
+}
 #: How often a phase begins at least in a run, and about how many seconds it takes.
 PHASES = {
-    "extraction": (4, 0.5), "labelling": (2, 0.1), "step": (20, 0.4), "checkpoint": (6, 0.4),
+    "extraction": (4, 0.5),
+    "labelling": (2, 0.1),
+    "step": (20, 0.4),
+    "checkpoint": (6, 0.4),
     "evaluation": (2, 0.5),
-}  # fmt: skip
-KINDS = ("moment", "checkpoint", "moment", "extraction", "labelling", "moment", "start-up",
-         "evaluation", "moment", "step")  # fmt: skip
+}
+KINDS = (
+    "moment",
+    "checkpoint",
+    "moment",
+    "extraction",
+    "labelling",
+    "moment",
+    "start-up",
+    "evaluation",
+    "moment",
+    "step",
+)
 
 
 #: Starts a command line: (words, environment, log, folder).
@@ -80,9 +105,15 @@ def plan(index: int, seed: int, seconds: float) -> Kill:
 def line(output: Path, *extra: object, flags: tuple[str, ...] = ()) -> list[str]:
     """The command of a user."""
     return [
-        sys.executable, "-m", "fastreid_cc", str(SCRIPT), "--config-file", str(YAML), *flags,
+        sys.executable,
+        "-m",
+        "fastreid_cc",
+        str(SCRIPT),
+        "--config-file",
+        str(YAML),
+        *flags,
         *map(str, (*OPTIONS, *extra, "OUTPUT_DIR", output)),
-    ]  # fmt: skip
+    ]
 
 
 def run(
@@ -149,9 +180,12 @@ def differences(whole: Path, parts: Path, left: frozenset[int] = frozenset()) ->
 
 
 def resume(
-    output: Path, whole: Path, *extra: object, start: Start = fresh,
+    output: Path,
+    whole: Path,
+    *extra: object,
+    start: Start = fresh,
     left: frozenset[int] = frozenset(),
-) -> str:  # fmt: skip
+) -> str:
     """Resumes until it ends; says from which epoch, and how the end compares."""
     for _ in range(3):
         status, text = run(output, *extra, flags=("--resume",), start=start)

@@ -69,8 +69,22 @@ YAMLS = (
 
 #: File names that a shell, a terminal, a spreadsheet or a page could take for more than a name.
 NAMES = (
-    "$(mkdir ran).jpg", "`mkdir ran`.jpg", "; mkdir ran;.jpg", "| mkdir ran.jpg", "-rf.jpg",
-    "=cmd|' C calc'!A0.jpg", "@SUM(1).jpg", "<script>alert(1)<.jpg", '"><img src=x>.jpg',
-    "line\nbreak.jpg", "clear\x1b[2J.jpg", "turn\u202egpj.jpg", "back\\slash.jpg", "x..%2fx.jpg",
-    "a" * 240 + ".jpg", "not utf8 \udcff\udcfe.jpg", "quote,comma\"'.jpg", "x..jpg",
-)  # fmt: skip
+    "$(mkdir ran).jpg",
+    "`mkdir ran`.jpg",
+    "; mkdir ran;.jpg",
+    "| mkdir ran.jpg",
+    "-rf.jpg",
+    "=cmd|' C calc'!A0.jpg",
+    "@SUM(1).jpg",
+    "<script>alert(1)<.jpg",
+    '"><img src=x>.jpg',
+    "line\nbreak.jpg",
+    "clear\x1b[2J.jpg",
+    "turn\u202egpj.jpg",
+    "back\\slash.jpg",
+    "x..%2fx.jpg",
+    "a" * 240 + ".jpg",
+    "not utf8 \udcff\udcfe.jpg",
+    "quote,comma\"'.jpg",
+    "x..jpg",
+)

@@ -13,7 +13,7 @@ from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils.checkpoint import Checkpointer
 
 from fastreid_cc.labeling import PseudoLabeler
-from fastreid_cc.plugin import hooks
+from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
 _file = os.open(os.environ["PHASE_FILE"], os.O_WRONLY | os.O_CREAT, 0o644)
 _begun: Counter[str] = Counter()

@@ -9,8 +9,8 @@ import torch
 from fastreid.engine import DefaultTrainer
 from fastreid.utils import comm
 
-from fastreid_cc.plugin.hooks import PseudoLabelHook
-from fastreid_cc.plugin.meta_arch import ClusterContrast
+from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
+from fastreid_cc.plugin.trainer.pseudo_label_hook import PseudoLabelHook
 
 _losses, _train = ClusterContrast.losses, DefaultTrainer.train
 _label = PseudoLabelHook._label

@@ -10,33 +10,48 @@ from tiny_runs import build, config
 
 #: SpCL's memory over both sources; 16 classes, 48 target images, three epochs of two steps.
 JOINT: tuple[object, ...] = (
-    "CC.SOURCES.NAMES", '("SyntheticSource","SyntheticSource2")',
-    "CC.SOURCES.MODE", "joint",
-    "CC.SOURCES.IMS_PER_BATCH", 8,
-    "CC.SOURCES.NUM_INSTANCE", 2,
-    "CC.SOURCES.LOSSES", "()",
-    "CC.SOURCES.BN", "rectified",
-    "CC.MEMORY.NAME", "hybrid",
-    "CC.REFINE.NAMES", '("self_paced",)',
-    "SOLVER.MAX_EPOCH", 3,
-)  # fmt: skip
+    "CC.SOURCES.NAMES",
+    '("SyntheticSource","SyntheticSource2")',
+    "CC.SOURCES.MODE",
+    "joint",
+    "CC.SOURCES.IMS_PER_BATCH",
+    8,
+    "CC.SOURCES.NUM_INSTANCE",
+    2,
+    "CC.SOURCES.LOSSES",
+    "()",
+    "CC.SOURCES.BN",
+    "rectified",
+    "CC.MEMORY.NAME",
+    "hybrid",
+    "CC.REFINE.NAMES",
+    '("self_paced",)',
+    "SOLVER.MAX_EPOCH",
+    3,
+)
 
 #: One source, one epoch on its labels, then the target alone.
 PRETRAIN: tuple[object, ...] = (
-    "CC.SOURCES.NAMES", '("SyntheticSource",)',
-    "CC.SOURCES.MODE", "pretrain",
-    "CC.SOURCES.PRETRAIN_EPOCHS", 1,
-    "CC.SOURCES.IMS_PER_BATCH", 8,
-    "CC.SOURCES.NUM_INSTANCE", 2,
-    "SOLVER.MAX_EPOCH", 3,
-)  # fmt: skip
+    "CC.SOURCES.NAMES",
+    '("SyntheticSource",)',
+    "CC.SOURCES.MODE",
+    "pretrain",
+    "CC.SOURCES.PRETRAIN_EPOCHS",
+    1,
+    "CC.SOURCES.IMS_PER_BATCH",
+    8,
+    "CC.SOURCES.NUM_INSTANCE",
+    2,
+    "SOLVER.MAX_EPOCH",
+    3,
+)
 
 
 def watched(
     output: Path, monkeypatch: pytest.MonkeyPatch, *options: object
 ) -> tuple[Any, list[dict[str, Any]], list[dict[str, float]]]:
     """(the trainer, every step's batch without its pixels, every step's losses) of a run."""
-    from fastreid_cc.plugin.meta_arch import ClusterContrast
+    from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
     original, batches, found = ClusterContrast.losses, [], []
 

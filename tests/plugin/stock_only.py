@@ -29,20 +29,34 @@ def plain_config(**model: object) -> object:
     """Baseline and EmbeddingHead around the tiny runs' backbone: no key of any plug-in."""
     cfg = get_cfg()
     assert "CC" not in cfg
-    cfg.merge_from_list([
-        "MODEL.DEVICE", "cpu",
-        "MODEL.META_ARCHITECTURE", "Baseline",
-        "MODEL.BACKBONE.NAME", "build_osnet_backbone",
-        "MODEL.BACKBONE.DEPTH", "x0_25",
-        "MODEL.BACKBONE.FEAT_DIM", "128",
-        "MODEL.BACKBONE.PRETRAIN", "False",
-        "MODEL.HEADS.NAME", "EmbeddingHead",
-        "MODEL.HEADS.WITH_BNNECK", "True",
-        "MODEL.HEADS.NECK_FEAT", "after",
-        "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP",
-        "MODEL.LOSSES.NAME", '("TripletLoss",)',
-        "INPUT.SIZE_TEST", "[32,16]",
-    ])  # fmt: skip
+    cfg.merge_from_list(
+        [
+            "MODEL.DEVICE",
+            "cpu",
+            "MODEL.META_ARCHITECTURE",
+            "Baseline",
+            "MODEL.BACKBONE.NAME",
+            "build_osnet_backbone",
+            "MODEL.BACKBONE.DEPTH",
+            "x0_25",
+            "MODEL.BACKBONE.FEAT_DIM",
+            "128",
+            "MODEL.BACKBONE.PRETRAIN",
+            "False",
+            "MODEL.HEADS.NAME",
+            "EmbeddingHead",
+            "MODEL.HEADS.WITH_BNNECK",
+            "True",
+            "MODEL.HEADS.NECK_FEAT",
+            "after",
+            "MODEL.HEADS.POOL_LAYER",
+            "GeneralizedMeanPoolingP",
+            "MODEL.LOSSES.NAME",
+            '("TripletLoss",)',
+            "INPUT.SIZE_TEST",
+            "[32,16]",
+        ]
+    )
     for key, value in model.items():
         cfg.merge_from_list([key.replace("__", "."), str(value)])
     return cfg

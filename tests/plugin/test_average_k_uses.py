@@ -13,8 +13,14 @@ from tiny_runs import config, digest, plugin_at, train, weights
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
-AVERAGE_K = ("MODEL.LOSSES.NAME", "('AverageK',)", "MODEL.LOSSES.AverageK.START_EPOCH", 0,
-             "MODEL.LOSSES.AverageK.K", 2.0)  # fmt: skip
+AVERAGE_K = (
+    "MODEL.LOSSES.NAME",
+    "('AverageK',)",
+    "MODEL.LOSSES.AverageK.START_EPOCH",
+    0,
+    "MODEL.LOSSES.AverageK.K",
+    2.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +75,23 @@ def test_rescued_outliers_are_in_every_batch_and_pull_on_the_features(
             0.45,
             "CC.COLLAPSE.EPS_BOUND",
             0.0,
-        )  # fmt: skip
+        )
     )
     assert counts == [(12, 4)] * 4
     assert all((pull > 0).all() for pull in pulls)
     assert trainer._hooks[0].labels.num_outliers > 0
 
 
-MERGE = ("CC.REFINE.MERGE_PROPOSALS.START_EPOCH", 0, "CC.REFINE.MERGE_PROPOSALS.SHARE", 0.3,
-         "CC.REFINE.MERGE_PROPOSALS.K", 1.5, "SOLVER.BASE_LR", 1e-7)  # fmt: skip
+MERGE = (
+    "CC.REFINE.MERGE_PROPOSALS.START_EPOCH",
+    0,
+    "CC.REFINE.MERGE_PROPOSALS.SHARE",
+    0.3,
+    "CC.REFINE.MERGE_PROPOSALS.K",
+    1.5,
+    "SOLVER.BASE_LR",
+    1e-7,
+)
 
 
 def test_clusters_that_share_sets_are_merged_at_the_next_labelling(

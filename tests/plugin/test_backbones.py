@@ -36,11 +36,25 @@ def test_the_list_is_fastreids() -> None:
 def test_a_backbone_trains_one_label_free_epoch(name: str, tmp_path: Path) -> None:
     depth, size, more = FAMILIES[name]
     cfg = config(
-        tmp_path, "MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.DEPTH", depth,
-        "MODEL.BACKBONE.FEAT_DIM", size, "SOLVER.MAX_EPOCH", 1, "CC.ITERS_PER_EPOCH", 1,
-        "SOLVER.CHECKPOINT_PERIOD", 100, "CC.COLLAPSE.EPS_BOUND", 0.5, "DATASETS.TESTS", "()",
+        tmp_path,
+        "MODEL.BACKBONE.NAME",
+        name,
+        "MODEL.BACKBONE.DEPTH",
+        depth,
+        "MODEL.BACKBONE.FEAT_DIM",
+        size,
+        "SOLVER.MAX_EPOCH",
+        1,
+        "CC.ITERS_PER_EPOCH",
+        1,
+        "SOLVER.CHECKPOINT_PERIOD",
+        100,
+        "CC.COLLAPSE.EPS_BOUND",
+        0.5,
+        "DATASETS.TESTS",
+        "()",
         *more,
-    )  # fmt: skip
+    )
     trainer = build(cfg)
     before = {k: v.clone() for k, v in trainer.model.named_parameters()}
     trainer.train()

@@ -34,9 +34,11 @@ from fastreid_cc.registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHB
 
 pytestmark = pytest.mark.usefixtures("plugin")
 HYPOTHESIS = settings(
-    deadline=None, database=None, derandomize=True,
+    deadline=None,
+    database=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,19 +69,35 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # ---- configs ----------------------------------------------------------------------------------
 
 CHOICE = {
-    NEIGHBORS: "CC.NEIGHBORS.NAME", DISTANCES: "CC.DISTANCE.NAME", CLUSTERERS: "CC.CLUSTER.NAME",
-    MEMORIES: "CC.MEMORY.NAME", REFINERS: "CC.REFINE.NAMES", LOSSES: "MODEL.LOSSES.NAME",
-}  # fmt: skip
+    NEIGHBORS: "CC.NEIGHBORS.NAME",
+    DISTANCES: "CC.DISTANCE.NAME",
+    CLUSTERERS: "CC.CLUSTER.NAME",
+    MEMORIES: "CC.MEMORY.NAME",
+    REFINERS: "CC.REFINE.NAMES",
+    LOSSES: "MODEL.LOSSES.NAME",
+}
 
 
 def fresh() -> Any:
     from fastreid.config import get_cfg
 
     cfg = get_cfg()
-    cfg.merge_from_list(["CC.ENABLED", "True", "DATASETS.NAMES", "('UnlabeledFolder',)",
-                         "MODEL.LOSSES.NAME", "('MemoryContrast',)", "SOLVER.IMS_PER_BATCH", "64",
-                         "DATALOADER.NUM_INSTANCE", "16", "MODEL.META_ARCHITECTURE",
-                         "ClusterContrast"])  # fmt: skip
+    cfg.merge_from_list(
+        [
+            "CC.ENABLED",
+            "True",
+            "DATASETS.NAMES",
+            "('UnlabeledFolder',)",
+            "MODEL.LOSSES.NAME",
+            "('MemoryContrast',)",
+            "SOLVER.IMS_PER_BATCH",
+            "64",
+            "DATALOADER.NUM_INSTANCE",
+            "16",
+            "MODEL.META_ARCHITECTURE",
+            "ClusterContrast",
+        ]
+    )
     return cfg
 
 
@@ -104,7 +122,7 @@ def change(cfg: Any, key: str, value: float) -> None:
 
 def ours() -> list[tuple[str, Any]]:
     import fastreid_cc.plugin  # noqa: F401
-    from fastreid_cc.plugin.engine import extra_keys
+    from fastreid_cc.plugin.trainer.wrap import extra_keys
 
     return [(key, default) for key, default, _ in all_keys(extra_keys())]
 
@@ -176,13 +194,22 @@ def test_a_wrong_choice_is_a_fault_with_its_key(pairs: tuple[str, str], message:
 
 
 @settings(HYPOTHESIS, max_examples=60)
-@given(text=st.one_of(
-    st.text(max_size=60),
-    st.text(alphabet="{}[]:,-&*!|>'\"#%@ \n\taCS1.", max_size=40),
-    st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
-                 lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(
-                     ["CC", "SEED", "SOLVER", "_BASE_", "x", ""]), inner), max_leaves=8).map(repr),
-))  # fmt: skip
+@given(
+    text=st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="{}[]:,-&*!|>'\"#%@ \n\taCS1.", max_size=40),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.sampled_from(["CC", "SEED", "SOLVER", "_BASE_", "x", ""]), inner
+                )
+            ),
+            max_leaves=8,
+        ).map(repr),
+    )
+)
 def test_any_text_is_a_config_or_a_clear_error(place: Path, text: str) -> None:
     from fastreid.config import CfgNode, get_cfg
 
@@ -221,12 +248,24 @@ def png_of(width: int, height: int) -> bytes:
 
 
 IMAGES = {
-    "empty": b"", "text": b"hello", "zeros": b"\0" * 5000, "html": b"<html>404</html>",
-    "torn": jpeg()[:200], "head only": jpeg()[:20], "no end": jpeg()[:-40], "torn png":
-    jpeg(format="PNG")[:40], "bomb": png_of(60_000, 60_000), "wide": png_of(2**31 - 1, 1),
-    "flat": png_of(0, 0), "gif": b"GIF89a", "bmp": b"BM" + b"\xff" * 60, "zip": b"PK\x03\x04",
-    "pickle": b"\x80\x04\x95", "svg": b"<svg onload='x'/>", "webp": b"RIFF\xff\xff\xff\xffWEBPVP8 ",
-}  # fmt: skip
+    "empty": b"",
+    "text": b"hello",
+    "zeros": b"\0" * 5000,
+    "html": b"<html>404</html>",
+    "torn": jpeg()[:200],
+    "head only": jpeg()[:20],
+    "no end": jpeg()[:-40],
+    "torn png": jpeg(format="PNG")[:40],
+    "bomb": png_of(60_000, 60_000),
+    "wide": png_of(2**31 - 1, 1),
+    "flat": png_of(0, 0),
+    "gif": b"GIF89a",
+    "bmp": b"BM" + b"\xff" * 60,
+    "zip": b"PK\x03\x04",
+    "pickle": b"\x80\x04\x95",
+    "svg": b"<svg onload='x'/>",
+    "webp": b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+}
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -279,21 +318,42 @@ def folder(place: Path) -> Path:
 @pytest.mark.parametrize(
     "options",
     [
-        {"root": ""}, {"root": "nowhere"}, {"root": "a_c1_1.jpg"}, {"root": "\0"},
-        {"root": "x" * 3000}, {"root": "../in/nowhere"}, {"include": "("}, {"exclude": "*"},
-        {"include": "nothing$"}, {"exclude": "."}, {"camera": "_c"}, {"camera": "(_)(c)"},
-        {"camera": "folder:x"}, {"camera": "folder:9"}, {"camera": "folder:"}, {"camera": "k(\\d)"},
-        {"camera": "_c(\\d)", "camera_sectors": (2, 4)}, {"camera_sectors": (4,)},
-        {"camera": "^(.)", "camera_sectors": (72, 4)}, {"identity": "(?P<camera>x)"},
-        {"identity": "zzz(.)"}, {"query": "sub"}, {"gallery": "sub"},
+        {"root": ""},
+        {"root": "nowhere"},
+        {"root": "a_c1_1.jpg"},
+        {"root": "\0"},
+        {"root": "x" * 3000},
+        {"root": "../in/nowhere"},
+        {"include": "("},
+        {"exclude": "*"},
+        {"include": "nothing$"},
+        {"exclude": "."},
+        {"camera": "_c"},
+        {"camera": "(_)(c)"},
+        {"camera": "folder:x"},
+        {"camera": "folder:9"},
+        {"camera": "folder:"},
+        {"camera": "k(\\d)"},
+        {"camera": "_c(\\d)", "camera_sectors": (2, 4)},
+        {"camera_sectors": (4,)},
+        {"camera": "^(.)", "camera_sectors": (72, 4)},
+        {"identity": "(?P<camera>x)"},
+        {"identity": "zzz(.)"},
+        {"query": "sub"},
+        {"gallery": "sub"},
         {"query": "nowhere", "gallery": "sub", "identity": "^(.)"},
-        {"test_include": "["}, {"test_include": "."}, {"test_include": "^b"},
-        {"test_include": "^b", "identity": "(zz)"}, {"query_cameras": ("1",)},
+        {"test_include": "["},
+        {"test_include": "."},
+        {"test_include": "^b"},
+        {"test_include": "^b", "identity": "(zz)"},
+        {"query_cameras": ("1",)},
         {"test_include": "_c2", "identity": "(\\w)_", "camera": "_c(\\d)", "query_cameras": ("9",)},
-        {"max_bad_share": 1.5}, {"max_bad_share": -1.0}, {"max_bad_share": float("nan")},
+        {"max_bad_share": 1.5},
+        {"max_bad_share": -1.0},
+        {"max_bad_share": float("nan")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_folders_that_cannot_serve_name_the_key(folder: Path, options: dict[str, Any]) -> None:
     root = options.get("root", str(folder))
     with pytest.raises(ValueError, match=r"CC\.FOLDER\.|SECTORS|INCLUDE|CAMERA") as error:
@@ -341,18 +401,29 @@ GOOD = np.eye(20, 8, dtype=np.float32) + 0.1
 NAN = GOOD.copy()
 NAN[3, 2] = np.nan
 FEATURES = {
-    "empty": b"", "text": b"hello", "torn": saved(GOOD)[:100],
-    "no columns": saved(GOOD[:, :0]), "one axis": saved(GOOD[0]), "three axes": saved(GOOD[None]),
-    "whole numbers": saved(GOOD.astype(int)), "text array": saved(np.array(["a", "b"])),
-    "complex": saved(GOOD.astype(complex)), "nan": saved(NAN), "inf": saved(NAN * np.inf),
-    "one nought": saved(np.vstack([GOOD, GOOD[:1] * 0])), "all noughts": saved(GOOD * 0),
-    "huge claim": header("(1000000000000, 2048)"), "negative": header("(-1, 8)"),
-    "overflow": header("(9223372036854775807, 9223372036854775807)"), "code": header(
-        "__import__('os').mkdir('ran')"), "dates": header("(2, 4)", "<M8[s]"),
+    "empty": b"",
+    "text": b"hello",
+    "torn": saved(GOOD)[:100],
+    "no columns": saved(GOOD[:, :0]),
+    "one axis": saved(GOOD[0]),
+    "three axes": saved(GOOD[None]),
+    "whole numbers": saved(GOOD.astype(int)),
+    "text array": saved(np.array(["a", "b"])),
+    "complex": saved(GOOD.astype(complex)),
+    "nan": saved(NAN),
+    "inf": saved(NAN * np.inf),
+    "one nought": saved(np.vstack([GOOD, GOOD[:1] * 0])),
+    "all noughts": saved(GOOD * 0),
+    "huge claim": header("(1000000000000, 2048)"),
+    "negative": header("(-1, 8)"),
+    "overflow": header("(9223372036854775807, 9223372036854775807)"),
+    "code": header("__import__('os').mkdir('ran')"),
+    "dates": header("(2, 4)", "<M8[s]"),
     "records": saved(np.zeros(3, dtype=[("a", "f4"), ("b", "O")]), allow_pickle=True),
-    "archive": archive(), "version": b"\x93NUMPY\x09\x00" + b"\0" * 90,
+    "archive": archive(),
+    "version": b"\x93NUMPY\x09\x00" + b"\0" * 90,
     "long header": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b" " * 50,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -367,10 +438,15 @@ def test_bad_feature_files_are_one_line_and_status_2(place: Path, name: str, cap
 
 @pytest.mark.parametrize(
     "cameras",
-    [np.zeros(3, int), np.zeros((20, 1), int), np.zeros(20), np.array(["a"] * 20),
-     np.zeros(0, int)],
+    [
+        np.zeros(3, int),
+        np.zeros((20, 1), int),
+        np.zeros(20),
+        np.array(["a"] * 20),
+        np.zeros(0, int),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_cameras_that_do_not_fit_are_refused(place: Path, cameras: np.ndarray, capsys) -> None:
     np.save(place / "in" / "f.npy", GOOD)
     np.save(place / "in" / "c.npy", cameras)
@@ -393,17 +469,34 @@ def state(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "entry",
     [
-        None, 3, [], "cc", {}, {"version": 2}, {"labels": LABELS}, state(version="1"),
-        state(labels=[0, 1]), state(labels="0"), state(labels=LABELS.float()),
-        state(labels=LABELS[None]), state(labels=LABELS.int()), state(labels=LABELS - 1),
-        state(labels=LABELS * 2), state(labels=LABELS[:5]), state(labels=LABELS[:0]),
-        state(labels=LABELS + 2**40), state(eps="x"), state(eps=[0.5]), state(images="0" * 16),
-        state(images=3), state(labels=torch.tensor(1)),
+        None,
+        3,
+        [],
+        "cc",
+        {},
+        {"version": 2},
+        {"labels": LABELS},
+        state(version="1"),
+        state(labels=[0, 1]),
+        state(labels="0"),
+        state(labels=LABELS.float()),
+        state(labels=LABELS[None]),
+        state(labels=LABELS.int()),
+        state(labels=LABELS - 1),
+        state(labels=LABELS * 2),
+        state(labels=LABELS[:5]),
+        state(labels=LABELS[:0]),
+        state(labels=LABELS + 2**40),
+        state(eps="x"),
+        state(eps=[0.5]),
+        state(images="0" * 16),
+        state(images=3),
+        state(labels=torch.tensor(1)),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_entries_that_are_no_labels_are_refused(entry: Any) -> None:
-    from fastreid_cc.plugin.cc_state import labels_of
+    from fastreid_cc.plugin.trainer.checkpoint_state import labels_of
 
     assert labels_of(state(), PATHS).num_clusters == 3
     with pytest.raises(UnreadableFile, match=r"checkpoint"):
@@ -411,14 +504,20 @@ def test_entries_that_are_no_labels_are_refused(entry: Any) -> None:
 
 
 CONTENTS = {
-    "number": 3, "list": [1], "empty": {}, "no model": {"epoch": 1}, "model number": {"model": 3},
-    "model list": {"model": [torch.zeros(1)]}, "nothing": None, "tensor": torch.zeros(3),
-}  # fmt: skip
+    "number": 3,
+    "list": [1],
+    "empty": {},
+    "no model": {"epoch": 1},
+    "model number": {"model": 3},
+    "model list": {"model": [torch.zeros(1)]},
+    "nothing": None,
+    "tensor": torch.zeros(3),
+}
 
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_files_without_a_model_are_no_checkpoints(place: Path, name: str) -> None:
-    from fastreid_cc.plugin.runs import load_weights
+    from fastreid_cc.plugin.offline.run_folder import load_weights
 
     torch.save(CONTENTS[name], place / "in" / "x.pth")
     with pytest.raises(UnreadableFile, match="x.pth is no checkpoint"):
@@ -428,14 +527,18 @@ def test_files_without_a_model_are_no_checkpoints(place: Path, name: str) -> Non
 @pytest.mark.parametrize(
     "weights",
     [
-        {}, {"weight": torch.zeros(2, 2)}, {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)},
-        {"weight": 3, "bias": "x"}, {"module.weight": torch.zeros(2, 2)}, {1: torch.zeros(2)},
+        {},
+        {"weight": torch.zeros(2, 2)},
+        {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)},
+        {"weight": 3, "bias": "x"},
+        {"module.weight": torch.zeros(2, 2)},
+        {1: torch.zeros(2)},
         {"weight": None, "bias": torch.zeros(2)},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_weights_that_do_not_fit_are_named(place: Path, weights: dict[Any, Any]) -> None:
-    from fastreid_cc.plugin.runs import load_weights
+    from fastreid_cc.plugin.offline.run_folder import load_weights
 
     torch.save({"model": weights}, place / "in" / "x.pth")
     with pytest.raises(ClearError, match=r"x.pth (does not fit|is no checkpoint)"):
@@ -468,23 +571,41 @@ def test_damaged_checkpoints_are_refused_or_load(
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        ((), 2), (("nosuch",), 2), (("nosuch.py",), 2), (("--import",), 2), (("--x", "label"), 2),
-        (("train",), 2), (("train", "/"), 2), (("label",), 2), (("label", "x"), 2),
-        (("label", "x.npy", "--out", "/nowhere/o"), 2), (("label", "x.npy", "--out", "o"), 2),
-        (("label", "x.npy", "--out", "o", "--eps", "big"), 2), (("config", "--nosuch"), 2),
-        (("config", "no key holds these words"), 1), (("doctor", "x"), 2), (("clusters",), 2),
-        (("clusters", "/nowhere"), 2), (("clusters", "."), 2), (("clusters", "\0"), 2),
-        (("clusters", "/dev/null"), 2), (("export",), 2), (("export", "."), 2),
-        (("export", "/nowhere.yml"), 1), (("export", "/dev/null", "--out", "x/y"), 2),
-        (("export", "fastreid_cc://../setup.py"), 2), (("export", "fastreid_cc://gone.yml"), 2),
+        ((), 2),
+        (("nosuch",), 2),
+        (("nosuch.py",), 2),
+        (("--import",), 2),
+        (("--x", "label"), 2),
+        (("train",), 2),
+        (("train", "/"), 2),
+        (("label",), 2),
+        (("label", "x"), 2),
+        (("label", "x.npy", "--out", "/nowhere/o"), 2),
+        (("label", "x.npy", "--out", "o"), 2),
+        (("label", "x.npy", "--out", "o", "--eps", "big"), 2),
+        (("config", "--nosuch"), 2),
+        (("config", "no key holds these words"), 1),
+        (("doctor", "x"), 2),
+        (("clusters",), 2),
+        (("clusters", "/nowhere"), 2),
+        (("clusters", "."), 2),
+        (("clusters", "\0"), 2),
+        (("clusters", "/dev/null"), 2),
+        (("export",), 2),
+        (("export", "."), 2),
+        (("export", "/nowhere.yml"), 1),
+        (("export", "/dev/null", "--out", "x/y"), 2),
+        (("export", "fastreid_cc://../setup.py"), 2),
+        (("export", "fastreid_cc://gone.yml"), 2),
         (("export", "fastreid_cc://Base-USL.yml"), 2),
         (("export", "fastreid_cc://Base-USL.yml", "--untrained"), 2),
         (("export", "fastreid_cc://Base-USL.yml", "MODEL.WEIGHTS", "gone.pth", "--out", "o"), 1),
         (("export", "fastreid_cc://Base-USL.yml", "MODEL.WEIGHTS"), 1),
-        (("export", "x" * 5000), 1), (("--import", "no_such_module", "config"), 1),
+        (("export", "x" * 5000), 1),
+        (("--import", "no_such_module", "config"), 1),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_wrong_command_lines_end_with_their_status(place: Path, words, status, capsys) -> None:
     try:
         found = cli.main(list(words))

@@ -47,10 +47,18 @@ def two_processes(market, tmp_path_factory):
     script = folder / "train_net.py"  # as on fast-reid's master, debugger's helper and all
     script.write_text(STOCK.read_text().replace("import sys\n", "import sys\nimport bughook\n", 1))
     answer = run(
-        folder, "--import", "my_parts", script, "--num-gpus", 2, "--dist-url", "auto",
-        *options(folder / "out", "SOLVER.MAX_EPOCH", 1, "MODEL.DEVICE", "cuda"), data=market,
+        folder,
+        "--import",
+        "my_parts",
+        script,
+        "--num-gpus",
+        2,
+        "--dist-url",
+        "auto",
+        *options(folder / "out", "SOLVER.MAX_EPOCH", 1, "MODEL.DEVICE", "cuda"),
+        data=market,
         CUDA_VISIBLE_DEVICES="",
-    )  # fmt: skip
+    )
     return folder, answer
 
 
@@ -84,9 +92,18 @@ def test_an_error_in_one_process_ends_all_and_is_shown(market, tmp_path):
     )
     assert "rank one" in script.read_text()
     answer = run(
-        tmp_path, "train", script, "--num-gpus", 2, "--dist-url", "auto",
-        *options(tmp_path / "out"), data=market, CUDA_VISIBLE_DEVICES="", FASTREID_CC_TIMEOUT="60",
-    )  # fmt: skip
+        tmp_path,
+        "train",
+        script,
+        "--num-gpus",
+        2,
+        "--dist-url",
+        "auto",
+        *options(tmp_path / "out"),
+        data=market,
+        CUDA_VISIBLE_DEVICES="",
+        FASTREID_CC_TIMEOUT="60",
+    )
     assert answer.returncode == 1
     assert "ZeroDivisionError: rank one is broken" in answer.stderr
 
@@ -140,9 +157,9 @@ def test_a_wrong_command_line_says_what_is_wrong(arguments, message, capsys):
 
 def test_help_lists_the_commands(capsys):
     assert cli.main(["--help"]) == 0
-    shown = capsys.readouterr().out
+    printable = capsys.readouterr().out
     for name in ("train", *cli.commands()):
-        assert f"  {name}" in shown
+        assert f"  {name}" in printable
     assert cli.main([]) == 2
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fastreid_cc.config.shipped import PREFIX, config_files, configs_folder
 from fastreid_cc.errors import BadConfig
-from fastreid_cc.shipped import PREFIX, config_files, configs_folder
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -68,8 +68,10 @@ def test_a_mistake_is_one_message_with_the_file(tmp_path, text, message):
 
 def test_aliases_that_grow_without_bound_end_at_once(tmp_path):
     rows = ["a0: &a0 {x: 1}"]
-    rows += [f"a{i}: &a{i} {{" + ", ".join(f"k{j}: *a{i - 1}" for j in range(9)) + "}"
-             for i in range(1, 12)]  # fmt: skip
+    rows += [
+        f"a{i}: &a{i} {{" + ", ".join(f"k{j}: *a{i - 1}" for j in range(9)) + "}"
+        for i in range(1, 12)
+    ]
     with pytest.raises(BadConfig, match="aliases stand for more"):
         merged(written(tmp_path, "\n".join(rows)))
 

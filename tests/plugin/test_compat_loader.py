@@ -236,11 +236,15 @@ def test_a_forked_copy_of_a_loader_leaves_the_parents_workers_alone(data_root, t
 
 def test_precise_bn_closes_its_loader(data_root, tmp_path, without):
     precise = (
-        "TEST.PRECISE_BN.ENABLED", True,
-        "TEST.PRECISE_BN.NUM_ITER", 2,
-        "TEST.PRECISE_BN.DATASET", "Market1501",
-        "SOLVER.MAX_EPOCH", 1,
-    )  # fmt: skip
+        "TEST.PRECISE_BN.ENABLED",
+        True,
+        "TEST.PRECISE_BN.NUM_ITER",
+        2,
+        "TEST.PRECISE_BN.DATASET",
+        "Market1501",
+        "SOLVER.MAX_EPOCH",
+        1,
+    )
     running = []
     for shims in (("close_precise_bn_loader",), ()):
         with without(*shims):

@@ -67,10 +67,13 @@ def test_a_regnetx_built_after_a_regnety_has_no_squeeze_and_excite(
 
 def test_flatten_names_the_size_it_needs(data_root, tmp_path, without):
     flatten = (
-        "MODEL.HEADS.POOL_LAYER", "Flatten",
-        "MODEL.HEADS.WITH_BNNECK", True,
-        "SOLVER.MAX_EPOCH", 1,
-    )  # fmt: skip
+        "MODEL.HEADS.POOL_LAYER",
+        "Flatten",
+        "MODEL.HEADS.WITH_BNNECK",
+        True,
+        "SOLVER.MAX_EPOCH",
+        1,
+    )
     with without("explain_flatten"), pytest.raises(RuntimeError) as stock:
         build(data_root, tmp_path, *flatten).train()
     assert "FEAT_DIM" not in str(stock.value)

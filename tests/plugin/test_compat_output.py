@@ -36,9 +36,12 @@ def test_a_disk_full_at_a_checkpoint_keeps_the_one_before_and_resumes(data_root,
     with pytest.raises(Unwritable) as caught:
         trainer.train()
     for words in (
-        f"{tmp_path}/model_final.pth could not be written: No space left", " MB free on the disk",
-        f"{tmp_path}/model_0000.pth is whole", "SOLVER.CHECKPOINT_PERIOD", "--resume",
-    ):  # fmt: skip
+        f"{tmp_path}/model_final.pth could not be written: No space left",
+        " MB free on the disk",
+        f"{tmp_path}/model_0000.pth is whole",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "--resume",
+    ):
         assert words in str(caught.value)
     assert sorted(p.name for p in tmp_path.glob("model*")) == ["model_0000.pth"]
     resumed = build(data_root, tmp_path, *never, resume=True)
@@ -104,8 +107,9 @@ def test_half_a_line_of_metrics_is_cut_off_before_the_next_is_written(tmp_path, 
             writer.write()
             writer.close()
         found = path.read_text().splitlines()
-        assert [json.loads(t)["iteration"] for t in found if t.endswith("}") and t.count("{") == 1
-                ] == numbers  # fmt: skip
+        assert [
+            json.loads(t)["iteration"] for t in found if t.endswith("}") and t.count("{") == 1
+        ] == numbers
 
 
 def test_a_scalar_of_an_iteration_that_was_written_is_not_lost(tmp_path, without):
@@ -131,8 +135,9 @@ def test_metrics_are_written_after_the_evaluation_and_before_the_checkpoint(
 ):
     def order():
         hooks = [type(hook).__name__ for hook in build(data_root, tmp_path)._hooks]
-        return [name for name in hooks if name in ("EvalHook", "PeriodicCheckpointer",
-                                                   "PeriodicWriter")]  # fmt: skip
+        return [
+            name for name in hooks if name in ("EvalHook", "PeriodicCheckpointer", "PeriodicWriter")
+        ]
 
     assert order() == ["EvalHook", "PeriodicWriter", "PeriodicCheckpointer"]
     with without("write_metrics_before_the_checkpoint"):

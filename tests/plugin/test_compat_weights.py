@@ -66,9 +66,14 @@ def test_a_cached_file_loads_without_gdown(data_root, tmp_path, without):
 def test_missing_weights_name_file_folder_and_keys(data_root, tmp_path, name, depth, file):
     with pytest.raises(MissingWeights) as error:
         backbone(
-            data_root, tmp_path, *PRETRAIN,
-            "MODEL.BACKBONE.NAME", f"build_{name}_backbone", "MODEL.BACKBONE.DEPTH", depth,
-        )  # fmt: skip
+            data_root,
+            tmp_path,
+            *PRETRAIN,
+            "MODEL.BACKBONE.NAME",
+            f"build_{name}_backbone",
+            "MODEL.BACKBONE.DEPTH",
+            depth,
+        )
     for part in (file, str(tmp_path / "cache"), "MODEL.BACKBONE.PRETRAIN_PATH"):
         assert part in str(error.value)
 
@@ -89,9 +94,14 @@ def test_hub_weights_are_a_url_error_in_stock(data_root, tmp_path, without):
 def test_backbones_without_published_weights_say_so(data_root, tmp_path, name, depth, message):
     with pytest.raises(MissingWeights, match=message):
         backbone(
-            data_root, tmp_path, *PRETRAIN,
-            "MODEL.BACKBONE.NAME", f"build_{name}_backbone", "MODEL.BACKBONE.DEPTH", depth,
-        )  # fmt: skip
+            data_root,
+            tmp_path,
+            *PRETRAIN,
+            "MODEL.BACKBONE.NAME",
+            f"build_{name}_backbone",
+            "MODEL.BACKBONE.DEPTH",
+            depth,
+        )
 
 
 def test_a_damaged_cached_file_is_named(data_root, tmp_path):

@@ -23,7 +23,7 @@ TINY = {"train_ids": 3, "test_ids": 2, "cameras": 2, "images_per_camera": 2, "he
 @pytest.fixture(autouse=True)
 def options_as_before(plugin: None) -> Any:
     """Options of one test are not those of the next."""
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     before = dict(datasets._current)
     yield
     datasets._current.update(before)
@@ -34,7 +34,7 @@ def registry() -> Any:
 
 
 def test_the_config_reaches_the_synthetic_set(data_root: Path, tmp_path: Path) -> None:
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     cfg = config(tmp_path, "CC.SYNTHETIC.TRAIN_IDS", 3, "CC.SYNTHETIC.SEED", 9)
     datasets.configure_from(cfg)
     data = registry().get("SyntheticReID")(root=str(data_root))
@@ -45,7 +45,7 @@ def test_the_config_reaches_the_synthetic_set(data_root: Path, tmp_path: Path) -
 
 def test_a_stock_supervised_loader_reads_the_synthetic_set(data_root: Path, tmp_path: Path) -> None:
     build = importlib.import_module("fastreid.data.build")
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     datasets.configure(synthetic=SyntheticOptions(**TINY, width=16))
     cfg = config(tmp_path, "DATASETS.NAMES", "('SyntheticReID',)", "CC.ENABLED", False)
     loader = build.build_reid_train_loader(cfg)
@@ -61,7 +61,7 @@ def test_a_stock_supervised_loader_reads_the_synthetic_set(data_root: Path, tmp_
 def test_a_folder_s_placeholders_are_as_many_classes_as_images(tmp_path: Path) -> None:
     """So a stock trainer sees no identity, and mixing with a stock set (strings too) works."""
     common = importlib.import_module("fastreid.data.common")
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     for i in range(4):
         Image.new("RGB", (8, 16), (i, i, i)).save(tmp_path / f"{i}.png")
     datasets.configure(folder=FolderOptions(root="."))
@@ -75,7 +75,7 @@ def test_a_folder_s_placeholders_are_as_many_classes_as_images(tmp_path: Path) -
 
 
 def test_every_option_is_a_key_with_a_description() -> None:
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     keys = datasets.keys()
     assert keys["CC.FOLDER.MAX_BAD_SHARE"][0] == 0.05
     assert "left out" in keys["CC.FOLDER.MAX_BAD_SHARE"][1]
@@ -84,11 +84,20 @@ def test_every_option_is_a_key_with_a_description() -> None:
 
 
 def test_lists_from_yaml_become_tuples_and_faults_name_the_key(tmp_path: Path) -> None:
-    datasets = importlib.import_module("fastreid_cc.plugin.datasets")
+    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
     cfg = config(
-        tmp_path, "CC.FOLDER.ROOT", "r", "CC.FOLDER.CAMERA", "(.)", "CC.FOLDER.IDENTITY", "(.)",
-        "CC.FOLDER.TEST_INCLUDE", ".", "CC.FOLDER.QUERY_CAMERAS", "[1, '02']",
-    )  # fmt: skip
+        tmp_path,
+        "CC.FOLDER.ROOT",
+        "r",
+        "CC.FOLDER.CAMERA",
+        "(.)",
+        "CC.FOLDER.IDENTITY",
+        "(.)",
+        "CC.FOLDER.TEST_INCLUDE",
+        ".",
+        "CC.FOLDER.QUERY_CAMERAS",
+        "[1, '02']",
+    )
     datasets.configure_from(cfg)
     assert datasets._current["FOLDER"].query_cameras == (1, "02")
     bad = config(tmp_path, "CC.FOLDER.ROOT", "r", "CC.FOLDER.CAMERA", "c(")
@@ -105,9 +114,14 @@ def transforms(cfg: Any, is_train: bool = True) -> list[Any]:
 
 def test_augmentation_stands_before_the_tensor_and_only_in_training(tmp_path: Path) -> None:
     cfg = config(
-        tmp_path, "INPUT.COLOR_ROBUST.ENABLED", True, "INPUT.COLOR_ROBUST.GAMMA", 0.3,
-        "INPUT.REA.ENABLED", True,
-    )  # fmt: skip
+        tmp_path,
+        "INPUT.COLOR_ROBUST.ENABLED",
+        True,
+        "INPUT.COLOR_ROBUST.GAMMA",
+        0.3,
+        "INPUT.REA.ENABLED",
+        True,
+    )
     names = [type(step).__name__ for step in transforms(cfg)]
     assert names.index("ColorRobust") == names.index("ToTensor") - 1
     assert names.index("RandomErasing") > names.index("ToTensor")
@@ -136,5 +150,9 @@ def test_augmentation_out_of_range_names_its_key(tmp_path: Path) -> None:
 
 def test_every_place_in_fastreid_builds_the_same_transforms() -> None:
     build = importlib.import_module("fastreid.data.transforms.build").build_transforms
-    for name in ("fastreid.data.transforms", "fastreid.data.build", "fastreid_cc.plugin.parts"):
+    for name in (
+        "fastreid.data.transforms",
+        "fastreid.data.build",
+        "fastreid_cc.plugin.trainer.builders",
+    ):
         assert importlib.import_module(name).build_transforms is build

@@ -25,9 +25,16 @@ def test_a_backbone_gives_the_same_features_and_trains_every_branch(
 
     depth, size, more = FAMILIES[name]
     options = (
-        "MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.DEPTH", depth, "MODEL.BACKBONE.FEAT_DIM", size,
-        "MODEL.BACKBONE.WITH_IBN", name == "build_resnet_backbone", *more,
-    )  # fmt: skip
+        "MODEL.BACKBONE.NAME",
+        name,
+        "MODEL.BACKBONE.DEPTH",
+        depth,
+        "MODEL.BACKBONE.FEAT_DIM",
+        size,
+        "MODEL.BACKBONE.WITH_IBN",
+        name == "build_resnet_backbone",
+        *more,
+    )
     torch.manual_seed(0)
     plain = build_model(config(tmp_path, *options)).eval()
     ours = build_model(config(tmp_path, *JOINT, *options, "CC.SAMPLES_PER_BN", 2)).eval()

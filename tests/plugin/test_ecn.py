@@ -19,32 +19,48 @@ from fastreid_cc.labeling import PseudoLabeler
 pytestmark = pytest.mark.usefixtures("plugin")
 ECN: tuple[object, ...] = (
     *JOINT,
-    "CC.SOURCES.NAMES", '("SyntheticSource",)',
-    "CC.SOURCES.IN_MEMORY", False,
-    "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)',
-    "CC.SOURCES.WEIGHT", 0.7,
-    "CC.MEMORY.NAME", "instance",
-    "CC.REFINE.NAMES", "()",
-    "MODEL.LOSSES.NAME", '("ECNLoss",)',
-    "MODEL.LOSSES.ECNLoss.SCALE", 0.3,
-    "MODEL.LOSSES.ECNLoss.START_EPOCH", 1,
-    "CC.CAMSTYLE.MODE", "statistics",
-)  # fmt: skip
+    "CC.SOURCES.NAMES",
+    '("SyntheticSource",)',
+    "CC.SOURCES.IN_MEMORY",
+    False,
+    "CC.SOURCES.LOSSES",
+    '("CrossEntropyLoss",)',
+    "CC.SOURCES.WEIGHT",
+    0.7,
+    "CC.MEMORY.NAME",
+    "instance",
+    "CC.REFINE.NAMES",
+    "()",
+    "MODEL.LOSSES.NAME",
+    '("ECNLoss",)',
+    "MODEL.LOSSES.ECNLoss.SCALE",
+    0.3,
+    "MODEL.LOSSES.ECNLoss.START_EPOCH",
+    1,
+    "CC.CAMSTYLE.MODE",
+    "statistics",
+)
 GPP: tuple[object, ...] = (
     *ECN,
-    "MODEL.LOSSES.NAME", '("GraphPositives",)',
-    "MODEL.LOSSES.GraphPositives.FEATURE_SIZE", 128,
-    "MODEL.LOSSES.GraphPositives.CANDIDATES", 10,
-    "MODEL.LOSSES.GraphPositives.HIDDEN", 16,
-    "MODEL.LOSSES.GraphPositives.START_EPOCH", 1,
-    "CC.MEMORY.INSTANCE.SOURCE_ROWS", True,
-)  # fmt: skip
+    "MODEL.LOSSES.NAME",
+    '("GraphPositives",)',
+    "MODEL.LOSSES.GraphPositives.FEATURE_SIZE",
+    128,
+    "MODEL.LOSSES.GraphPositives.CANDIDATES",
+    10,
+    "MODEL.LOSSES.GraphPositives.HIDDEN",
+    16,
+    "MODEL.LOSSES.GraphPositives.START_EPOCH",
+    1,
+    "CC.MEMORY.INSTANCE.SOURCE_ROWS",
+    True,
+)
 
 
 def test_ecn_needs_no_clusters_and_no_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     extracted: list[Any] = []
     original = hooks.extract_features
@@ -64,8 +80,10 @@ def test_gpp_keeps_source_rows_and_trains_its_graph(
 ) -> None:
     trainer, batches, losses = watched(tmp_path, monkeypatch, *GPP)
     assert set(losses[-1]) == {
-        "loss_cls_source", "loss_graph_positives", "loss_graph_positives_source",
-    }  # fmt: skip
+        "loss_cls_source",
+        "loss_graph_positives",
+        "loss_graph_positives_source",
+    }
     hook = trainer._hooks[0]
     rows = {int(i) for b in batches for i in b["indices"][8:]}
     assert {int(i) for i in hook.memory.source_rows.any(1).nonzero()} == rows
@@ -101,7 +119,7 @@ def test_styled_images_are_the_target_s_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a folder whose transfers are one grey, some target pixels become grey, no source's."""
-    from fastreid_cc.plugin.meta_arch import ClusterContrast
+    from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
     images = build(config(tmp_path / "list", *ECN)).data_loader
     folder = tmp_path / "camstyle"
@@ -119,9 +137,13 @@ def test_styled_images_are_the_target_s_alone(
 
     monkeypatch.setattr(ClusterContrast, "preprocess_image", preprocess)
     plain = (
-        "INPUT.COLOR_ROBUST.ENABLED", False, "CC.CAMSTYLE.MODE", "folder",
-        "CC.CAMSTYLE.FOLDER", folder,
-    )  # fmt: skip
+        "INPUT.COLOR_ROBUST.ENABLED",
+        False,
+        "CC.CAMSTYLE.MODE",
+        "folder",
+        "CC.CAMSTYLE.FOLDER",
+        folder,
+    )
     build(config(tmp_path / "run", *ECN, *plain)).train()
     grey = torch.cat([(x == 90).flatten(1).float().mean(1) > 0.5 for x, _ in pixels])
     domains = torch.cat([d for _, d in pixels])

@@ -12,7 +12,7 @@ CAMERAS = np.repeat([0, 2, 5], [11, 4, 30])
 
 @pytest.mark.parametrize("per_camera", [False, True])
 def test_every_row_is_in_exactly_one_batch_of_bounded_size(per_camera: bool) -> None:
-    from fastreid_cc.plugin.extract import extraction_batches
+    from fastreid_cc.plugin.loading.extract import extraction_batches
 
     batches = extraction_batches(CAMERAS, 8, per_camera=per_camera, seed=0)
     assert sorted(np.concatenate(batches)) == list(range(45))
@@ -20,7 +20,7 @@ def test_every_row_is_in_exactly_one_batch_of_bounded_size(per_camera: bool) -> 
 
 
 def test_batches_of_one_camera_are_near_equal_and_not_in_the_order_of_the_folder() -> None:
-    from fastreid_cc.plugin.extract import extraction_batches
+    from fastreid_cc.plugin.loading.extract import extraction_batches
 
     batches = extraction_batches(CAMERAS, 8, per_camera=True, seed=0)
     for batch in batches:

@@ -14,15 +14,18 @@ import torch
 from PIL import Image
 from tiny_runs import build, command, config, metrics, run, train
 
-from fastreid_cc.collapse import CollapsedError
+from fastreid_cc.labeling.collapse import CollapsedError
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
 FOLDER = (
-    "DATASETS.NAMES", '("UnlabeledFolder",)',
-    "DATASETS.TESTS", "()",
-    "SOLVER.MAX_EPOCH", 1,
-)  # fmt: skip
+    "DATASETS.NAMES",
+    '("UnlabeledFolder",)',
+    "DATASETS.TESTS",
+    "()",
+    "SOLVER.MAX_EPOCH",
+    1,
+)
 
 
 def draw_folder(root: Path, people: int = 6, cameras: Sequence[str] = ("a", "b")) -> Path:
@@ -77,9 +80,15 @@ def test_a_few_unreadable_images_are_named_and_left_out(
     root = draw_folder(tmp_path / "images")
     bad = spoil(root)
     cfg = config(
-        tmp_path / "out", *FOLDER, "CC.FOLDER.ROOT", root, "CC.FOLDER.CAMERA", "folder:0",
-        "CC.FOLDER.MAX_BAD_SHARE", 0.1,
-    )  # fmt: skip
+        tmp_path / "out",
+        *FOLDER,
+        "CC.FOLDER.ROOT",
+        root,
+        "CC.FOLDER.CAMERA",
+        "folder:0",
+        "CC.FOLDER.MAX_BAD_SHARE",
+        0.1,
+    )
     trainer = build(cfg)
     assert len(trainer.data_loader.paths) == 34
     trainer.train()
@@ -101,10 +110,20 @@ def test_one_camera_trains_without_camera_rules(tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "images", people=8, cameras=("a",))
     trainer = train(
         config(
-            tmp_path / "out", *FOLDER, "CC.FOLDER.ROOT", root, "CC.FOLDER.CAMERA", "folder:0",
-            "CC.EXTRACT.BN", "camera", "CC.WARMUP.EPOCHS", 1, "SOLVER.MAX_EPOCH", 2,
+            tmp_path / "out",
+            *FOLDER,
+            "CC.FOLDER.ROOT",
+            root,
+            "CC.FOLDER.CAMERA",
+            "folder:0",
+            "CC.EXTRACT.BN",
+            "camera",
+            "CC.WARMUP.EPOCHS",
+            1,
+            "SOLVER.MAX_EPOCH",
+            2,
         )
-    )  # fmt: skip
+    )
     assert trainer.iter == 4
 
 
@@ -164,7 +183,7 @@ def test_one_cluster_moves_eps_down_or_stops(
 def test_a_later_collapse_keeps_the_labels_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     original = hooks.extract_features
     calls: list[int] = []
@@ -172,9 +191,11 @@ def test_a_later_collapse_keeps_the_labels_before(
     def extract(cfg: Any, model: Any, images: Any) -> torch.Tensor:
         calls.append(1)
         features = original(cfg, model, images)
-        return features if len(calls) == 1 else torch.nn.functional.normalize(
-            torch.ones_like(features)
-        )  # fmt: skip
+        return (
+            features
+            if len(calls) == 1
+            else torch.nn.functional.normalize(torch.ones_like(features))
+        )
 
     monkeypatch.setattr(hooks, "extract_features", extract)
     trainer = train(config(tmp_path / "a"))
@@ -188,7 +209,7 @@ def test_a_later_collapse_keeps_the_labels_before(
 def test_fewer_clusters_than_a_batch_wants_shrink_the_batch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin.meta_arch import ClusterContrast
+    from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
     sizes: list[int] = []
     original = ClusterContrast.losses
@@ -225,10 +246,18 @@ def test_an_image_that_vanishes_ends_the_run_with_its_path(workers: int, tmp_pat
 
     trainer = build(
         config(
-            tmp_path / "out", *FOLDER, "CC.FOLDER.ROOT", root, "SOLVER.MAX_EPOCH", 2,
-            "DATALOADER.NUM_WORKERS", workers, "SOLVER.CHECKPOINT_PERIOD", 1,
+            tmp_path / "out",
+            *FOLDER,
+            "CC.FOLDER.ROOT",
+            root,
+            "SOLVER.MAX_EPOCH",
+            2,
+            "DATALOADER.NUM_WORKERS",
+            workers,
+            "SOLVER.CHECKPOINT_PERIOD",
+            1,
         )
-    )  # fmt: skip
+    )
     trainer.register_hooks([Delete()])
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=r"Cannot read image .*copy.*\.jpg any more"):
@@ -262,8 +291,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_checkpoint_to_resu
         patch.setattr(MemoryContrast, "forward", fail_in_the_third_step)
         with pytest.raises(FloatingPointError) as caught:
             train(config(tmp_path))
-    for words in ("became infinite or NaN at iteration=2", "learning rate was 0.",
-                  "checkpoints before this step are kept", "SOLVER.BASE_LR"):  # fmt: skip
+    for words in (
+        "became infinite or NaN at iteration=2",
+        "learning rate was 0.",
+        "checkpoints before this step are kept",
+        "SOLVER.BASE_LR",
+    ):
         assert words in str(caught.value)
     assert not (tmp_path / "model_final.pth").exists()
     saved = torch.load(tmp_path / "model_0000.pth", weights_only=True)["model"]
@@ -277,7 +310,7 @@ def test_collapsed_features_at_the_first_labelling_stop_with_the_keys(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One point, or one line: no distance tells the images apart."""
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     def extract(cfg: Any, model: Any, images: Any) -> torch.Tensor:
         ones = torch.nn.functional.normalize(torch.ones(len(images.paths), 8))
@@ -292,14 +325,17 @@ def test_collapsed_features_at_the_first_labelling_stop_with_the_keys(
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError("Unable to allocate 7 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate "
-     "memory: you tried to allocate 7 bytes"), torch.cuda.OutOfMemoryError("CUDA out of memory.")],
+    [
+        MemoryError("Unable to allocate 7 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+    ],
     ids=["numpy", "torch", "cuda"],
-)  # fmt: skip
+)
 def test_out_of_memory_in_a_later_labelling_says_the_ways_out_and_resumes(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.distances.jaccard import JaccardDistance
+    from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 
     original = JaccardDistance.__call__
     calls: list[int] = []

@@ -19,8 +19,15 @@ from fastreid_cc.errors import ClearError
 
 pytestmark = pytest.mark.usefixtures("plugin")
 OPTIONS = (
-    "SOLVER.MAX_EPOCH", 5, "TEST.EVAL_PERIOD", 3, "CC.LABELS.PERIOD", 2, "CC.WARMUP.EPOCHS", 1,
-)  # fmt: skip
+    "SOLVER.MAX_EPOCH",
+    5,
+    "TEST.EVAL_PERIOD",
+    3,
+    "CC.LABELS.PERIOD",
+    2,
+    "CC.WARMUP.EPOCHS",
+    1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +63,14 @@ def test_two_kills_in_a_checkpoint_and_in_a_labelling_end_with_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "name", ["newest cut", "garbage inside the newest", "last_checkpoint is gone",
-             "half of the labels gone"],
-)  # fmt: skip
+    "name",
+    [
+        "newest cut",
+        "garbage inside the newest",
+        "last_checkpoint is gone",
+        "half of the labels gone",
+    ],
+)
 def test_a_damaged_file_resumes_from_the_newest_whole_one_or_says_why_not(
     name: str, whole: Path, tmp_path: Path
 ) -> None:

@@ -14,10 +14,13 @@ from tiny_runs import build, config, plugin_at
 pytestmark = pytest.mark.usefixtures("plugin")
 MDIF: tuple[object, ...] = (
     *JOINT,
-    "MODEL.HEADS.NAME", "MDIFHead",
-    "MODEL.HEADS.MDIF.WEIGHT", 0.5,
-    "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)',
-)  # fmt: skip
+    "MODEL.HEADS.NAME",
+    "MDIFHead",
+    "MODEL.HEADS.MDIF.WEIGHT",
+    0.5,
+    "CC.SOURCES.LOSSES",
+    '("CrossEntropyLoss",)',
+)
 
 
 @pytest.fixture(scope="module")

@@ -62,10 +62,17 @@ def test_nothing_grows_over_the_epochs(workers: int, tmp_path: Path) -> None:
     before = census()
     counts = counts_after_each_epoch(
         config(
-            tmp_path, "DATALOADER.NUM_WORKERS", workers, "SOLVER.MAX_EPOCH", 5,
-            "CC.WARMUP.EPOCHS", 1, "TEST.EVAL_PERIOD", 1,
+            tmp_path,
+            "DATALOADER.NUM_WORKERS",
+            workers,
+            "SOLVER.MAX_EPOCH",
+            5,
+            "CC.WARMUP.EPOCHS",
+            1,
+            "TEST.EVAL_PERIOD",
+            1,
         )
-    )  # fmt: skip
+    )
     assert len(counts) == 5
     assert all(last <= counts[0][what] for what, last in counts[-1].items()), counts
     assert max(count["children"] for count in counts) <= before["children"] + workers
@@ -76,7 +83,7 @@ def test_the_count_sees_a_loader_that_is_left_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without closing the loaders the same census grows: the test above can fail."""
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     left: list[Any] = []
 

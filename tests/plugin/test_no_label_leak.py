@@ -87,10 +87,19 @@ def test_a_supervised_run_does_depend_on_the_identities(
     import torch
 
     supervised = (
-        "CC.ENABLED", False, "MODEL.META_ARCHITECTURE", "Baseline",
-        "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("CrossEntropyLoss",)',
-        "SOLVER.MAX_EPOCH", 1, "DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler",
-    )  # fmt: skip
+        "CC.ENABLED",
+        False,
+        "MODEL.META_ARCHITECTURE",
+        "Baseline",
+        "MODEL.HEADS.NAME",
+        "EmbeddingHead",
+        "MODEL.LOSSES.NAME",
+        '("CrossEntropyLoss",)',
+        "SOLVER.MAX_EPOCH",
+        1,
+        "DATALOADER.SAMPLER_TRAIN",
+        "BalancedIdentitySampler",
+    )
     found = []
     for name in "ab":
         if name == "b":

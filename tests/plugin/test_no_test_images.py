@@ -27,7 +27,7 @@ def test_a_folder_without_test_images_is_skipped_in_evaluation(tmp_path: Path) -
             True,
             "TEST.EVAL_PERIOD",
             1,
-        )  # fmt: skip
+        )
     )
     assert trainer.train() == {}
     assert (tmp_path / "out" / "model_final.pth").is_file()

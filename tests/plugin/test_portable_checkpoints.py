@@ -26,11 +26,21 @@ def test_stock_fastreid_loads_the_checkpoint_and_gives_the_same_features(
         expected = model({"images": pixels.clone()})
     assert expected.std(dim=0).max() > 1e-3  # the images are told apart
     done = subprocess.run(
-        [sys.executable, str(STOCK), str(tmp_path / "model_final.pth"),
-         str(tmp_path / "pixels.pth"), str(tmp_path / "found.pth")],
-        env={**environment(data_root), "PYTHONPATH": ""}, cwd=tmp_path, timeout=600, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(STOCK),
+            str(tmp_path / "model_final.pth"),
+            str(tmp_path / "pixels.pth"),
+            str(tmp_path / "found.pth"),
+        ],
+        env={**environment(data_root), "PYTHONPATH": ""},
+        cwd=tmp_path,
+        timeout=600,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     answer = torch.load(tmp_path / "found.pth")
     assert answer["foreign"] == []
@@ -46,11 +56,19 @@ def test_the_checkpoint_holds_no_name_that_stock_lacks(tmp_path: Path) -> None:
     train(config(tmp_path, "SOLVER.MAX_EPOCH", 1))
     stock = build_model(
         config(
-            tmp_path, "CC.ENABLED", False, "MODEL.META_ARCHITECTURE", "Baseline",
-            "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("TripletLoss",)',
-            "MODEL.HEADS.NUM_CLASSES", 5,
+            tmp_path,
+            "CC.ENABLED",
+            False,
+            "MODEL.META_ARCHITECTURE",
+            "Baseline",
+            "MODEL.HEADS.NAME",
+            "EmbeddingHead",
+            "MODEL.LOSSES.NAME",
+            '("TripletLoss",)',
+            "MODEL.HEADS.NUM_CLASSES",
+            5,
         )
-    ).state_dict()  # fmt: skip
+    ).state_dict()
     state = torch.load(tmp_path / "model_final.pth")["model"]
     assert set(stock) - set(state) == {"heads.weight"}
     assert set(state) <= set(stock)

@@ -16,9 +16,13 @@ from fastreid_cc.structures import Batch
 pytestmark = pytest.mark.usefixtures("plugin")
 OURS = "('CrossEntropyLoss', 'TripletLoss', 'AdaSPLoss')"
 SMALL = (
-    "MODEL.BACKBONE.NAME", "build_osnet_backbone", "MODEL.BACKBONE.DEPTH", "x0_25",
-    "MODEL.BACKBONE.FEAT_DIM", 128,
-)  # fmt: skip
+    "MODEL.BACKBONE.NAME",
+    "build_osnet_backbone",
+    "MODEL.BACKBONE.DEPTH",
+    "x0_25",
+    "MODEL.BACKBONE.FEAT_DIM",
+    128,
+)
 R50 = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", 2048)
 
 
@@ -87,19 +91,33 @@ def test_baseline_adds_the_weighted_loss_of_its_features_to_unchanged_stock_loss
 @pytest.mark.parametrize("head", ["EmbeddingHead", "ClusterContrastHead"])
 def test_mgn_weights_five_branches_by_a_fifth_with_and_without_a_classifier(head: str) -> None:
     model = build(
-        "MODEL.META_ARCHITECTURE", "MGN", *R50, "MODEL.LOSSES.NAME", OURS,
-        "MODEL.HEADS.NAME", head, "MODEL.LOSSES.AdaSPLoss.SCALE", 0.5,
-    )  # fmt: skip
-    outputs = {name: branch(i, head) for i, name in enumerate(("b1", "b2", "b21", "b22",
-               "b3", "b31", "b32", "b33"))}  # fmt: skip
+        "MODEL.META_ARCHITECTURE",
+        "MGN",
+        *R50,
+        "MODEL.LOSSES.NAME",
+        OURS,
+        "MODEL.HEADS.NAME",
+        head,
+        "MODEL.LOSSES.AdaSPLoss.SCALE",
+        0.5,
+    )
+    outputs = {
+        name: branch(i, head)
+        for i, name in enumerate(("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33"))
+    }
     targets = inputs()["targets"]
     model._inputs = {"targets": targets}
     from fastreid.utils.events import EventStorage
 
     with EventStorage():
         found = model.losses(*outputs.values(), targets)
-    parts = {"b1": ["b1"], "b2": ["b2"], "b3": ["b3"], "b22": ["b21", "b22"],
-             "b33": ["b31", "b32", "b33"]}  # fmt: skip
+    parts = {
+        "b1": ["b1"],
+        "b2": ["b2"],
+        "b3": ["b3"],
+        "b22": ["b21", "b22"],
+        "b33": ["b31", "b32", "b33"],
+    }
     for name, heads in parts.items():
         joined = torch.cat([outputs[head]["features"] for head in heads], dim=1)
         expected = AdaSPLoss()(Batch(joined, targets, targets, targets))
@@ -118,10 +136,19 @@ def branch(seed: int, head: str) -> dict[str, torch.Tensor]:
 
 def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
     model = build(
-        "MODEL.META_ARCHITECTURE", "MGN", *R50, "MODEL.LOSSES.NAME", "('AdaSPLoss',)",
-        "MODEL.HEADS.NAME", "ClusterContrastHead", "MODEL.HEADS.NECK_FEAT", "after",
-        "MODEL.HEADS.EMBEDDING_DIM", 16, device="cpu",
-    )  # fmt: skip
+        "MODEL.META_ARCHITECTURE",
+        "MGN",
+        *R50,
+        "MODEL.LOSSES.NAME",
+        "('AdaSPLoss',)",
+        "MODEL.HEADS.NAME",
+        "ClusterContrastHead",
+        "MODEL.HEADS.NECK_FEAT",
+        "after",
+        "MODEL.HEADS.EMBEDDING_DIM",
+        16,
+        device="cpu",
+    )
     batch = inputs()
     found = training_losses(model, batch)
     assert set(found) == {f"loss_ada_sploss_{name}" for name in ("b1", "b2", "b3", "b22", "b33")}
@@ -138,9 +165,14 @@ def test_mgn_compares_the_joined_embedding_with_one_memory_on_pseudo_labels() ->
     from fastreid_cc.memories.cluster import ClusterMemory
 
     model = build(
-        "MODEL.META_ARCHITECTURE", "MGN", *R50, "MODEL.LOSSES.NAME", "('MemoryContrast','SupCon')",
-        "MODEL.HEADS.NAME", "ClusterContrastHead",
-    )  # fmt: skip
+        "MODEL.META_ARCHITECTURE",
+        "MGN",
+        *R50,
+        "MODEL.LOSSES.NAME",
+        "('MemoryContrast','SupCon')",
+        "MODEL.HEADS.NAME",
+        "ClusterContrastHead",
+    )
     outputs = [branch(i, "ClusterContrastHead") for i in range(8)]
     targets = inputs()["targets"]
     memory = ClusterMemory()

@@ -32,7 +32,7 @@ def test_a_run_writes_its_report_with_images_of_clusters_and_answers(finished: P
 
 
 def test_features_from_the_checkpoint_give_the_figures_the_run_logged(finished: Path) -> None:
-    from fastreid_cc.plugin.evidence import collect
+    from fastreid_cc.plugin.offline.run_features import collect
     from fastreid_cc.report.ranking import rank
 
     found = collect(finished)
@@ -48,7 +48,7 @@ def test_features_from_the_checkpoint_give_the_figures_the_run_logged(finished: 
 def test_features_are_those_of_the_network_that_was_measured(
     kind: str, data_root: Path, tmp_path: Path
 ) -> None:
-    from fastreid_cc.plugin.evidence import collect
+    from fastreid_cc.plugin.offline.run_features import collect
     from fastreid_cc.report.ranking import rank
 
     teacher = ("CC.TEACHER.ENABLED", True, "CC.TEACHER.MOMENTUM", 0.9, "CC.TEACHER.RAMP", False)
@@ -65,7 +65,7 @@ def test_features_are_those_of_the_network_that_was_measured(
 
 
 def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
-    from fastreid_cc.plugin.evidence import collect
+    from fastreid_cc.plugin.offline.run_features import collect
 
     (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
     assert "no such checkpoint" in collect(tmp_path).notes[0]
@@ -82,7 +82,7 @@ def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
 def test_a_report_that_fails_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from fastreid_cc.plugin import record
+    from fastreid_cc.plugin.trainer import report_hook as record
 
     class Ended:
         iter = max_iter = 4
@@ -99,7 +99,7 @@ def test_a_report_that_fails_is_a_warning(
 
 
 def test_a_training_that_broke_off_gets_no_report(tmp_path: Path) -> None:
-    from fastreid_cc.plugin import record
+    from fastreid_cc.plugin.trainer import report_hook as record
 
     class Broken:
         iter, max_iter = 3, 4

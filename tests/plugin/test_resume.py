@@ -64,9 +64,16 @@ def test_resume_between_two_labellings(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same_end(
-        tmp_path, monkeypatch, 7, "CC.MEMORY.NAME", memory, "SOLVER.MAX_EPOCH", 5,
-        "CC.LABELS.PERIOD", 3,
-    )  # fmt: skip
+        tmp_path,
+        monkeypatch,
+        7,
+        "CC.MEMORY.NAME",
+        memory,
+        "SOLVER.MAX_EPOCH",
+        5,
+        "CC.LABELS.PERIOD",
+        3,
+    )
 
 
 @pytest.mark.parametrize("iteration", [1, 3, 4, 5, 6])
@@ -74,17 +81,32 @@ def test_resume_around_the_end_of_warm_up(
     iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same_end(
-        tmp_path, monkeypatch, iteration, "SOLVER.MAX_EPOCH", 4, "CC.WARMUP.EPOCHS", 2,
-        "CC.LABELS.PERIOD", 2, "CC.EXTRACT.BN", "camera",
-    )  # fmt: skip
+        tmp_path,
+        monkeypatch,
+        iteration,
+        "SOLVER.MAX_EPOCH",
+        4,
+        "CC.WARMUP.EPOCHS",
+        2,
+        "CC.LABELS.PERIOD",
+        2,
+        "CC.EXTRACT.BN",
+        "camera",
+    )
 
 
 def test_resume_with_outliers_as_singletons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same_end(
-        tmp_path, monkeypatch, 3, "CC.LABELS.OUTLIERS", "singleton", "CC.LABELS.PERIOD", 2,
-    )  # fmt: skip
+        tmp_path,
+        monkeypatch,
+        3,
+        "CC.LABELS.OUTLIERS",
+        "singleton",
+        "CC.LABELS.PERIOD",
+        2,
+    )
 
 
 def test_kill_in_mid_epoch_and_resume_by_the_command_line(

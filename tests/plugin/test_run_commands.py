@@ -73,16 +73,29 @@ def test_other_families_agree_with_torch_too(plugin, family, tmp_path, capsys):
         "vit": ("small", 768, VIT_PAIRS),
     }[family]
     answer = told(
-        capsys, "export", "fastreid_cc://Base-ClusterContrast.yml", "--untrained",
-        "--out", tmp_path / "m.onnx", "MODEL.BACKBONE.NAME", f"build_{family}_backbone",
-        "MODEL.BACKBONE.DEPTH", depth, "MODEL.BACKBONE.FEAT_DIM", size, "INPUT.SIZE_TEST",
-        "[32, 32]", "INPUT.SIZE_TRAIN", "[32, 32]", *more,
-    )  # fmt: skip
+        capsys,
+        "export",
+        "fastreid_cc://Base-ClusterContrast.yml",
+        "--untrained",
+        "--out",
+        tmp_path / "m.onnx",
+        "MODEL.BACKBONE.NAME",
+        f"build_{family}_backbone",
+        "MODEL.BACKBONE.DEPTH",
+        depth,
+        "MODEL.BACKBONE.FEAT_DIM",
+        size,
+        "INPUT.SIZE_TEST",
+        "[32, 32]",
+        "INPUT.SIZE_TRAIN",
+        "[32, 32]",
+        *more,
+    )
     assert answer["max_difference"] <= 1e-5
 
 
 def test_a_file_that_differs_is_not_kept(plugin, finished, tmp_path, capsys, monkeypatch):
-    from fastreid_cc.plugin import export
+    from fastreid_cc.plugin.offline import onnx_export as export
 
     monkeypatch.setattr(export, "write_onnx", lambda *_, **__: None)
     monkeypatch.setattr(export, "largest_difference", lambda *_, **__: float("nan"))

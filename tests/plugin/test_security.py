@@ -91,8 +91,13 @@ def test_cached_weights_run_nothing(family, depth, file, tmp_path, marker, monke
     path = tmp_path / "torch" / file
     path.parent.mkdir(parents=True)
     torch.save({"model_state": payload.Payload(marker)}, path)
-    pairs = [*PRETRAIN, "MODEL.BACKBONE.NAME", f"build_{family}_backbone",
-             "MODEL.BACKBONE.DEPTH", depth]  # fmt: skip
+    pairs = [
+        *PRETRAIN,
+        "MODEL.BACKBONE.NAME",
+        f"build_{family}_backbone",
+        "MODEL.BACKBONE.DEPTH",
+        depth,
+    ]
     if family == "resnext":
         pairs += ["MODEL.BACKBONE.WITH_IBN", True]
     with pytest.raises(MissingWeights, match=path.name):
@@ -142,8 +147,9 @@ def test_configs_run_nothing(text, command, tmp_path, marker, capsys):
     if command == "base":
         (tmp_path / "y.yml").write_text("_BASE_: x.yml\n")
     with pytest.raises(ClearError, match=r"x\.yml"):
-        get_cfg().merge_from_file(str(tmp_path / ("y.yml" if command == "base" else "x.yml")),
-                                  allow_unsafe=True)  # fmt: skip
+        get_cfg().merge_from_file(
+            str(tmp_path / ("y.yml" if command == "base" else "x.yml")), allow_unsafe=True
+        )
 
 
 def test_postscript_in_an_image_starts_no_program(tmp_path, marker, monkeypatch):
@@ -248,9 +254,20 @@ def test_a_checkpoint_outside_the_run_is_refused(hostile, name, command, capsys)
 # ---- sources ----------------------------------------------------------------------------------
 
 FORBIDDEN = {
-    "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system",
-    "os.popen", "eval", "exec", "torch.hub.load", "joblib.load", "marshal.loads", "shelve.open",
-}  # fmt: skip
+    "pickle.load",
+    "pickle.loads",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "os.system",
+    "os.popen",
+    "eval",
+    "exec",
+    "torch.hub.load",
+    "joblib.load",
+    "marshal.loads",
+    "shelve.open",
+}
 ALLOWED = {("boot.py", "exec")}  # the script the user names
 GUARDED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 

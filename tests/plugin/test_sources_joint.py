@@ -69,7 +69,7 @@ def test_a_checkpoint_is_stock_fastreid_s_with_the_target_s_branch(
     from fastreid.modeling import build_model
     from fastreid.utils.checkpoint import Checkpointer
 
-    from fastreid_cc.domain_norm import fold
+    from fastreid_cc.networks.domain_batch_norm import fold
 
     options = (*JOINT, "CC.SOURCES.BN", "domain", "SOLVER.MAX_EPOCH", 1)
     model = train(config(tmp_path, *options)).model.eval()
@@ -78,10 +78,17 @@ def test_a_checkpoint_is_stock_fastreid_s_with_the_target_s_branch(
         expected = model({"images": pixels.clone()})
     stock = build_model(
         config(
-            tmp_path, "CC.ENABLED", False, "MODEL.META_ARCHITECTURE", "Baseline",
-            "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("TripletLoss",)',
+            tmp_path,
+            "CC.ENABLED",
+            False,
+            "MODEL.META_ARCHITECTURE",
+            "Baseline",
+            "MODEL.HEADS.NAME",
+            "EmbeddingHead",
+            "MODEL.LOSSES.NAME",
+            '("TripletLoss",)',
         )
-    ).eval()  # fmt: skip
+    ).eval()
     Checkpointer(stock).load(str(tmp_path / "model_final.pth"))
     assert fold(model) == 0
     assert set(model.state_dict()) | {"heads.weight"} == set(stock.state_dict())
@@ -121,10 +128,20 @@ def test_without_rows_in_the_memory_sources_meet_a_classifier_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (
-        *JOINT, "CC.SOURCES.IN_MEMORY", False, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)',
-        "CC.SOURCES.BN", "shared", "CC.SOURCES.WEIGHT", 0.7, "SOLVER.MAX_EPOCH", 2,
-        "CC.SOURCES.PRETRAIN_EPOCHS", 1,
-    )  # fmt: skip
+        *JOINT,
+        "CC.SOURCES.IN_MEMORY",
+        False,
+        "CC.SOURCES.LOSSES",
+        '("CrossEntropyLoss",)',
+        "CC.SOURCES.BN",
+        "shared",
+        "CC.SOURCES.WEIGHT",
+        0.7,
+        "SOLVER.MAX_EPOCH",
+        2,
+        "CC.SOURCES.PRETRAIN_EPOCHS",
+        1,
+    )
     trainer, batches, losses = watched(tmp_path, monkeypatch, *options)
     assert trainer._hooks[0].memory.rows.shape == (48, 128)
     assert trainer.model.heads.weight.shape == (16, 128)
@@ -140,9 +157,16 @@ def test_every_memory_takes_the_rows_of_source_classes(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (
-        *JOINT, "CC.MEMORY.NAME", memory, "CC.REFINE.NAMES", "()", "SOLVER.MAX_EPOCH", 1,
-        "DATASETS.TESTS", "()",
-    )  # fmt: skip
+        *JOINT,
+        "CC.MEMORY.NAME",
+        memory,
+        "CC.REFINE.NAMES",
+        "()",
+        "SOLVER.MAX_EPOCH",
+        1,
+        "DATASETS.TESTS",
+        "()",
+    )
     trainer, _, losses = watched(tmp_path, monkeypatch, *options)
     assert trainer._hooks[0].memory.num_sources == 16
     assert all(np.isfinite(list(step.values())).all() and len(step) == 2 for step in losses)
@@ -152,7 +176,7 @@ def test_the_stage_of_source_labels_is_that_of_pretrain_to_the_byte_and_settles_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One source: convolutions and the source's branches; then statistics from the target alone."""
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     snapshots: list[dict[str, torch.Tensor]] = []
 

@@ -37,9 +37,20 @@ def test_each_stage_has_a_schedule_of_its_own(
 ) -> None:
     """Two epochs on labels, four without: rates start anew, as in two runs."""
     options = (
-        *PRETRAIN, "CC.SOURCES.PRETRAIN_EPOCHS", 2, "SOLVER.MAX_EPOCH", 6, "SOLVER.SCHED", schedule,
-        "SOLVER.STEPS", "[1, 3]", "SOLVER.BASE_LR", 0.01, "SOLVER.ETA_MIN_LR", 0.0,
-    )  # fmt: skip
+        *PRETRAIN,
+        "CC.SOURCES.PRETRAIN_EPOCHS",
+        2,
+        "SOLVER.MAX_EPOCH",
+        6,
+        "SOLVER.SCHED",
+        schedule,
+        "SOLVER.STEPS",
+        "[1, 3]",
+        "SOLVER.BASE_LR",
+        0.01,
+        "SOLVER.ETA_MIN_LR",
+        0.0,
+    )
     trainer = build(config(tmp_path, *options))
     rates, stock = [], trainer._trainer.run_step
 

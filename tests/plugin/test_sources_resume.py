@@ -31,9 +31,15 @@ def test_resume_of_a_joint_run_around_the_end_of_its_source_stage(
 ) -> None:
     """Teacher, statistics settled on the target and every branch come back."""
     options = (
-        *JOINT, *TEACHER, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)',
-        "CC.SOURCES.PRETRAIN_EPOCHS", 1, "CC.LABELS.PERIOD", 2,
-    )  # fmt: skip
+        *JOINT,
+        *TEACHER,
+        "CC.SOURCES.LOSSES",
+        '("CrossEntropyLoss",)',
+        "CC.SOURCES.PRETRAIN_EPOCHS",
+        1,
+        "CC.LABELS.PERIOD",
+        2,
+    )
     same_end(tmp_path, monkeypatch, iteration, *options)
 
 

@@ -40,8 +40,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[
 
 def test_training_moves_the_weights(finished: dict[str, Any]) -> None:
     last = finished["trainer"].model.state_dict()
-    moved = [k for k, v in finished["first"].items() if v.is_floating_point() and not
-             torch.equal(v, last[k])]  # fmt: skip
+    moved = [
+        k
+        for k, v in finished["first"].items()
+        if v.is_floating_point() and not torch.equal(v, last[k])
+    ]
     assert any(name.startswith("backbone.") and name.endswith("conv.weight") for name in moved)
     assert all(torch.isfinite(v).all() for v in last.values())
 
@@ -73,12 +76,15 @@ def test_scalars_of_every_labelling_reach_tensorboard(finished: dict[str, Any]) 
 
 def test_each_labelling_is_one_log_line(finished: dict[str, Any]) -> None:
     lines = [
-        record for record in finished["log"]
+        record
+        for record in finished["log"]
         if record.name.startswith("fastreid.cc.") and " clusters, " in record.getMessage()
-    ]  # fmt: skip
+    ]
     assert [record.getMessage().split(":")[0] for record in lines] == [
-        "epoch 0", "epoch 1", "epoch 2",
-    ]  # fmt: skip
+        "epoch 0",
+        "epoch 1",
+        "epoch 2",
+    ]
     for word in ("outliers", "min/median/max", "cameras per cluster", " s"):
         assert word in lines[0].getMessage()
     assert all(record.levelno == logging.INFO for record in lines)
@@ -87,8 +93,9 @@ def test_each_labelling_is_one_log_line(finished: dict[str, Any]) -> None:
 def test_the_true_number_of_identities_stays_out_of_the_config(finished: dict[str, Any]) -> None:
     trainer = finished["trainer"]
     assert trainer.cfg.MODEL.HEADS.NUM_CLASSES == 0
-    assert not any("classifier" in name or name == "heads.weight" for name in
-                   trainer.model.state_dict())  # fmt: skip
+    assert not any(
+        "classifier" in name or name == "heads.weight" for name in trainer.model.state_dict()
+    )
 
 
 def test_the_saved_config_is_blind_to_the_number_of_identities(
@@ -101,8 +108,15 @@ def test_the_saved_config_is_blind_to_the_number_of_identities(
 
     texts = []
     for name, identities in (("a", 8), ("b", 12)):
-        cfg = config(tmp_path / name, "CC.SYNTHETIC.TRAIN_IDS", identities, "SOLVER.MAX_EPOCH", 1,
-                     "CC.ITERS_PER_EPOCH", 1)  # fmt: skip
+        cfg = config(
+            tmp_path / name,
+            "CC.SYNTHETIC.TRAIN_IDS",
+            identities,
+            "SOLVER.MAX_EPOCH",
+            1,
+            "CC.ITERS_PER_EPOCH",
+            1,
+        )
         default_setup(cfg, Namespace(config_file="", eval_only=False))
         train(cfg)
         text = (tmp_path / name / "config.yaml").read_text()
@@ -114,7 +128,7 @@ def test_the_saved_config_is_blind_to_the_number_of_identities(
 def test_labels_are_made_anew_before_each_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     seen: list[np.ndarray] = []
     original = hooks.extract_features
@@ -143,7 +157,7 @@ def test_labels_last_for_the_stated_number_of_epochs(
 def test_batches_hold_p_clusters_of_k_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin.meta_arch import ClusterContrast
+    from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
     seen: list[np.ndarray] = []
     original = ClusterContrast.losses
@@ -200,21 +214,31 @@ def test_all_faults_are_listed_before_an_image_is_read(
 
     monkeypatch.setattr(DATASET_REGISTRY.get("SyntheticReID"), "__init__", touched)
     wrong = (
-        "SOLVER.IMS_PER_BATCH", 10,
-        "CC.MEMORY.NAME", "clustr",
-        "CC.CLUSTER.DBSCAN.EPS", 2.5,
-        "CC.LABELS.OUTLIERS", "ignore",
-        "MODEL.HEADS.NUM_CLASSES", 8,
-        "MODEL.LOSSES.NAME", '("MemoryContrast", "CrossEntropyLoss")',
-    )  # fmt: skip
+        "SOLVER.IMS_PER_BATCH",
+        10,
+        "CC.MEMORY.NAME",
+        "clustr",
+        "CC.CLUSTER.DBSCAN.EPS",
+        2.5,
+        "CC.LABELS.OUTLIERS",
+        "ignore",
+        "MODEL.HEADS.NUM_CLASSES",
+        8,
+        "MODEL.LOSSES.NAME",
+        '("MemoryContrast", "CrossEntropyLoss")',
+    )
     with pytest.raises(ValueError) as caught:
         build(config(tmp_path, *wrong))
     text = str(caught.value)
     assert text.startswith("6 fault(s)")
     for key in (
-        "SOLVER.IMS_PER_BATCH=10", "CC.MEMORY.NAME='clustr'", "CC.CLUSTER.DBSCAN.EPS=2.5",
-        "CC.LABELS.OUTLIERS='ignore'", "MODEL.HEADS.NUM_CLASSES=8", "CrossEntropyLoss",
-    ):  # fmt: skip
+        "SOLVER.IMS_PER_BATCH=10",
+        "CC.MEMORY.NAME='clustr'",
+        "CC.CLUSTER.DBSCAN.EPS=2.5",
+        "CC.LABELS.OUTLIERS='ignore'",
+        "MODEL.HEADS.NUM_CLASSES=8",
+        "CrossEntropyLoss",
+    ):
         assert key in text
     with pytest.raises(AssertionError, match="was read"):  # the trap works
         build(config(tmp_path))
@@ -223,10 +247,19 @@ def test_all_faults_are_listed_before_an_image_is_read(
 def test_hooks_of_stock_run_along(tmp_path: Path) -> None:
     """PreciseBN builds a second loader, LayerFreeze needs backbone parameters."""
     cfg = config(
-        tmp_path, "TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2,
-        "TEST.PRECISE_BN.DATASET", "SyntheticReID",
-        "MODEL.FREEZE_LAYERS", "['backbone.conv1']", "SOLVER.FREEZE_ITERS", 2,
-        "TEST.EVAL_PERIOD", 2,
-    )  # fmt: skip
+        tmp_path,
+        "TEST.PRECISE_BN.ENABLED",
+        True,
+        "TEST.PRECISE_BN.NUM_ITER",
+        2,
+        "TEST.PRECISE_BN.DATASET",
+        "SyntheticReID",
+        "MODEL.FREEZE_LAYERS",
+        "['backbone.conv1']",
+        "SOLVER.FREEZE_ITERS",
+        2,
+        "TEST.EVAL_PERIOD",
+        2,
+    )
     results = train(cfg)
     assert results.iter == 4

@@ -38,13 +38,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     outputs = {mode: folder / mode for mode in ("plugin", "shims")}
     running = {
         mode: subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("supervised_run.py")), mode, str(output),
-             str(folder / "supervised.yml")],
-            env=environment(data), cwd=folder, text=True, stdout=subprocess.PIPE,
+            [
+                sys.executable,
+                str(Path(__file__).with_name("supervised_run.py")),
+                mode,
+                str(output),
+                str(folder / "supervised.yml"),
+            ],
+            env=environment(data),
+            cwd=folder,
+            text=True,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         for mode, output in outputs.items()
-    }  # fmt: skip
+    }
     for process in running.values():
         text = process.communicate(timeout=600)[0]
         assert process.returncode == 0, text
@@ -111,11 +119,23 @@ def test_the_same_script_trains_a_config_and_its_label_free_twin(
 def test_stock_training_is_seeded_when_asked(tmp_path: Path) -> None:
     """CC.SEED_STOCK: the same seed gives the same bytes, another seed gives others."""
     stock = (
-        "CC.ENABLED", False, "CC.SEED_STOCK", True, "MODEL.META_ARCHITECTURE", "Baseline",
-        "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("CrossEntropyLoss",)',
-        "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", 2,
-        "SOLVER.MAX_EPOCH", 1,
-    )  # fmt: skip
+        "CC.ENABLED",
+        False,
+        "CC.SEED_STOCK",
+        True,
+        "MODEL.META_ARCHITECTURE",
+        "Baseline",
+        "MODEL.HEADS.NAME",
+        "EmbeddingHead",
+        "MODEL.LOSSES.NAME",
+        '("CrossEntropyLoss",)',
+        "DATALOADER.SAMPLER_TRAIN",
+        "NaiveIdentitySampler",
+        "DATALOADER.NUM_INSTANCE",
+        2,
+        "SOLVER.MAX_EPOCH",
+        1,
+    )
     found = []
     for i, seed in enumerate((1, 1, 2)):
         train(config(tmp_path / str(i), *stock, "CC.SEED", seed))

@@ -13,9 +13,15 @@ from tiny_runs import build, config, digest, train, weights
 
 pytestmark = pytest.mark.usefixtures("plugin")
 SOFT: tuple[object, ...] = (
-    "CC.TEACHER.ENABLED", True, "CC.TEACHER.MOMENTUM", 0.5, "CC.TEACHER.OWN_VIEW", True,
-    "MODEL.LOSSES.NAME", '("MemoryContrast","SoftContrast","SoftTriplet")',
-)  # fmt: skip
+    "CC.TEACHER.ENABLED",
+    True,
+    "CC.TEACHER.MOMENTUM",
+    0.5,
+    "CC.TEACHER.OWN_VIEW",
+    True,
+    "MODEL.LOSSES.NAME",
+    '("MemoryContrast","SoftContrast","SoftTriplet")',
+)
 MUTUAL: tuple[object, ...] = (*SOFT, "MODEL.META_ARCHITECTURE", "MutualContrast")
 
 
@@ -51,9 +57,7 @@ def test_soft_losses_without_a_teacher_are_a_fault(tmp_path: Path) -> None:
 def test_two_networks_resume_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same_end(
-        tmp_path, monkeypatch, 3, *MUTUAL, "CC.MEMORY.NAME", "hybrid", "CC.LABELS.PERIOD", 2
-    )  # fmt: skip
+    same_end(tmp_path, monkeypatch, 3, *MUTUAL, "CC.MEMORY.NAME", "hybrid", "CC.LABELS.PERIOD", 2)
 
 
 @pytest.fixture(scope="module")

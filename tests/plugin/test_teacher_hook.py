@@ -27,7 +27,7 @@ def test_resume_in_mid_epoch_with_a_teacher(
 def test_labels_come_from_the_teacher_if_asked(
     used: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.plugin import hooks
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
 
     seen: list[Any] = []
     original = hooks.extract_features
@@ -53,15 +53,35 @@ def test_evaluation_measures_the_teacher_with_and_without_labels(
     monkeypatch.setattr(
         DefaultTrainer, "test", classmethod(lambda cls, cfg, model: measured.append(model) or {})
     )
-    stock = () if enabled else (
-        "CC.ENABLED", False, "MODEL.META_ARCHITECTURE", "Baseline",
-        "MODEL.HEADS.NAME", "EmbeddingHead", "MODEL.LOSSES.NAME", '("TripletLoss",)',
-        "DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "SOLVER.MAX_EPOCH", 1,
-    )  # fmt: skip
+    stock = (
+        ()
+        if enabled
+        else (
+            "CC.ENABLED",
+            False,
+            "MODEL.META_ARCHITECTURE",
+            "Baseline",
+            "MODEL.HEADS.NAME",
+            "EmbeddingHead",
+            "MODEL.LOSSES.NAME",
+            '("TripletLoss",)',
+            "DATALOADER.SAMPLER_TRAIN",
+            "TrainingSampler",
+            "SOLVER.MAX_EPOCH",
+            1,
+        )
+    )
     cfg = config(
-        tmp_path, *TEACHER, "CC.TEACHER.MOMENTUM", 1.0, "CC.TEACHER.RAMP", False,
-        "TEST.EVAL_PERIOD", 1, *stock,
-    )  # fmt: skip
+        tmp_path,
+        *TEACHER,
+        "CC.TEACHER.MOMENTUM",
+        1.0,
+        "CC.TEACHER.RAMP",
+        False,
+        "TEST.EVAL_PERIOD",
+        1,
+        *stock,
+    )
     trainer = build(cfg)
     start = digest(dict(trainer.model.named_parameters()))
     trainer.train()

@@ -12,9 +12,13 @@ from fastreid_cc.plugin.compat.launch import torchrun_place
 from fastreid_cc.plugin.compat.process_group import Place
 
 SET = {
-    "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400",
-}  # fmt: skip
+    "RANK": "3",
+    "WORLD_SIZE": "4",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29400",
+}
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def test_an_error_in_one_process_ends_both_and_is_the_one_shown(
     """In a training step of the second process, while the first waits for its gradients."""
     (tmp_path / "broken_step.py").write_text(
         "from fastreid.utils import comm\n"
-        "from fastreid_cc.plugin.meta_arch import ClusterContrast\n"
+        "from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast\n"
         "stock = ClusterContrast.losses\n"
         "def losses(self, *arguments):\n"
         "    if comm.get_rank() == 1:\n"

@@ -21,16 +21,25 @@ from tiny_runs import command, digest, run, torchrun
 
 EPOCHS, STEPS = 3, 3
 OPTIONS = (
-    "SOLVER.IMS_PER_BATCH", 16,
-    "CC.SAMPLES_PER_BN", 8,
-    "CC.MEMORY.CLUSTER.TEMPERATURE", 0.5,
-    "CC.EXTRACT.BN", "running",
-    "CC.EXTRACT.IMS_PER_BATCH", 24,
-    "SOLVER.MAX_EPOCH", EPOCHS,
-    "CC.ITERS_PER_EPOCH", STEPS,
-    "SOLVER.OPT", "SGD",
-    "SOLVER.BASE_LR", 0.0001,
-)  # fmt: skip
+    "SOLVER.IMS_PER_BATCH",
+    16,
+    "CC.SAMPLES_PER_BN",
+    8,
+    "CC.MEMORY.CLUSTER.TEMPERATURE",
+    0.5,
+    "CC.EXTRACT.BN",
+    "running",
+    "CC.EXTRACT.IMS_PER_BATCH",
+    24,
+    "SOLVER.MAX_EPOCH",
+    EPOCHS,
+    "CC.ITERS_PER_EPOCH",
+    STEPS,
+    "SOLVER.OPT",
+    "SGD",
+    "SOLVER.BASE_LR",
+    0.0001,
+)
 
 
 def free_port() -> int:
@@ -45,8 +54,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> dict[s
     found: dict[str, Any] = {}
     port = f"tcp://127.0.0.1:{free_port()}"
     for name, flags in (
-        ("one", ()), ("two", ("--num-gpus", "2", "--dist-url", port)), ("torchrun", ()),
-    ):  # fmt: skip
+        ("one", ()),
+        ("two", ("--num-gpus", "2", "--dist-url", port)),
+        ("torchrun", ()),
+    ):
         output = tmp_path_factory.mktemp(name)
         os.environ["REPORT"] = str(output)
         line = command(output / "run", *OPTIONS, flags=flags, imports=("run_report", "in_double"))
@@ -130,9 +141,13 @@ def test_a_failure_in_one_process_ends_both(tmp_path: Path, data_root: Path) -> 
     """Clustering happens on the first process: the second must not wait for ever."""
     flags = ("--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{free_port()}")
     options = (
-        "CC.CLUSTER.DBSCAN.EPS", 0.01, "CC.CLUSTER.DBSCAN.MIN_SAMPLES", 6,
-        "CC.COLLAPSE.EPS_BOUND", 0.0,
-    )  # fmt: skip
+        "CC.CLUSTER.DBSCAN.EPS",
+        0.01,
+        "CC.CLUSTER.DBSCAN.MIN_SAMPLES",
+        6,
+        "CC.COLLAPSE.EPS_BOUND",
+        0.0,
+    )
     done = run(data_root, command(tmp_path, *options, flags=flags), timeout=600)
     assert done.returncode != 0
     assert "CollapsedError" in done.stdout

@@ -8,8 +8,15 @@ import numpy as np
 from PIL import Image
 
 
-def make_market(root: Path, *, identities: int = 6, test_identities: int = 4, cameras: int = 2,
-                images: int = 3, size: tuple[int, int] = (32, 64)) -> Path:  # fmt: skip
+def make_market(
+    root: Path,
+    *,
+    identities: int = 6,
+    test_identities: int = 4,
+    cameras: int = 2,
+    images: int = 3,
+    size: tuple[int, int] = (32, 64),
+) -> Path:
     """Writes `root`/Market-1501-v15.09.15 and returns `root`, the value of FASTREID_DATASETS.
 
     Identity p is a colour with noise, so a few steps learn something. The gallery holds every test
@@ -38,21 +45,37 @@ def make_market(root: Path, *, identities: int = 6, test_identities: int = 4, ca
 def options(output: Path, *extra: object) -> list[str]:
     """KEY VALUE pairs of a two-epoch training of a small OSNet on the CPU."""
     pairs: list[object] = [
-        "MODEL.DEVICE", "cpu",
-        "MODEL.BACKBONE.NAME", "build_osnet_backbone",
-        "MODEL.BACKBONE.DEPTH", "x0_25",
-        "MODEL.BACKBONE.FEAT_DIM", 128,
-        "MODEL.BACKBONE.PRETRAIN", False,
-        "INPUT.SIZE_TRAIN", "[64,32]",
-        "INPUT.SIZE_TEST", "[64,32]",
-        "DATALOADER.NUM_WORKERS", 0,
-        "SOLVER.IMS_PER_BATCH", 12,
-        "SOLVER.MAX_EPOCH", 2,
-        "SOLVER.WARMUP_ITERS", 0,
-        "SOLVER.CHECKPOINT_PERIOD", 1,
-        "SOLVER.BASE_LR", 0.01,
-        "TEST.IMS_PER_BATCH", 16,
-        "TEST.EVAL_PERIOD", 1,
-        "OUTPUT_DIR", str(output),
-    ]  # fmt: skip
+        "MODEL.DEVICE",
+        "cpu",
+        "MODEL.BACKBONE.NAME",
+        "build_osnet_backbone",
+        "MODEL.BACKBONE.DEPTH",
+        "x0_25",
+        "MODEL.BACKBONE.FEAT_DIM",
+        128,
+        "MODEL.BACKBONE.PRETRAIN",
+        False,
+        "INPUT.SIZE_TRAIN",
+        "[64,32]",
+        "INPUT.SIZE_TEST",
+        "[64,32]",
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "SOLVER.IMS_PER_BATCH",
+        12,
+        "SOLVER.MAX_EPOCH",
+        2,
+        "SOLVER.WARMUP_ITERS",
+        0,
+        "SOLVER.CHECKPOINT_PERIOD",
+        1,
+        "SOLVER.BASE_LR",
+        0.01,
+        "TEST.IMS_PER_BATCH",
+        16,
+        "TEST.EVAL_PERIOD",
+        1,
+        "OUTPUT_DIR",
+        str(output),
+    ]
     return [str(value) for value in (*pairs, *extra)]

@@ -21,40 +21,73 @@ YAML = ROOT / "configs" / "quick" / "usl_tiny.yml"
 
 #: Over usl_tiny.yml: OSNet x0.25 on 48 images of 32x16, two epochs of two batches, no warm-up.
 PAIRS: tuple[object, ...] = (
-    "MODEL.DEVICE", "cpu",
-    "MODEL.BACKBONE.NAME", "build_osnet_backbone",
-    "MODEL.BACKBONE.DEPTH", "x0_25",
-    "MODEL.BACKBONE.FEAT_DIM", 128,
-    "MODEL.BACKBONE.PRETRAIN", False,
-    "INPUT.SIZE_TRAIN", [32, 16],
-    "INPUT.SIZE_TEST", [32, 16],
-    "DATALOADER.NUM_WORKERS", 0,
-    "DATALOADER.NUM_INSTANCE", 4,
-    "SOLVER.IMS_PER_BATCH", 8,
-    "SOLVER.MAX_EPOCH", 2,
-    "SOLVER.WARMUP_ITERS", 0,
-    "SOLVER.CHECKPOINT_PERIOD", 1,
-    "TEST.EVAL_PERIOD", 100,
-    "TEST.IMS_PER_BATCH", 32,
-    "CC.ITERS_PER_EPOCH", 2,
-    "CC.WARMUP.EPOCHS", 0,
-    "CC.SYNTHETIC.TRAIN_IDS", 8,
-    "CC.SYNTHETIC.TEST_IDS", 4,
-    "CC.SYNTHETIC.CAMERAS", 2,
-    "CC.SYNTHETIC.IMAGES_PER_CAMERA", 3,
-    "CC.SYNTHETIC.HEIGHT", 32,
-    "CC.SYNTHETIC.WIDTH", 16,
-    "CC.DISTANCE.JACCARD.K1", 8,
-    "CC.DISTANCE.JACCARD.K2", 2,
-    "CC.CLUSTER.DBSCAN.EPS", 0.6,
-    "CC.CLUSTER.DBSCAN.MIN_SAMPLES", 2,
-)  # fmt: skip
+    "MODEL.DEVICE",
+    "cpu",
+    "MODEL.BACKBONE.NAME",
+    "build_osnet_backbone",
+    "MODEL.BACKBONE.DEPTH",
+    "x0_25",
+    "MODEL.BACKBONE.FEAT_DIM",
+    128,
+    "MODEL.BACKBONE.PRETRAIN",
+    False,
+    "INPUT.SIZE_TRAIN",
+    [32, 16],
+    "INPUT.SIZE_TEST",
+    [32, 16],
+    "DATALOADER.NUM_WORKERS",
+    0,
+    "DATALOADER.NUM_INSTANCE",
+    4,
+    "SOLVER.IMS_PER_BATCH",
+    8,
+    "SOLVER.MAX_EPOCH",
+    2,
+    "SOLVER.WARMUP_ITERS",
+    0,
+    "SOLVER.CHECKPOINT_PERIOD",
+    1,
+    "TEST.EVAL_PERIOD",
+    100,
+    "TEST.IMS_PER_BATCH",
+    32,
+    "CC.ITERS_PER_EPOCH",
+    2,
+    "CC.WARMUP.EPOCHS",
+    0,
+    "CC.SYNTHETIC.TRAIN_IDS",
+    8,
+    "CC.SYNTHETIC.TEST_IDS",
+    4,
+    "CC.SYNTHETIC.CAMERAS",
+    2,
+    "CC.SYNTHETIC.IMAGES_PER_CAMERA",
+    3,
+    "CC.SYNTHETIC.HEIGHT",
+    32,
+    "CC.SYNTHETIC.WIDTH",
+    16,
+    "CC.DISTANCE.JACCARD.K1",
+    8,
+    "CC.DISTANCE.JACCARD.K2",
+    2,
+    "CC.CLUSTER.DBSCAN.EPS",
+    0.6,
+    "CC.CLUSTER.DBSCAN.MIN_SAMPLES",
+    2,
+)
 
 #: Pairs that a ViT needs beside its builder's name.
 VIT_PAIRS: tuple[object, ...] = (
-    "MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", "MODEL.HEADS.POOL_LAYER", "Identity",
-    "MODEL.BACKBONE.SIE_COE", 3.0, "MODEL.BACKBONE.DROP_PATH_RATIO", 0.1,
-)  # fmt: skip
+    "MODEL.BACKBONE.STRIDE_SIZE",
+    "[16, 16]",
+    "MODEL.HEADS.POOL_LAYER",
+    "Identity",
+    "MODEL.BACKBONE.SIE_COE",
+    3.0,
+    "MODEL.BACKBONE.DROP_PATH_RATIO",
+    0.1,
+)
 
 
 @contextmanager
@@ -148,14 +181,22 @@ def environment(data_root: Path) -> dict[str, str]:
     }
 
 
-def command(output: Path, *extra: object, flags: tuple[str, ...] = (),
-            imports: tuple[str, ...] = ()) -> list[str]:  # fmt: skip
+def command(
+    output: Path, *extra: object, flags: tuple[str, ...] = (), imports: tuple[str, ...] = ()
+) -> list[str]:
     """`python -m fastreid_cc stock_train_net.py --config-file … KEY VALUE …`."""
     ours = [part for name in imports for part in ("--import", name)]
     return [
-        sys.executable, "-m", "fastreid_cc", *ours, str(SCRIPT), "--config-file", str(YAML),
-        *flags, *pairs(output, *extra),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "fastreid_cc",
+        *ours,
+        str(SCRIPT),
+        "--config-file",
+        str(YAML),
+        *flags,
+        *pairs(output, *extra),
+    ]
 
 
 def torchrun(line: list[str], processes: int = 2) -> list[str]:
@@ -168,6 +209,12 @@ def torchrun(line: list[str], processes: int = 2) -> list[str]:
 def run(data_root: Path, line: list[str], *, timeout: float = 600) -> subprocess.CompletedProcess:
     """Runs a command line to its end; output is text, stderr in stdout."""
     return subprocess.run(
-        line, env=environment(data_root), cwd=ROOT, timeout=timeout, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+        line,
+        env=environment(data_root),
+        cwd=ROOT,
+        timeout=timeout,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )

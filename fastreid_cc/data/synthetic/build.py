@@ -140,7 +140,7 @@ def _write(options: SyntheticOptions, target: Path) -> None:
             width,
             c / options.cameras,
             options.style,
-        )  # fmt: skip
+        )
         for c in range(1, options.cameras + 1)
     ]
     shots = list(_shots(options))

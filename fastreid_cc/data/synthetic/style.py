@@ -51,14 +51,38 @@ class Style:
 WORLD = Style()
 #: Rendered people: bright clothes, sharp pictures, alike cameras that see everyone from the front.
 STUDIO = Style(
-    name="studio", cast=0.02, turn=2.0, curves=(0.1, 0.05), fade=(0.95, 1.0), noise=(0.0, 0.002),
-    resolution=(0.95, 1.0), quality=(85, 95), turn_between_views=60.0, view_spread=25.0,
-    size=(0.9, 0.97), shift=0.01, upper=BRIGHT, lower=BRIGHT, level=0.35,
-)  # fmt: skip
+    name="studio",
+    cast=0.02,
+    turn=2.0,
+    curves=(0.1, 0.05),
+    fade=(0.95, 1.0),
+    noise=(0.0, 0.002),
+    resolution=(0.95, 1.0),
+    quality=(85, 95),
+    turn_between_views=60.0,
+    view_spread=25.0,
+    size=(0.9, 0.97),
+    shift=0.01,
+    upper=BRIGHT,
+    lower=BRIGHT,
+    level=0.35,
+)
 #: A dim hall in winter: dark clothes, coarse and noisy pictures, people small and off the middle.
 DUSK = Style(
-    name="dusk", cast=0.2, turn=5.0, curves=(0.3, 0.1), fade=(0.35, 0.6), noise=(0.03, 0.06),
-    resolution=(0.35, 0.55), quality=(25, 50), turn_between_views=120.0, view_spread=35.0,
-    size=(0.7, 0.85), shift=0.06, upper=WINTER, lower=WINTER, level=-0.35,
-)  # fmt: skip
+    name="dusk",
+    cast=0.2,
+    turn=5.0,
+    curves=(0.3, 0.1),
+    fade=(0.35, 0.6),
+    noise=(0.03, 0.06),
+    resolution=(0.35, 0.55),
+    quality=(25, 50),
+    turn_between_views=120.0,
+    view_spread=35.0,
+    size=(0.7, 0.85),
+    shift=0.06,
+    upper=WINTER,
+    lower=WINTER,
+    level=-0.35,
+)
 STYLES = {style.name: style for style in (WORLD, STUDIO, DUSK)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreid_cc.errors import UnreadableFile, shown
+from fastreid_cc.errors import UnreadableFile, printable
 
 from .imports import fastreid_module
 from .output import write_whole
@@ -203,7 +203,7 @@ def _tagged(folder: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _warn(message: str) -> None:
     """Warns once: fastreid asks for the file several times when it resumes."""
-    logger.warning(shown(message))
+    logger.warning(printable(message))
 
 
 def _newest_first(folder: str, any_name: bool) -> list[str]:

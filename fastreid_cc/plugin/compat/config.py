@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from fastreid_cc.errors import BadConfig, ClearError, shown
-from fastreid_cc.shipped import PREFIX, resolve
+from fastreid_cc.config.shipped import PREFIX, resolve
+from fastreid_cc.errors import BadConfig, ClearError, printable
 
 from .imports import fastreid_module
 from .patching import assign
@@ -53,7 +53,9 @@ def open_shipped_configs() -> None:
 
         def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
             if mode not in ("r", "rb"):
-                raise BadConfig(f"{shown(path)} is shipped with fastreid_cc: it can only be read.")
+                raise BadConfig(
+                    f"{printable(path)} is shipped with fastreid_cc: it can only be read."
+                )
             return open(resolve(path), mode, buffering)
 
     handlers = dict(module.PathManager._PATH_HANDLERS)
@@ -81,8 +83,8 @@ def _explained(stock: Any) -> Any:
         except ClearError:
             raise
         except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
-            where = f"{shown(source)}: " if isinstance(source, str) else ""
-            text = shown(error.args[0] if error.args else type(error).__name__)
+            where = f"{printable(source)}: " if isinstance(source, str) else ""
+            text = printable(error.args[0] if error.args else type(error).__name__)
             raise BadConfig(f"{where}{text}{_nearest(self, text)}") from error
 
     return merge
@@ -116,15 +118,17 @@ def load_config(filename: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     path = _local(filename)
     if path in seen:
-        raise BadConfig(f"{shown(path)}: its {BASE} leads back to itself.")
+        raise BadConfig(f"{printable(path)}: its {BASE} leads back to itself.")
     own = _read(path)
     base = own.pop(BASE, None)
     if base is None:
         return own
     if not isinstance(base, str) or not base:
-        raise BadConfig(f"{shown(path)}: {BASE} must be the name of a file, not {base!r}.")
+        raise BadConfig(f"{printable(path)}: {BASE} must be the name of a file, not {base!r}.")
     if base.startswith(("http://", "https://")):
-        raise BadConfig(f"{shown(path)}: {BASE} {shown(base)} is not loaded from the network.")
+        raise BadConfig(
+            f"{printable(path)}: {BASE} {printable(base)} is not loaded from the network."
+        )
     if not base.startswith(("~", PREFIX)):
         base = os.path.join(os.path.dirname(path), base)
     merged = load_config(base, (*seen, path))
@@ -144,20 +148,22 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as stream:
             content = yaml.safe_load(stream)
     except OSError as error:
-        raise BadConfig(f"{shown(path)}: {error.strerror}.") from error
+        raise BadConfig(f"{printable(path)}: {error.strerror}.") from error
     except yaml.constructor.ConstructorError as error:
         place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise BadConfig(
-            f"{shown(path)}{place}: {shown(error.problem)}. Only plain YAML is loaded, since tags "
-            "such as !!python/object could run code."
+            f"{printable(path)}{place}: {printable(error.problem)}. Only plain YAML is loaded: "
+            "tags such as !!python/object could run code."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = shown(" ".join(str(error).split()))[:200]
-        raise BadConfig(f"{shown(path)} is no YAML: {reason}") from error
+        reason = printable(" ".join(str(error).split()))[:200]
+        raise BadConfig(f"{printable(path)} is no YAML: {reason}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise BadConfig(f"{shown(path)} holds a {type(content).__name__}, not keys with values.")
+        raise BadConfig(
+            f"{printable(path)} holds a {type(content).__name__}, not keys with values."
+        )
     _check_size(content, path)
     return content
 
@@ -173,14 +179,16 @@ def _check_size(content: Any, path: str) -> None:
             if isinstance(child, (dict, list)):
                 waiting.append(child)
         if left < 0:
-            raise BadConfig(f"{shown(path)}: its aliases stand for more than {MOST_NODES} values.")
+            raise BadConfig(
+                f"{printable(path)}: its aliases stand for more than {MOST_NODES} values."
+            )
 
 
 def _merge(own: dict[str, Any], base: dict[str, Any], path: str) -> None:
     for key, value in own.items():
         if isinstance(value, dict) and key in base:
             if not isinstance(base[key], dict):
-                raise BadConfig(f"{shown(path)}: {shown(key)} is one value in its {BASE}.")
+                raise BadConfig(f"{printable(path)}: {printable(key)} is one value in its {BASE}.")
             _merge(value, base[key], path)
         else:
             base[key] = value

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastreid_cc.errors import shown
+from fastreid_cc.errors import printable
 
 from .imports import fastreid_module
 from .patching import assign
@@ -70,7 +70,7 @@ def never_start_ghostscript() -> None:
 
 
 def _with_path(error: Exception, path: str) -> Exception:
-    message = f"{error} (image: {shown(path)})"
+    message = f"{error} (image: {printable(path)})"
     try:
         return type(error)(message)
     except TypeError:

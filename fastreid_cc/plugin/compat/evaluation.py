@@ -136,7 +136,7 @@ def rerank_without_faiss_gpu() -> None:
 
 def _jaccard(module: Any, query: torch.Tensor, gallery: torch.Tensor, *, k1: int, k2: int) -> Any:
     try:
-        from fastreid_cc.distances import jaccard_query_gallery
+        from fastreid_cc.labeling.distances import jaccard_query_gallery
     except ImportError:
         features = torch.cat([query, gallery])
         k1 = min(k1, len(features))

@@ -63,9 +63,13 @@ def launch_under_torchrun() -> None:
 
     @functools.wraps(stock)
     def launch(
-        main_func: Any, num_gpus_per_machine: int, num_machines: int = 1, machine_rank: int = 0,
-        dist_url: str | None = None, args: tuple[Any, ...] = (),
-    ) -> None:  # fmt: skip
+        main_func: Any,
+        num_gpus_per_machine: int,
+        num_machines: int = 1,
+        machine_rank: int = 0,
+        dist_url: str | None = None,
+        args: tuple[Any, ...] = (),
+    ) -> None:
         place = torchrun_place(num_gpus_per_machine * num_machines)
         if place is None:
             stock(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from fastreid_cc.errors import Unwritable, shown
+from fastreid_cc.errors import Unwritable, printable
 
 from .imports import fastreid_module
 from .patching import replace
@@ -72,9 +72,9 @@ def explain_no_room(error: BaseException, checkpointer: Any) -> Unwritable | Non
     folder = checkpointer.save_dir
     kept = checkpointer.get_checkpoint_file()
     return Unwritable(
-        f"{shown(found.filename or folder)} could not be written: {found.strerror}"
-        f" ({_free(folder)} on the disk of OUTPUT_DIR={shown(folder)}). "
-        + (f"{shown(kept)} is whole. " if kept else "There is no whole checkpoint yet. ")
+        f"{printable(found.filename or folder)} could not be written: {found.strerror}"
+        f" ({_free(folder)} on the disk of OUTPUT_DIR={printable(folder)}). "
+        + (f"{printable(kept)} is whole. " if kept else "There is no whole checkpoint yet. ")
         + "Make room, write fewer checkpoints (SOLVER.CHECKPOINT_PERIOD) or copy the folder to"
         " another OUTPUT_DIR; then start the same command with --resume."
     )
@@ -105,8 +105,8 @@ def name_an_output_folder_that_cannot_be_written() -> None:
             if not _concerns(error, cfg.OUTPUT_DIR):
                 raise
             raise Unwritable(
-                f"OUTPUT_DIR={shown(cfg.OUTPUT_DIR)} cannot be written: {shown(error)}. Set it to a"
-                " folder on a disk with room that you may write to."
+                f"OUTPUT_DIR={printable(cfg.OUTPUT_DIR)} cannot be written: {printable(error)}. Set"
+                " it to a folder on a disk with room that you may write to."
             ) from error
 
     replace(defaults, "default_setup", default_setup)

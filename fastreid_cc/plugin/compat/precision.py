@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fastreid_cc.neighbors._precision import has_bfloat16_units
+from fastreid_cc.labeling.neighbors._precision import has_bfloat16_units
 
 from .imports import fastreid_module
 from .patching import assign
@@ -31,8 +31,14 @@ def train_in_bfloat16_without_cuda() -> None:
     stock_init, stock_step = trainer_class.__init__, trainer_class.run_step
 
     @functools.wraps(stock_init)
-    def __init__(self: Any, model: Any, data_loader: Any, optimizer: Any, param_wrapper: Any,
-                 grad_scaler: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self: Any,
+        model: Any,
+        data_loader: Any,
+        optimizer: Any,
+        param_wrapper: Any,
+        grad_scaler: Any = None,
+    ) -> None:
         if _device(model) == "cuda":
             stock_init(self, model, data_loader, optimizer, param_wrapper, grad_scaler)
             self.amp_dtype = torch.float16

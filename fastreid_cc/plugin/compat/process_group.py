@@ -48,9 +48,12 @@ def process_group(place: Place, init_method: str) -> Iterator[None]:
     backend = _prepare_device(place)
     seconds = os.environ.get("FASTREID_CC_TIMEOUT")
     dist.init_process_group(
-        backend=backend, init_method=init_method, world_size=place.world, rank=place.rank,
+        backend=backend,
+        init_method=init_method,
+        world_size=place.world,
+        rank=place.rank,
         timeout=datetime.timedelta(seconds=float(seconds)) if seconds else TIME_LIMIT,
-    )  # fmt: skip
+    )
     comm = fastreid_module("utils.comm")
     try:
         comm.synchronize()

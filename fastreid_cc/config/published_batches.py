@@ -1,0 +1,61 @@
+"""How large a batch is, and how many images share a batch-norm statistic; against the papers'.
+
+The commonest cause of figures that are not reached: the authors trained over four GPUs under
+DataParallel, where batch norm sees a quarter of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """A batch over all processes, images per cluster in it, images per batch-norm statistic."""
+
+    batch: int
+    instances: int
+    per_statistic: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.batch} images = {self.batch // self.instances} clusters x {self.instances},"
+            f" batch norm over {self.per_statistic}"
+        )
+
+
+#: memory -> who published it, and the batch they trained with
+PUBLISHED = {
+    "cluster": ("Cluster Contrast (arXiv:2103.11568, four GPUs)", Setting(256, 16, 64)),
+    "hybrid": ("SpCL (arXiv:2006.02713, four GPUs)", Setting(64, 4, 16)),
+}
+
+
+def images_per_statistic(images: int, samples_per_bn: int) -> int:
+    """Images that share a statistic in a process's batch, as `batch_norm` cuts it.
+
+    Args:
+        images: of one process, in one step.
+        samples_per_bn: CC.SAMPLES_PER_BN; 0 = all.
+    Returns:
+        The size of a chunk; of the smaller ones where chunks differ by one.
+    """
+    return images // max(1, round(images / samples_per_bn)) if samples_per_bn else images
+
+
+def setting_line(setting: Setting, processes: int) -> str:
+    """One line: the batch, the part of each process, and what batch norm sees."""
+    part = setting.batch // processes
+    each = f"; each of {processes} processes {part // setting.instances} x {setting.instances}"
+    return f"batches of {setting}{each * (processes > 1)}"
+
+
+def difference_from_published(memory: str, setting: Setting) -> str:
+    """How a run's batch differs from the published one; "" if it does not, or none is known."""
+    if memory not in PUBLISHED or setting == PUBLISHED[memory][1]:
+        return ""
+    name, published = PUBLISHED[memory]
+    return (
+        f"{name} was published with batches of {published}. This run: {setting}. Its figures may"
+        " not be reached: SOLVER.IMS_PER_BATCH, DATALOADER.NUM_INSTANCE, CC.SAMPLES_PER_BN and the"
+        " number of processes decide, see docs/choosing.md."
+    )

@@ -1,0 +1,115 @@
+"""HDBSCAN on the sparse distance graph, by scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+
+from ...labels.numbering import number_by_first_image
+from ...registry import CLUSTERERS
+
+_APART = 2.0  # between two dense pieces of the graph; no distance within one exceeds 1
+_ALONE = 4.0  # to images that belong to no dense piece: these leave the hierarchy first
+
+
+def dense_pieces(graph: sp.csr_array, least: int, min_size: int) -> np.ndarray:
+    """Connected component of each image among those with `least` neighbours; -1 if under min_size.
+
+    Args:
+        graph: distances, no image its own neighbour; an image counts as one of its `least`.
+    """
+    dense = np.diff(graph.indptr) + 1 >= least
+    keep = sp.diags(dense.astype(np.float64), format="csr")
+    piece = connected_components(keep @ graph @ keep, directed=False)[1]
+    sizes = np.bincount(piece[dense], minlength=len(piece))
+    return np.where(dense & (sizes[piece] >= min_size), piece, -1)
+
+
+def _completed(graph: sp.csr_array, least: int, min_size: int) -> sp.csr_array:
+    """The graph as scikit-learn wants it: one piece, and at least `least` entries in each row.
+
+    Dense pieces are chained at _APART; every other image hangs on the one before it at _ALONE, and
+    short rows are filled up with links at _ALONE. An image is its own neighbour at (almost) zero,
+    since a stored zero counts as no link.
+    """
+    n = graph.shape[0]
+    piece = dense_pieces(graph, least, min_size)
+    names, first = np.unique(piece, return_index=True)
+    first = first[names >= 0]
+    alone, short = np.flatnonzero(piece < 0), np.flatnonzero(np.diff(graph.indptr) < least)
+    hook = np.where(alone > 0, alone - 1, min(1, n - 1))
+    after = (short[:, None] + np.arange(1, least + 1)).ravel() % n
+    links = sp.csr_array((n, n))
+    for a, b, far in (
+        (first[:-1], first[1:], _APART),
+        (np.concatenate([alone, np.repeat(short, least)]), np.concatenate([hook, after]), _ALONE),
+    ):
+        both = np.concatenate([a, b]), np.concatenate([b, a])
+        more = sp.csr_array((np.ones(len(both[0])), both), shape=graph.shape)
+        more.data[:] = far
+        links = links + more - more.multiply((links + graph).astype(bool))
+    links = links - sp.diags(links.diagonal(), format="csr")
+    return sp.csr_array(graph + links + 1e-12 * sp.identity(n, format="csr"))
+
+
+@CLUSTERERS.register("hdbscan")
+class HDBSCAN:
+    """HDBSCAN (Campello et al., PAKDD 2013): clusters of any density, no single radius.
+
+    The hierarchy is built from the pairs at most `eps` apart. Pieces of that graph are 2 apart, so
+    none of the missing pairs holds a cluster together, and images in no piece are 4 apart from all,
+    so that they leave the hierarchy first. The same hierarchy as scikit-learn's on the dense matrix
+    with the missing entries set to these (tested); where merges tie, single images may fall to
+    either side.
+
+    Args:
+        eps: pairs farther apart do not link images, in (0, 1].
+        min_cluster_size: images a cluster must have, at least 2.
+        min_samples: neighbours that define an image's density, itself included.
+
+    Cost: as scikit-learn's; about O(E log E) time for E stored distances, a few copies of them.
+    """
+
+    consumes: Literal["features", "neighbors", "distances"] = "distances"
+
+    def __init__(
+        self, *, eps: float = 0.7, min_cluster_size: int = 4, min_samples: int = 4
+    ) -> None:
+        if not 0 < eps <= 1:
+            raise ValueError(f"CC.CLUSTER.HDBSCAN.EPS={eps} must lie in (0, 1]")
+        if min_cluster_size < 2:
+            raise ValueError(
+                f"CC.CLUSTER.HDBSCAN.MIN_CLUSTER_SIZE={min_cluster_size} must be at least 2"
+            )
+        if min_samples < 1:
+            raise ValueError(f"CC.CLUSTER.HDBSCAN.MIN_SAMPLES={min_samples} must be at least 1")
+        self.eps = eps
+        self.min_cluster_size = min_cluster_size
+        self.min_samples = min_samples
+
+    def fit_predict(self, x: sp.csr_array, eps: float | None = None) -> np.ndarray:
+        """Labels i64 [N], -1 = outlier, from a symmetric f32 [N, N] graph; `eps` as in DBSCAN."""
+        from sklearn.cluster import HDBSCAN as SklearnHDBSCAN
+
+        n = x.shape[0]
+        if n < max(self.min_cluster_size, 2):
+            return np.full(n, -1, np.int64)
+        rows = np.repeat(np.arange(n), np.diff(x.indptr))
+        near = (x.data <= np.float32(self.eps if eps is None else eps)) & (rows != x.indices)
+        data = np.maximum(
+            x.data[near].astype(np.float64), 1e-9
+        )  # a stored zero means no link there
+        graph = sp.csr_array((data, (rows[near], x.indices[near])), shape=x.shape)
+        samples = min(self.min_samples, n)
+        graph = _completed(graph, samples, self.min_cluster_size)
+        model = SklearnHDBSCAN(
+            min_cluster_size=self.min_cluster_size,
+            min_samples=samples,
+            metric="precomputed",
+            metric_params={"max_distance": _ALONE},
+            copy=True,
+        )
+        return number_by_first_image(model.fit(graph).labels_)

@@ -1,0 +1,101 @@
+"""InfoMap communities of the directed neighbour graph."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from ...labels.numbering import number_by_first_image
+from ...registry import CLUSTERERS
+from ...structures import KnnGraph
+
+
+def links_of(graph: KnnGraph, min_similarity: float) -> np.ndarray:
+    """Directed links f64 [E, 3]: from, to, cosine >= min_similarity; none to itself."""
+    count, k = graph.indices.shape
+    source = np.repeat(np.arange(count), k)
+    target, weight = graph.indices.ravel(), graph.similarity.ravel()
+    kept = (weight >= np.float32(min_similarity)) & (source != target)
+    return np.column_stack([source[kept], target[kept], weight[kept]]).astype(np.float64)
+
+
+@CLUSTERERS.register("infomap")
+class InfoMap:
+    """Two-level InfoMap (Rosvall, Bergstrom, PNAS 2008) on the k-NN graph, as Cluster Contrast v3.
+
+    No Jaccard distance is needed, so memory is N k and this path reaches millions of images. The
+    labels are the leaf modules of the `infomap` package; the reference's code dropped the first one
+    or two members of each module, an artefact of an old release that is not copied.
+
+    Args:
+        k1: neighbours per image, itself included.
+        min_similarity: cosine below which two images are not linked, in [-1, 1).
+        min_size: images a cluster must have (the reference's k2 = 4 keeps more than 4).
+        trials: runs of the search; the one with the shortest code is kept.
+        seed: of the search, at least 1.
+
+    Cost: about 60 bytes per link; near-linear time (single-threaded C++).
+    """
+
+    consumes: Literal["features", "neighbors", "distances"] = "neighbors"
+
+    def __init__(
+        self,
+        *,
+        k1: int = 15,
+        min_similarity: float = 0.5,
+        min_size: int = 5,
+        trials: int = 1,
+        seed: int = 123,
+    ) -> None:
+        for name, value, least in (
+            ("K1", k1, 2),
+            ("MIN_SIZE", min_size, 1),
+            ("TRIALS", trials, 1),
+            ("SEED", seed, 1),
+        ):
+            if value < least:
+                raise ValueError(f"CC.CLUSTER.INFOMAP.{name}={value} must be at least {least}")
+        if not -1 <= min_similarity < 1:
+            raise ValueError(
+                f"CC.CLUSTER.INFOMAP.MIN_SIMILARITY={min_similarity} must lie in [-1, 1)"
+            )
+        self.k1 = k1
+        self.min_similarity = min_similarity
+        self.min_size = min_size
+        self.trials = trials
+        self.seed = seed
+        self.codelength: float | None = None
+
+    def fit_predict(self, x: KnnGraph) -> np.ndarray:
+        """Labels i64 [N], -1 = outlier; sets `codelength` (bits), None without a link.
+
+        Raises:
+            ImportError: naming the extra, if the package is missing.
+        """
+        try:
+            from infomap import Infomap
+        except ImportError as error:
+            raise ImportError(
+                'CC.CLUSTER.NAME="infomap" needs the infomap package: '
+                "pip install fastreid_cc[infomap]"
+            ) from error
+        labels = np.full(len(x.indices), -1, np.int64)
+        links = links_of(x, self.min_similarity)
+        self.codelength = None
+        if not len(links):
+            return labels
+        search = Infomap(
+            two_level=True, directed=True, silent=True, num_trials=self.trials, seed=self.seed
+        )
+        search.add_links(links)
+        result: Any = search.run()
+        if not hasattr(result, "modules"):  # infomap before 2.10 returns nothing
+            result = search
+        modules = search.get_modules() if result is search else result.modules()
+        self.codelength = float(result.codelength)
+        labels[np.fromiter(modules, np.int64)] = np.fromiter(modules.values(), np.int64)
+        sizes = np.bincount(labels[labels >= 0])
+        labels[(labels >= 0) & (sizes[labels] < self.min_size)] = -1
+        return number_by_first_image(labels)

@@ -1,0 +1,86 @@
+"""k-means on unit features, by faiss or scikit-learn."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from ...labels.numbering import number_by_first_image
+from ...registry import CLUSTERERS
+
+BACKENDS = ("auto", "faiss", "sklearn")
+
+
+@CLUSTERERS.register("kmeans")
+class KMeans:
+    """A set number of clusters, no outliers (as MMT and DeepCluster cluster).
+
+    Args:
+        num_clusters: C; at most N is used.
+        iterations: of Lloyd's algorithm.
+        backend: "faiss", "sklearn", or "auto" = faiss if it is installed. They start differently,
+            so their labels differ.
+        seed: of the start.
+
+    Cost: 2 N C D operations per iteration; faiss trains on at most 256 images per cluster.
+    """
+
+    consumes: Literal["features", "neighbors", "distances"] = "features"
+
+    def __init__(
+        self,
+        *,
+        num_clusters: int = 500,
+        iterations: int = 25,
+        backend: str = "auto",
+        seed: int = 1,
+    ) -> None:
+        if num_clusters < 1:
+            raise ValueError(f"CC.CLUSTER.KMEANS.NUM_CLUSTERS={num_clusters} must be at least 1")
+        if iterations < 1:
+            raise ValueError(f"CC.CLUSTER.KMEANS.ITERATIONS={iterations} must be at least 1")
+        if backend not in BACKENDS:
+            raise ValueError(f"CC.CLUSTER.KMEANS.BACKEND={backend!r} must be one of {BACKENDS}")
+        self.num_clusters = num_clusters
+        self.iterations = iterations
+        self.backend = backend
+        self.seed = seed
+
+    def fit_predict(self, x: Tensor) -> np.ndarray:
+        """Labels i64 [N] in 0..C-1 (fewer if a cluster stays empty), from f32 [N, D] unit rows."""
+        features = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
+        clusters = min(self.num_clusters, len(features))
+        if clusters == 0:
+            return np.empty(0, np.int64)
+        if self._uses_faiss():
+            return number_by_first_image(self._faiss(features, clusters))
+        from sklearn.cluster import KMeans as SklearnKMeans
+
+        model = SklearnKMeans(clusters, n_init=1, max_iter=self.iterations, random_state=self.seed)
+        return number_by_first_image(model.fit_predict(features))
+
+    def _uses_faiss(self) -> bool:
+        installed = importlib.util.find_spec("faiss") is not None
+        if self.backend == "faiss" and not installed:
+            raise ImportError(
+                'CC.CLUSTER.KMEANS.BACKEND="faiss" needs faiss: pip install faiss-cpu, '
+                'or set "sklearn"'
+            )
+        return installed and self.backend != "sklearn"
+
+    def _faiss(self, features: np.ndarray, clusters: int) -> np.ndarray:
+        import faiss
+
+        model = faiss.Kmeans(
+            features.shape[1],
+            clusters,
+            niter=self.iterations,
+            seed=self.seed,
+            spherical=True,
+            min_points_per_centroid=1,
+        )
+        model.train(features)
+        return np.asarray(model.index.search(features, 1)[1][:, 0], dtype=np.int64)

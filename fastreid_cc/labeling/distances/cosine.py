@@ -1,0 +1,108 @@
+"""Cosine distance as a radius graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from ...registry import DISTANCES
+from ...structures import Progress
+from ..kernels import cosine, jit, run_chunks
+
+_BLOCK = 1024
+
+
+@jit
+def _score_pairs(start, stop, rows, columns, features, distances):  # type: ignore[no-untyped-def]
+    for p in range(start, stop):
+        similarity = cosine(features[rows[p]], features[columns[p]])
+        distances[p] = max(np.float32(1) - similarity, np.float32(0))
+
+
+@DISTANCES.register("cosine")
+class CosineDistance:
+    """1 - cosine of all pairs within the radius; in [0, 2], of use up to 1.
+
+    Args:
+        k: if above 0, only pairs of which one is among the other's k nearest are kept (then the
+            search in use decides, and memory is at most 2 k N pairs); 0 is every pair in range.
+        max_pairs: pairs per image, on average, that are allowed before the graph is refused.
+
+    Cost: N^2 D operations without k. 12 bytes per stored pair, about three times that at the peak.
+    """
+
+    name = "cosine"
+
+    def __init__(self, *, k: int = 0, max_pairs: int = 1000) -> None:
+        if k < 0:
+            raise ValueError(f"CC.DISTANCE.COSINE.K={k} must be 0 (all pairs in range) or more")
+        if max_pairs < 1:
+            raise ValueError(f"CC.DISTANCE.COSINE.MAX_PAIRS={max_pairs} must be at least 1")
+        self.k = k
+        self.max_pairs = max_pairs
+
+    def bytes_needed(self, images: int) -> int:
+        """Estimate of the memory beyond the features: about 100 pairs per image."""
+        return images * 24 * (2 * self.k or 100)
+
+    def __call__(
+        self,
+        features: Tensor,
+        search: Any,
+        *,
+        max_distance: float,
+        cameras: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> sp.csr_array:
+        """Distances up to `max_distance`, f32 [N, N], symmetric; zeros are stored.
+
+        Raises:
+            ValueError: if more than `max_pairs` N pairs are in range.
+        """
+        host = features.detach().cpu().contiguous().numpy()
+        n = len(host)
+        if self.k:
+            graph = search(features, min(self.k, n), progress=progress)
+            rows, columns = np.repeat(np.arange(n), graph.k), graph.indices.ravel()
+            low, high = np.minimum(rows, columns), np.maximum(rows, columns)
+            pairs = np.unique(low[low < high] * n + high[low < high])
+            rows, columns = pairs // n, pairs % n
+        else:
+            rows, columns = self._pairs_in_range(features.detach(), max_distance, progress)
+        distances = np.empty(len(rows), np.float32)
+        run_chunks(_score_pairs, len(rows), rows, columns, host, distances, rows_per_chunk=65536)
+        near = distances <= np.float32(max_distance)
+        rows, columns, distances = rows[near], columns[near], distances[near]
+        own = np.arange(n)
+        both = np.r_[rows, columns, own], np.r_[columns, rows, own]
+        data = np.r_[distances, distances, np.zeros(n, np.float32)]
+        return sp.csr_array((data, both), shape=(n, n))
+
+    def _pairs_in_range(
+        self, features: Tensor, max_distance: float, progress: Progress | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs i < j whose product reaches 1 - max_distance, up to twice its rounding error."""
+        n, size = features.shape
+        least = 1 - max_distance - 2.1 * (size + 8) * 2.0**-24 - 1e-5
+        rows, columns, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for a in range(0, n, _BLOCK):
+            for b in range(a, n, _BLOCK):
+                scores = features[a : a + _BLOCK] @ features[b : b + _BLOCK].t()
+                if a == b:
+                    scores = scores.triu(1) - 3 * torch.ones_like(scores).tril()
+                i, j = torch.nonzero(scores >= least, as_tuple=True)
+                rows.append((i + a).cpu().numpy())
+                columns.append((j + b).cpu().numpy())
+                count += len(i)
+                if count > self.max_pairs * n:
+                    raise ValueError(
+                        f"more than {self.max_pairs} pairs per image are within cosine distance "
+                        f"{max_distance}; lower eps, set CC.DISTANCE.COSINE.K, or raise MAX_PAIRS"
+                    )
+            if progress:
+                progress("neighbors", min(a + _BLOCK, n), n)
+        return np.concatenate(rows), np.concatenate(columns)

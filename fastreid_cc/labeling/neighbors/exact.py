@@ -1,0 +1,186 @@
+"""Exact k nearest neighbours by cosine similarity: a blocked product, then exact ranking."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...registry import NEIGHBORS
+from ...structures import KnnGraph, Progress
+from ..kernels import num_threads, run_chunks, run_tasks
+from . import _candidates as kernels
+from ._device_search import search_on_device
+from ._precision import PRECISIONS, Operand, has_bfloat16_units
+from ._ranking import rank, rank_all
+from ._request import rows_asked
+
+_HITS = 1 << 16  # entries a thread collects before it hands them over
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
+
+
+class _Collector:
+    """Candidates of some rows, filled block by block from several threads.
+
+    Args:
+        operand: the rows of the data set.
+        asked: the rows to search for: a range (then pairs inside it are multiplied once, for
+            both sides), or i64 [M].
+        k: neighbours.
+        block: rows per side of a block.
+    """
+
+    def __init__(self, operand: Operand, asked: range | np.ndarray, k: int, block: int) -> None:
+        self.operand, self.block = operand, block
+        self.symmetric = isinstance(asked, range)
+        self.who = np.asarray(asked, dtype=np.int64)
+        self.first = int(self.who[0]) if self.symmetric else 0
+        picked = operand.rows[self.first :] if self.symmetric else operand.rows[self.who]
+        self.left = picked[: len(self.who)]
+        rows, room = len(self.who), 2 * k + 196
+        self.store = (
+            np.empty((rows, room), np.float32),
+            np.empty((rows, room), np.int32),
+            np.zeros(rows, np.int64),
+            np.full(rows, kernels.OPEN, np.float32),
+            operand.errors[self.who],
+            operand.rounding,
+            k,
+        )
+        self.locks = [threading.Lock() for _ in range(-(-rows // block))]
+        self.scratch = threading.local()
+
+    def blocks(self) -> list[tuple[range, range, bool]]:
+        """(rows of ours, rows of the data set, whether these are ours too), the diagonal first."""
+        rows, n, size = len(self.who), len(self.operand.rows), self.block
+        ours = [range(a, min(a + size, rows)) for a in range(0, rows, size)]
+        inside = range(self.first, self.first + rows) if self.symmetric else range(0)
+        others = [
+            range(a, min(a + size, part.stop))
+            for part in (range(inside.start), range(inside.stop, n))
+            for a in range(part.start, part.stop, size)
+        ]
+        pairs = [(a, b) for a in ours for b in ours if a.start <= b.start and self.symmetric]
+        pairs.sort(key=lambda pair: pair[1].start - pair[0].start)
+        shifted = [(a, range(self.first + b.start, self.first + b.stop), True) for a, b in pairs]
+        return shifted + [(a, b, False) for b in others for a in ours]
+
+    def take(self, a: range, b: range, ours: bool) -> None:
+        """Multiplies one block and hands its entries to the rows they may serve."""
+        scores = self.operand.product(self.left[a.start : a.stop], b, self.scratch)
+        bars, lock = self.store[3], self.locks[a.start // self.block]
+        column = b.start - self.first
+        if ours and column == a.start:
+            with lock:
+                kernels.absorb(self.operand.to_float(scores), a.start, b.start, self.store)
+            return
+        row_bars = self.operand.to_order(bars[a.start : a.stop].copy())
+        column_bars = bars[column : column + len(b)].copy() if ours else None
+        if column_bars is None:
+            column_bars = np.full(len(b), kernels.CLOSED, np.float32)
+        column_bars = self.operand.to_order(column_bars)
+        positions, found = (
+            np.empty(_HITS + len(b), np.int32),
+            np.empty(_HITS + len(b), scores.dtype),
+        )
+        row = 0
+        while row < len(a):
+            row, count = kernels.scan(scores, row, row_bars, column_bars, positions, found)
+            hits = (positions[:count], self.operand.to_float(found[:count]), len(b))
+            with lock:
+                kernels.absorb_hits(*hits, a.start, b.start, False, self.store)
+            if ours:
+                with self.locks[column // self.block]:
+                    kernels.absorb_hits(*hits, column, self.first + a.start, True, self.store)
+
+    def run(self, host: np.ndarray, progress: Progress | None) -> _Found:
+        """Collects, then ranks."""
+        rows, k = len(self.who), self.store[6]
+        tasks = [functools.partial(self.take, *block) for block in self.blocks()]
+        run_tasks(tasks, progress=progress, stage="neighbors")
+        indices, similarity = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
+        run_chunks(rank, rows, self.who, host, self.store, indices, similarity)
+        return indices, similarity, np.flatnonzero(self.store[3] == kernels.CLOSED)
+
+
+@NEIGHBORS.register("exact")
+class ExactKNN:
+    """Exact search; the answer is that of sorting all N similarities of each row.
+
+    A similarity is the float64 inner product of the two float32 rows, rounded once to float32; ties
+    go to the lower index, the image itself is always first. Blocks of the product only propose
+    candidates under a proven error bound, so float32 and bfloat16 give the same bytes, as do any
+    number of threads and any split into `rows`.
+
+    Args:
+        precision: of the product: "float32", "bfloat16", or "auto" = bfloat16 where the processor
+            multiplies it faster.
+
+    Cost: N^2 D floating-point operations for all rows (each pair is multiplied once), 2 M N D for a
+    slice of M. Memory beyond the features: about 8 (k + 100) M bytes of candidates, 4 MB per
+    thread, and with bfloat16 a copy of the features (2 N D).
+    """
+
+    splits = True
+
+    def __init__(self, *, precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"CC.NEIGHBORS.EXACT.PRECISION={precision!r} must be one of {PRECISIONS}"
+            )
+        self.precision = precision
+
+    def __call__(
+        self,
+        features: Tensor,
+        k: int,
+        rows: range | None = None,
+        progress: Progress | None = None,
+    ) -> KnnGraph:
+        """The k nearest images of each of `rows` (default: all), itself included and first.
+
+        Args:
+            features: f32 [N, D], unit rows, on any device.
+            k: neighbours per image, at most N.
+            rows: slice of the data set to search for, step 1.
+            progress: called with ("neighbors", blocks done, blocks in all).
+        Raises:
+            ValueError: if k is not in [1, N].
+        """
+        n = len(features)
+        rows = rows_asked(n, k, rows)
+        features = features.detach().contiguous()
+        low = self.precision == "bfloat16" or (
+            self.precision == "auto" and has_bfloat16_units(features.device)
+        )
+        if features.device.type != "cpu":
+            return KnnGraph(*search_on_device(features, k, rows, low, progress))
+        host, block = features.numpy(), _block_size(len(rows))
+        operand = Operand(features, low)
+        indices, similarity, left = _Collector(operand, rows, k, block).run(host, progress)
+        if len(left) and low:  # too many near the k-th best for bfloat16 to tell apart
+            operand = Operand(features, False)
+            again = _Collector(operand, left + rows.start, k, block).run(host, progress)
+            indices[left], similarity[left], still = again
+            left = left[still]
+        if len(left):  # too many for float32, e.g. hundreds of duplicates: all similarities
+            found = indices[left], similarity[left]
+            run_chunks(rank_all, len(left), left + rows.start, host, *found, rows_per_chunk=16)
+            indices[left], similarity[left] = found
+        return KnnGraph(indices, similarity)
+
+    def bytes_needed(self, images: int, size: int, k: int) -> int:
+        """Estimate of the memory beyond the features, on the CPU."""
+        low = self.precision == "bfloat16" or (
+            self.precision == "auto" and has_bfloat16_units(torch.device("cpu"))
+        )
+        return images * (8 * (2 * k + 196) + 12 * k + 2 * size * low) + (8 << 20) * num_threads()
+
+
+def _block_size(rows: int) -> int:
+    """1024, or less where that leaves the threads too few blocks; a multiple of 64."""
+    wanted = rows / (4 * num_threads()) ** 0.5
+    return int(min(1024, max(128, wanted // 64 * 64)))

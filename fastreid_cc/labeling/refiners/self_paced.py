@@ -1,0 +1,98 @@
+"""SpCL's cluster reliability: independence and compactness, from contingency counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...labels.numbering import number_by_first_image, outliers_as_clusters
+from ...registry import REFINERS
+
+
+def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """1 - |I and O| / |I or O| for each image, I and O its clusters in two labellings.
+
+    Args:
+        labels: i64 [N] >= 0.
+        others: i64 [N] >= 0.
+    Returns:
+        f64 [N] in [0, 1). O(N log N) time and O(N) memory; no N x N matrix.
+    """
+    pair = labels * (others.max(initial=0) + 1) + others
+    _, where, counts = np.unique(pair, return_inverse=True, return_counts=True)
+    common = counts[where]
+    union = np.bincount(labels)[labels] + np.bincount(others)[others] - common
+    return np.asarray(1 - common / union)
+
+
+@REFINERS.register("self_paced")
+class SelfPaced:
+    """Keeps the clusters that hold at a looser eps and the images that hold at a tighter one.
+
+    For each image, with its cluster I at eps, I_loose at eps + gap and I_tight at eps - gap:
+    R_indep = 1 - IoU(I, I_loose), R_comp = 1 - IoU(I, I_tight); a cluster's value is the least of
+    its members'. An image stays if R_indep(cluster) is at most a threshold and R_comp(image) at
+    most R_comp(cluster); otherwise it becomes an outlier. The threshold is the `quantile` of
+    R_indep over the clusters of two images or more at the first labelling, kept from then on.
+
+    Source: Ge et al., SpCL, NeurIPS 2020, arXiv:2006.02713. Outliers are -1 here, single clusters
+    of their own there; a cluster left with one image is an outlier too.
+
+    Args:
+        eps_gap: in (0, 0.5).
+        quantile: in [0, 1].
+
+    Cost: two more clusterings of the same graph, O(N log N).
+    """
+
+    def __init__(self, *, eps_gap: float = 0.02, quantile: float = 0.9) -> None:
+        if not 0 < eps_gap < 0.5:
+            raise ValueError(f"CC.REFINE.SELF_PACED.EPS_GAP={eps_gap} must lie in (0, 0.5)")
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"CC.REFINE.SELF_PACED.QUANTILE={quantile} must lie in [0, 1]")
+        self.eps_gap = eps_gap
+        self.quantile = quantile
+        self.threshold: float | None = None
+
+    @property
+    def reach(self) -> float:
+        """Largest eps offset that `refine` asks for."""
+        return self.eps_gap
+
+    def refine(
+        self,
+        labels: np.ndarray,
+        relabel: Callable[[float], np.ndarray],
+        cameras: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New labels i64 [N]. Sets `threshold` at the first call that finds a cluster."""
+        own = outliers_as_clusters(labels)
+        loose = distance_of_memberships(own, outliers_as_clusters(relabel(self.eps_gap)))
+        tight = distance_of_memberships(own, outliers_as_clusters(relabel(-self.eps_gap)))
+        sizes = np.bincount(own)
+        independence = np.ones(len(sizes))
+        np.minimum.at(independence, own, loose)
+        compactness = np.ones(len(sizes))
+        np.minimum.at(compactness, own, tight)
+        if self.threshold is None and (sizes > 1).any():
+            ordered = np.sort(independence[sizes > 1])
+            self.threshold = float(
+                ordered[min(len(ordered) - 1, round(self.quantile * len(ordered)))]
+            )
+        if self.threshold is None:
+            return np.full(len(labels), -1, np.int64)
+        stays = (independence[own] <= self.threshold) & (tight <= compactness[own]) & (labels >= 0)
+        kept = np.where(stays, labels, -1)
+        if stays.any():
+            kept[(kept >= 0) & (np.bincount(kept[stays])[kept] < 2)] = -1
+        return number_by_first_image(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The threshold of the first labelling."""
+        return {"threshold": self.threshold}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.threshold = state["threshold"]

@@ -1,0 +1,66 @@
+"""Drops clusters that one camera fills: they often group views, not identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...labels.numbering import number_by_first_image
+from ...registry import REFINERS
+
+
+@REFINERS.register("single_camera")
+class SingleCamera:
+    """Clusters in which one camera holds more than `max_share` of the images become outliers.
+
+    With a single camera in the data set nothing is dropped.
+
+    Args:
+        max_share: in (0, 1); 0.99 drops clusters seen by one camera only (up to 99 images of a
+            hundred may share one).
+    """
+
+    reach = 0.0
+
+    def __init__(self, *, max_share: float = 0.99) -> None:
+        if not 0 < max_share < 1:
+            raise ValueError(f"CC.REFINE.SINGLE_CAMERA.MAX_SHARE={max_share} must lie in (0, 1)")
+        self.max_share = max_share
+
+    def refine(
+        self,
+        labels: np.ndarray,
+        relabel: Callable[[float], np.ndarray],
+        cameras: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New labels i64 [N]; `cameras` i64 [N] is needed, `relabel` is not used.
+
+        Raises:
+            ValueError: without cameras.
+        """
+        if cameras is None:
+            raise ValueError('CC.REFINE.NAME="single_camera" needs the camera of each image')
+        names, camera = np.unique(cameras, return_inverse=True)
+        clustered = labels >= 0
+        if len(names) < 2 or not clustered.any():
+            return number_by_first_image(labels)
+        sizes = np.bincount(labels[clustered])
+        pairs, counts = np.unique(
+            labels[clustered] * len(names) + camera[clustered], return_counts=True
+        )
+        most = np.zeros(len(sizes), np.int64)
+        np.maximum.at(most, pairs // len(names), counts)
+        kept = labels.copy()
+        kept[clustered] = np.where(
+            (most > self.max_share * sizes)[labels[clustered]], -1, labels[clustered]
+        )
+        return number_by_first_image(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is kept."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""

@@ -1,0 +1,83 @@
+"""What to watch: cluster counts, sizes, cameras per cluster, and agreement with truth if it exists.
+
+Truth is for the log only. A count near the number of people can hide clusters of one camera each,
+so cameras per cluster stand beside it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from .numbering import outliers_as_clusters
+
+
+def cluster_sizes(labels: np.ndarray) -> np.ndarray:
+    """i64 [C], images per cluster."""
+    return np.bincount(labels[labels >= 0])
+
+
+def cameras_per_cluster(labels: np.ndarray, cameras: np.ndarray) -> float:
+    """Mean number of cameras in a cluster, 0.0 without clusters."""
+    kept = labels >= 0
+    if not kept.any():
+        return 0.0
+    pairs = np.unique(np.stack([labels[kept], cameras[kept]]), axis=1)
+    return float(pairs.shape[1] / len(np.unique(labels[kept])))
+
+
+def purity(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the clustered images whose identity is their cluster's most frequent one."""
+    kept = labels >= 0
+    if not kept.any():
+        return 0.0
+    pairs, counts = np.unique(np.stack([labels[kept], truth[kept]]), axis=1, return_counts=True)
+    best = np.zeros(pairs[0].max() + 1, dtype=np.int64)
+    np.maximum.at(best, pairs[0], counts)
+    return float(best.sum() / kept.sum())
+
+
+def summarize(
+    labels: np.ndarray, cameras: np.ndarray, truth: np.ndarray | None = None
+) -> dict[str, float]:
+    """Scalars of one labelling, for the log.
+
+    Args:
+        labels: i64 [N], -1 = outlier.
+        cameras: i64 [N].
+        truth: i64 [N] identities, -1 = unknown, or None. With it ARI (outliers as clusters of their
+            own), NMI and purity (both over clustered images) are added, over the known images.
+    """
+    sizes = cluster_sizes(labels)
+    found = {
+        "num_clusters": float(len(sizes)),
+        "num_outliers": float((labels < 0).sum()),
+        "outlier_share": float((labels < 0).mean()) if len(labels) else 0.0,
+        "size_min": float(sizes.min()) if len(sizes) else 0.0,
+        "size_median": float(np.median(sizes)) if len(sizes) else 0.0,
+        "size_max": float(sizes.max()) if len(sizes) else 0.0,
+        "cameras_per_cluster": cameras_per_cluster(labels, cameras),
+    }
+    if truth is not None:
+        known = truth >= 0
+        labels, truth = labels[known], truth[known]
+        kept = labels >= 0
+        found["ari"] = float(adjusted_rand_score(truth, outliers_as_clusters(labels)))
+        found["nmi"] = float(normalized_mutual_info_score(truth[kept], labels[kept]))
+        found["purity"] = purity(labels, truth)
+    return found
+
+
+def summary_line(epoch: int, found: dict[str, float], eps: float | None, seconds: float) -> str:
+    """One line for people, from `summarize`'s scalars."""
+    line = (
+        f"epoch {epoch}: {found['num_clusters']:.0f} clusters, {found['num_outliers']:,.0f}"
+        f" outliers ({found['outlier_share']:.1%}), sizes {found['size_min']:.0f}/"
+        f"{found['size_median']:.0f}/{found['size_max']:.0f} (min/median/max),"
+        f" {found['cameras_per_cluster']:.1f} cameras per cluster"
+    )
+    if eps is not None:
+        line += f", eps {eps:.3g}"
+    if "ari" in found:
+        line += f", ARI {found['ari']:.2f} (logged, never used)"
+    return f"{line}, {seconds:.1f} s"

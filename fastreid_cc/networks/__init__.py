@@ -1,0 +1,1 @@
+"""Layers and networks that need no toolkit: batch norms, fusion of domains, mean teacher."""

@@ -1,0 +1,1 @@
+"""Several processes: what they exchange, and what keeps them equal."""

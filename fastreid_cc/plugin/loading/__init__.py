@@ -1,0 +1,1 @@
+"""Images on their way to the network: data sets, loaders of an epoch, extraction."""

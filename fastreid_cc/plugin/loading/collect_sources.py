@@ -1,0 +1,65 @@
+"""The labelled sources of a run: their images, and one mean feature per identity."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.data import build as data_build
+from fastreid.data.datasets import DATASET_REGISTRY
+from torch import Tensor, nn
+
+from ...data.sources import SourceImages, number_sources
+from ...memories.updates import group_means
+from .extract import extract_features
+
+logger = logging.getLogger("fastreid.cc.sources")
+
+
+def collect_sources(cfg: Any, target: list[tuple[str, int]]) -> SourceImages | None:
+    """The images of CC.SOURCES.NAMES; None where no source is named.
+
+    Args:
+        target: (path, camera) of the target's images.
+    Raises:
+        ValueError: see `number_sources`; or a source with fewer identities than fill its part of a
+            step.
+    """
+    if not cfg.CC.SOURCES.NAMES:
+        return None
+    listed = []
+    for name in cfg.CC.SOURCES.NAMES:
+        listed.append((name, DATASET_REGISTRY.get(name)(root=data_build._root).train))
+    found = number_sources(
+        listed,
+        first_camera=1 + max((camera for _, camera in target), default=-1),
+        target_paths=[path for path, _ in target],
+    )
+    for domain, name in enumerate(found.names, 1):
+        _check_filled(cfg, name, found.classes[found.domains == domain])
+    logger.info(f"labelled sources: {found.summary()}")
+    return found
+
+
+def _check_filled(cfg: Any, name: str, classes: np.ndarray) -> None:
+    """Refuses a source whose identities cannot fill its images of one step."""
+    batch, instances = cfg.CC.SOURCES.IMS_PER_BATCH, cfg.CC.SOURCES.NUM_INSTANCE
+    _, sizes = np.unique(classes, return_counts=True)
+    places = int(np.where(sizes > 1, instances, 1).sum())
+    if places < batch:
+        raise ValueError(
+            f"{name}: {len(sizes)} identities fill {places} of the {batch} places of a step"
+            f" (CC.SOURCES.IMS_PER_BATCH={batch}, CC.SOURCES.NUM_INSTANCE={instances}). Lower"
+            " IMS_PER_BATCH."
+        )
+
+
+def source_centroids(cfg: Any, model: nn.Module, sources: SourceImages) -> Tensor:
+    """Mean of the unit features of each identity, f32 [S, D], on the CPU.
+
+    Each source passes its own batch norm, where it has one. Cost: one extraction of all sources.
+    """
+    features = extract_features(cfg, model, sources, sources.domains)
+    return group_means(features, torch.from_numpy(sources.classes), sources.num_classes)

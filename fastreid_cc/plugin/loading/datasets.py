@@ -1,0 +1,129 @@
+"""Registers the synthetic sets and UnlabeledFolder as fastreid data sets.
+
+fastreid builds a data set from its root alone, so options cannot travel in the call. They are held
+here and set from the config by `configure_from(cfg)` before a loader is built.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+
+from ...config.docstrings import argument_lines
+from ...data.folder import FolderItems
+from ...data.naming import FolderOptions
+from ...data.synthetic import StyledOptions, SyntheticOptions, build_synthetic, read_market
+
+#: Config nodes under CC and the options they fill; keys are the fields' names in capitals.
+NODES: dict[str, type] = {"SYNTHETIC": SyntheticOptions, "FOLDER": FolderOptions}
+
+_current: dict[str, Any] = {"SYNTHETIC": SyntheticOptions(), "FOLDER": FolderOptions()}
+
+
+def default_keys() -> dict[str, dict[str, Any]]:
+    """Config keys and defaults of both data sets: {"SYNTHETIC": {"SEED": 1, …}, "FOLDER": {…}}."""
+    return {n: {f.name.upper(): f.default for f in fields(cls)} for n, cls in NODES.items()}
+
+
+def keys() -> dict[str, tuple[Any, str]]:
+    """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
+    return {
+        f"CC.{node}.{key}": (default, argument_lines(NODES[node]).get(key.lower(), ""))
+        for node, options in default_keys().items()
+        for key, default in options.items()
+    }
+
+
+def configure(**options: SyntheticOptions | FolderOptions) -> None:
+    """Sets what the next data set is built from, e.g. `configure(folder=FolderOptions(root="x"))`.
+
+    Args:
+        options: `synthetic` and `folder`; one not named stays as it is.
+    """
+    for name, value in options.items():
+        expected = NODES[name.upper()]
+        if not isinstance(value, expected):
+            raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
+        _current[name.upper()] = value
+
+
+def configure_from(cfg: Any) -> None:
+    """Reads cfg.CC.SYNTHETIC and cfg.CC.FOLDER (`default_keys`), where they are present.
+
+    Raises:
+        ValueError: all faults of a node at once, with the full key.
+    """
+    for name, cls in NODES.items():
+        node = cfg.CC.get(name) if "CC" in cfg else None
+        if node is None:
+            continue
+        values = {f.name: node[f.name.upper()] for f in fields(cls) if f.name.upper() in node}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        _current[name] = cls(**values)
+
+
+class SyntheticReID(ImageDataset):
+    """Synthetic pedestrians in Market-1501 layout, drawn on first use below `root`.
+
+    Train identities and cameras are strings ("synthetic_1"), as in fastreid's own sets. The options
+    are those of `configure`.
+    """
+
+    dataset_name = "synthetic"
+    look = ""
+
+    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+        options = _current["SYNTHETIC"]
+        if self.look:
+            options = StyledOptions.beside(options, self.look)
+        self.dataset_dir = build_synthetic(root, options)
+        super().__init__(
+            read_market(Path(self.dataset_dir, "bounding_box_train"), self.dataset_name),
+            read_market(Path(self.dataset_dir, "query")),
+            read_market(Path(self.dataset_dir, "bounding_box_test")),
+            **kwargs,
+        )
+
+
+class SyntheticSource(SyntheticReID):
+    """Other people, seen by other cameras in another style, as many as in SyntheticReID.
+
+    Sharp, bright pictures from the front, as of rendered people: a labelled source that a network
+    transfers badly from.
+    """
+
+    dataset_name = "synthetic_source"
+    look = "studio"
+
+
+class SyntheticSource2(SyntheticReID):
+    """A second source: dim, coarse and noisy pictures of people in dark clothes."""
+
+    dataset_name = "synthetic_source2"
+    look = "dusk"
+
+
+class UnlabeledFolder(ImageDataset):
+    """The images of a folder tree; see `fastreid_cc.data.folder` and the CC.FOLDER keys."""
+
+    dataset_name = "folder"
+
+    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+        listed = FolderItems(_current["FOLDER"], os.path.abspath(root))
+        self.dataset_dir = listed.root
+        super().__init__(listed.train, listed.query, listed.gallery, **kwargs)
+
+
+def register() -> None:
+    """Adds the data sets to fastreid's registry; a second call does nothing."""
+    for cls in (SyntheticReID, SyntheticSource, SyntheticSource2, UnlabeledFolder):
+        if cls.__name__ not in DATASET_REGISTRY._obj_map:
+            DATASET_REGISTRY.register(cls)
+
+
+register()

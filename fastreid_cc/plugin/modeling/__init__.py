@@ -1,0 +1,1 @@
+"""What fastreid builds from a config: meta-architectures, heads, losses."""

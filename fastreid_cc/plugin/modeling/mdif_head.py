@@ -1,0 +1,113 @@
+"""MDIF: a head that also gives features fused with what the domains' agents know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.layers import any_softmax, get_norm
+from fastreid.layers.weight_init import weights_init_kaiming
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from torch import Tensor, nn
+
+from ...networks.domain_fusion import DomainFusion
+from .cluster_contrast_head import ClusterContrastHead
+
+#: Keys under MODEL.HEADS.MDIF: name -> (default, one line).
+MDIF_KEYS: dict[str, tuple[Any, str]] = {
+    "WEIGHT": (1.0, "MDIFHead: factor of the losses of fused features, beside the host's."),
+    "EVALUATE": ("fused", "MDIFHead: features of evaluation and clustering: fused | host."),
+    "MOMENTUM": (0.9, "MDIFHead: weight of the old running agents in a step."),
+}
+
+
+def keys() -> dict[str, tuple[Any, str]]:
+    """Full key -> (default, one line)."""
+    return {f"MODEL.HEADS.MDIF.{name}": value for name, value in MDIF_KEYS.items()}
+
+
+@REID_HEADS_REGISTRY.register()
+class MDIFHead(ClusterContrastHead):
+    """ClusterContrastHead, and beside it a neck (and classifier) on fused features.
+
+    The host's names are unchanged; what the fusion adds lies below `fusion`, `fused_neck` and
+    `fused_weight`. Source: Bai et al., CVPR 2021; see `DomainFusion`.
+
+    Differs from the paper: where the host contrasts with a memory, so do the fused features, with
+    the same memory; a classifier of their own they have for the sources only.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_domains: int,
+        evaluate: str,
+        agent_momentum: float,
+        fused_weight: float,
+        feat_dim: int,
+        norm_type: str,
+        num_classes: int,
+        cls_type: str,
+        scale: float,
+        margin: float,
+        **host: Any,
+    ) -> None:
+        classifier = {
+            "num_classes": num_classes,
+            "cls_type": cls_type,
+            "scale": scale,
+            "margin": margin,
+        }
+        super().__init__(feat_dim=feat_dim, norm_type=norm_type, **classifier, **host)
+        if host["embedding_dim"] > 0:
+            raise ValueError(
+                f"MODEL.HEADS.EMBEDDING_DIM={host['embedding_dim']}: MDIFHead fuses pooled"
+                " features; set it to 0."
+            )
+        self.evaluate, self.fused_scale = evaluate, fused_weight
+        self.fusion = DomainFusion(feat_dim, num_domains, momentum=agent_momentum)
+        self.fused_neck = nn.Sequential(get_norm(norm_type, feat_dim, bias_freeze=True))
+        self.fused_neck.apply(weights_init_kaiming)
+        if num_classes:
+            self.fused_weight = nn.Parameter(torch.empty(num_classes, feat_dim))
+            self.fused_layer = getattr(any_softmax, cls_type)(num_classes, scale, margin)
+            nn.init.normal_(self.fused_weight, std=0.01)
+
+    @classmethod
+    def from_config(cls, cfg):
+        """The host's arguments, the number of domains and MODEL.HEADS.MDIF."""
+        node = cfg.MODEL.HEADS.MDIF
+        return {
+            **super().from_config(cfg),
+            "num_domains": 1 + len(cfg.CC.SOURCES.NAMES),
+            "evaluate": node.EVALUATE,
+            "agent_momentum": node.MOMENTUM,
+            "fused_weight": node.WEIGHT,
+        }
+
+    def classify_fused(self, embedding: Tensor, targets: Tensor) -> Tensor:
+        """Logits of source images from their fused features, as `classify`."""
+        if type(self.fused_layer).__name__ == "Linear":
+            logits = F.linear(embedding, self.fused_weight)
+        else:
+            logits = F.linear(F.normalize(embedding), F.normalize(self.fused_weight))
+        return self.fused_layer(logits.clone(), targets)
+
+    def forward(self, features, targets=None, domains=None):
+        """As ClusterContrastHead; in training also "fused", [B, D].
+
+        Args:
+            features: feature map [B, C, H, W].
+            domains: i64 [B], 0 = target; None = all target.
+        """
+        outputs: Any = super().forward(features, targets)
+        if not self.training and self.evaluate == "host":
+            return outputs
+        pooled = self.pool_layer(features)[..., 0, 0]
+        with torch.autocast(pooled.device.type, enabled=False):
+            fused = self.fusion(pooled.float(), domains)
+        fused = self.fused_neck(fused[..., None, None])[..., 0, 0]
+        return {**outputs, "fused": fused} if self.training else fused

@@ -1,0 +1,1 @@
+"""Finished runs and published files, for the commands; training never imports it."""

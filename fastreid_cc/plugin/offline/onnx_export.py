@@ -1,0 +1,148 @@
+"""A trained network as one ONNX file: pixels in, unit features out, checked against onnxruntime.
+
+Torch's exporter follows the network in evaluation mode once; pooling, neck and the scaling to unit
+length are part of the graph, and so is fastreid's normalisation of pixels. The number of images is
+free, their size is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastreid.modeling import build_model
+from fastreid.modeling.backbones.repvgg import RepVGG
+from torch import Tensor, nn
+
+from ... import __version__
+from ...errors import ClearError, MissingPackage
+
+BATCHES = (1, 2, 5)
+
+
+class Embedder(nn.Module):
+    """Images f32 [B, 3, H, W], RGB, 0 to 255, to features f32 [B, D] of unit length."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What fastreid's evaluation compares: the head's output, scaled to unit length."""
+        return F.normalize(self.model({"images": images.clone()}))  # fastreid works in place
+
+
+def build_embedder(cfg: Any) -> Embedder:
+    """The network of a config on the CPU in evaluation mode, with random weights."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    return Embedder(build_model(cfg)).eval()
+
+
+def require_packages() -> None:
+    """Raises MissingPackage if one of the packages of [export] is missing."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise MissingPackage(
+                f"export needs the package {name}: pip install 'fastreid_cc[export]'"
+            ) from error
+
+
+def fused(embedder: Embedder) -> Embedder:
+    """A copy for deployment: RepVGG's three branches become one convolution."""
+    embedder = copy.deepcopy(embedder)
+    for module in list(embedder.modules()):
+        if isinstance(module, RepVGG):
+            module.deploy(True)
+    return embedder
+
+
+def write_onnx(embedder: Embedder, path: Path, *, size: Sequence[int], source: str = "") -> None:
+    """Exports to one file; input "images" [batch, 3, H, W], output "features" [batch, D].
+
+    Args:
+        embedder: in evaluation mode.
+        path: of the file; weights are inside.
+        size: (height, width) of the images.
+        source: name of the checkpoint, noted in the file.
+
+    Raises:
+        ClearError: if torch cannot express the network in ONNX; the message says why.
+    """
+    import onnx
+
+    height, width = size
+    example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                fused(embedder),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["images"],
+                output_names=["features"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except Exception as error:  # the exporter raises of many kinds
+            reason = " ".join(str(error).split())[:300]
+            raise ClearError(f"torch cannot export this network: {reason}") from error
+    model = program.model_proto
+    notes = {
+        "images": f"float32, RGB, 0..255, [batch, 3, {height}, {width}]",
+        "features": "float32, unit length: compare by inner product",
+        "producer": f"fastreid_cc {__version__}, torch {torch.__version__}",
+        "checkpoint": source,
+    }
+    onnx.helper.set_model_props(model, notes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks of its own progress and of its own deprecations."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def largest_difference(embedder: Embedder, path: Path, *, size: Sequence[int]) -> float:
+    """Largest difference of a feature's entry, onnxruntime on the CPU against torch.
+
+    Over batches of 1, 2 and 5 random images, noise and flat colours; entries lie in [-1, 1].
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for count in BATCHES:
+        images = generator.integers(0, 256, (count, 3, *size)).astype(np.float32)
+        images[-1] = generator.integers(0, 256, (3, 1, 1))
+        with torch.no_grad():
+            expected = embedder(torch.from_numpy(images)).numpy()
+        found = session.run(["features"], {"images": images})[0]
+        difference = np.abs(found - expected).max()
+        worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
+    return worst

@@ -1,0 +1,126 @@
+"""What the final network of a run says of its images, for `fastreid_cc.report`.
+
+Built from what lies in OUTPUT_DIR: config.yaml and the newest whole checkpoint. One process, no
+training state, nothing written.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastreid.data import build as data_build
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.engine.defaults import DefaultTrainer
+from torch import nn
+
+from ...report.runs import Clustered, RunFeatures, TestSet
+from ..compat.checkpoint import is_whole
+from ..loading.datasets import configure_from
+from ..loading.extract import extract_features
+from ..loading.target_images import TargetImages
+from ..trainer.checkpoint_state import labels_of
+from ..trainer.wrap import collect_images
+from .run_folder import find_checkpoint, load_weights, read_checkpoint, read_config
+
+logger = logging.getLogger("fastreid.cc.report")
+
+
+def load_network(cfg: Any, checkpoint: Path) -> nn.Module:
+    """The network a run measured, in evaluation mode.
+
+    That is the mean teacher where CC.TEACHER.EVALUATE says so and its own checkpoint is there.
+
+    Raises:
+        BadConfig, UnreadableFile: if weights are missing or do not fit.
+    """
+    model = DefaultTrainer.build_model(cfg)
+    teacher = checkpoint.parent / "teacher" / "model_final.pth"
+    measures_teacher = cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.EVALUATE
+    load_weights(model, teacher if measures_teacher and is_whole(str(teacher)) else checkpoint)
+    return model.eval()
+
+
+def collect(folder: Path, *, device: str = "") -> RunFeatures:
+    """Features of training images (with their last labels) and of the test sets.
+
+    Args:
+        folder: OUTPUT_DIR of a run.
+        device: to extract on; "" = the run's, or the CPU where that is not there.
+
+    What cannot be had becomes a note: data that moved, a checkpoint that is missing or torn.
+
+    Cost: one extraction of the training images, if there are labels, and one of every test set.
+    """
+    notes: list[str] = []
+    built = _try(lambda: _build(folder, device), "images", notes)
+    if built is None:
+        return RunFeatures(notes=notes)
+    cfg, checkpoint, model = built
+    configure_from(cfg)
+    if checkpoint.name != "model_final.pth":
+        notes.append(f"The run has not ended: images and features are those of {checkpoint.name}.")
+    clustered = _try(lambda: _clustered(cfg, model, checkpoint), "training images", notes)
+    tests = []
+    for name in cfg.DATASETS.TESTS:
+        found = _try(lambda name=name: _test_set(cfg, model, name), f"test images of {name}", notes)
+        tests += [found] if found is not None else []
+    return RunFeatures(clustered, tests, notes)
+
+
+def _build(folder: Path, device: str) -> tuple[Any, Path, nn.Module]:
+    pairs = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.WEIGHTS", ""]
+    cfg = read_config(folder, [*pairs, *(["MODEL.DEVICE", device] if device else [])])
+    checkpoint = find_checkpoint(folder)
+    return cfg, checkpoint, load_network(cfg, checkpoint)
+
+
+def _try(make: Any, what: str, notes: list[str]) -> Any:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001  data sets raise anything; the page says it
+        notes.append(f"No {what}: {_text(error)}")
+        logger.warning(notes[-1])
+        return None
+
+
+def _text(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None:
+    state = read_checkpoint(checkpoint).get("cc")
+    if state is None:
+        return None
+    items, truth = collect_images(cfg)
+    labels = labels_of(state, [path for path, _ in items])
+    if labels is None:
+        return None
+    images = TargetImages(items, truth, 0)
+    features = extract_features(cfg, model, images)
+    return Clustered(images.paths, images.cameras, labels.labels, features.numpy(), truth)
+
+
+def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
+    """Query and gallery as stock evaluation sees them: running statistics, TEST.FLIP."""
+    data = DATASET_REGISTRY.get(name)(root=data_build._root)
+    items = [*data.query, *data.gallery]
+    if not data.query or not data.gallery:
+        return None
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
+    cfg.CC.EXTRACT.IMS_PER_BATCH = cfg.TEST.IMS_PER_BATCH
+    images = TargetImages([(item[0], 0) for item in items], None, 0)
+    features = extract_features(cfg, model, images)
+    return TestSet(
+        name,
+        images.paths,
+        np.array([int(item[1]) for item in items]),
+        np.array([int(item[2]) for item in items]),
+        features.numpy(),
+        len(data.query),
+    )

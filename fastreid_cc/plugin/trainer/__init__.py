@@ -1,0 +1,1 @@
+"""What runs while fastreid trains: the wrapped trainer and its hooks."""

@@ -1,0 +1,95 @@
+"""Builds what the label-free hook works with: labeller, memories, transform, seeds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.data.transforms import build_transforms
+
+from ...config.keys import build_part
+from ...data.augment import AUGMENT_KEYS
+from ...labeling.collapse import CollapsePolicy
+from ...labeling.pseudo_labeler import PseudoLabeler
+from ...memories.pair import PairMemory
+from ...registry import CLUSTERERS, DISTANCES, MEMORIES, NEIGHBORS, REFINERS
+
+
+def build_labeler(cfg: Any) -> PseudoLabeler:
+    """The labeller of CC.NEIGHBORS, DISTANCE, CLUSTER and REFINE; its graph reaches EPS_BOUND."""
+    clusterer = build_part(cfg, CLUSTERERS, cfg.CC.CLUSTER.NAME)
+    uses_distances = clusterer.consumes == "distances"
+    eps = getattr(clusterer, "eps", None)
+    return PseudoLabeler(
+        neighbors=build_part(cfg, NEIGHBORS, cfg.CC.NEIGHBORS.NAME),
+        distance=build_part(cfg, DISTANCES, cfg.CC.DISTANCE.NAME) if uses_distances else None,
+        clusterer=clusterer,
+        refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
+        max_eps=None if eps is None else min(1.0, eps + cfg.CC.COLLAPSE.EPS_BOUND),
+        distributed=True,
+    )
+
+
+def build_warmup_transform(cfg: Any) -> Any:
+    """Training transform of the warm-up: colours must not tell images apart there.
+
+    With CC.WARMUP.COLOR_ROBUST the colour-robust augmentation works at its default strengths,
+    whatever INPUT.COLOR_ROBUST says of the epochs that follow, where clusters hold several cameras
+    and strong changes only slow learning.
+    """
+    if not cfg.CC.WARMUP.COLOR_ROBUST:
+        return build_transforms(cfg, is_train=True)
+    cfg = cfg.clone()
+    cfg.defrost()
+    for name, (default, _) in AUGMENT_KEYS.items():
+        cfg.INPUT.COLOR_ROBUST[name] = default
+    cfg.INPUT.COLOR_ROBUST.ENABLED = True
+    return build_transforms(cfg, is_train=True)
+
+
+def seed_globals(*entropy: int) -> None:
+    """Seeds python's, numpy's and torch's global generators (initial weights, dropout)."""
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+def build_collapse_policy(cfg: Any) -> CollapsePolicy:
+    """What CC.COLLAPSE allows when a labelling finds fewer clusters than a batch needs."""
+    cc = cfg.CC
+    return CollapsePolicy(
+        num_wanted=(cfg.SOLVER.IMS_PER_BATCH - cc.SAMPLER.OUTLIERS) // cfg.DATALOADER.NUM_INSTANCE,
+        eps_bound=cc.COLLAPSE.EPS_BOUND,
+        shrink=cc.COLLAPSE.SHRINK_P,
+        keep_previous=cc.COLLAPSE.KEEP_PREVIOUS,
+    )
+
+
+def build_memory(cfg: Any, model: Any) -> Any:
+    """The memory of CC.MEMORY, or one for each of two networks."""
+    return for_all_networks(model, lambda: build_part(cfg, MEMORIES, cfg.CC.MEMORY.NAME))
+
+
+def build_warmup_memory(cfg: Any, model: Any) -> Any:
+    """The instance memory of the warm-up, or one for each of two networks."""
+    cc = cfg.CC
+    return for_all_networks(
+        model,
+        lambda: MEMORIES.get("instance")(
+            temperature=cc.WARMUP.TEMPERATURE,
+            momentum=cc.WARMUP.MOMENTUM,
+            momentum_growth=0.0,
+            init="features",
+            update="mean",
+            negatives=cc.WARMUP.NEGATIVES,
+        ),
+    )
+
+
+def for_all_networks(model: Any, build: Callable[[], Any]) -> Any:
+    """What `build` gives, in a pair where the model trains a second network beside itself."""
+    return PairMemory(build(), build()) if hasattr(model, "peer") else build()

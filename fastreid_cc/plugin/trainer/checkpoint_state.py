@@ -1,0 +1,118 @@
+"""A checkpoint's entry "cc": written as tensors and plain values, read with distrust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...data.items import fingerprint
+from ...errors import UnreadableFile
+from ...labeling.pseudo_labeler import PseudoLabeler
+from ...structures import PseudoLabels
+from ..loading.target_images import TargetImages
+
+ADVICE = "Start anew in another OUTPUT_DIR, or use the checkpoint as MODEL.WEIGHTS."
+TORN = "Delete that checkpoint to resume from the one before it."
+
+
+class OtherImages(UnreadableFile, ValueError):
+    """The labels of a checkpoint belong to other images than those of the config."""
+
+
+def state_of(
+    images: TargetImages,
+    labeler: PseudoLabeler,
+    labels: PseudoLabels | None,
+    memory: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The entry: since the first labelling state of the refiners, labels, and a memory if given.
+
+    Before it there is none of these, so methods that differ only in them go on from one checkpoint.
+    """
+    state: dict[str, Any] = {"version": 1}
+    if images.sources is not None:
+        state["num_sources"] = images.sources.num_classes
+    if labels is not None:
+        state["labeler"] = labeler.state_dict()
+        state["labels"] = torch.from_numpy(labels.labels)
+        state["images"] = fingerprint(images.paths)
+        state["eps"] = labels.eps
+        if memory is not None:
+            state["memory"] = memory
+    return state
+
+
+def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
+    """The labels of the images at `paths`; None before the first labelling.
+
+    Args:
+        state: a checkpoint's "cc" entry.
+        paths: the images, in data-set order.
+
+    Raises:
+        UnreadableFile: if the entry is not what this version writes.
+        OtherImages: if it labels other images.
+    """
+    if not isinstance(state, dict) or state.get("version") != 1:
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" entry is none of this version (wanted 1). {TORN}'
+        )
+    labels, eps = state.get("labels"), state.get("eps")
+    if labels is None:
+        return None
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+        raise UnreadableFile(f'the checkpoint\'s "cc" labels are no list of whole numbers. {TORN}')
+    if eps is not None and not isinstance(eps, (int, float)):
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" eps is no number: {type(eps).__name__}. {TORN}'
+        )
+    if len(labels) != len(paths):
+        raise OtherImages(
+            f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has {len(paths)}: they are"
+            f" not the same data set. {ADVICE}"
+        )
+    if state.get("images", fingerprint(paths)) != fingerprint(paths):
+        raise OtherImages(
+            f"The checkpoint labels {len(labels)} images of other names than those of"
+            f" DATASETS.NAMES: files were added, removed or renamed. {ADVICE}"
+        )
+    found = labels.numpy()
+    known = np.unique(found[found >= 0])
+    if (found < -1).any() or not np.array_equal(known, np.arange(len(known))):
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" labels are not -1, 0, 1, ... without gaps. {TORN}'
+        )
+    return PseudoLabels(found, eps)
+
+
+def check_sources(state: dict[str, Any], images: TargetImages) -> None:
+    """Raises ValueError if the run had other labelled sources than the config."""
+    wanted = 0 if images.sources is None else images.sources.num_classes
+    found = state.get("num_sources", 0)
+    if found != wanted:
+        raise ValueError(
+            f"The checkpoint was trained with {found} source identities, CC.SOURCES.NAMES has"
+            f" {wanted}. {ADVICE}"
+        )
+
+
+def restore_labeler(state: dict[str, Any], labeler: PseudoLabeler) -> None:
+    """Gives the refiners their state back; UnreadableFile if it is none of theirs."""
+    try:
+        labeler.load_state_dict(state["labeler"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFile(
+            f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}. {TORN}'
+        ) from error
+
+
+def recent_of(state: dict[str, Any]) -> dict[str, list[tuple[float, int]]]:
+    """The last values of the losses; {} if there are none, or in another form."""
+    found = state.get("recent", {})
+    try:
+        return {str(n): [(float(v), int(i)) for v, i in pairs] for n, pairs in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}

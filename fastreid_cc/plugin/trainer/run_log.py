@@ -1,0 +1,120 @@
+"""What a label-free run says of itself: its set-up, each labelling, results outside the epochs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from fastreid.evaluation.testing import flatten_results_dict
+from fastreid.utils import comm
+
+from ...config.published_batches import (
+    Setting,
+    difference_from_published,
+    images_per_statistic,
+    setting_line,
+)
+from ...labels.diagnostics import summarize, summary_line
+from ...structures import PseudoLabels
+from ..loading.target_images import TargetImages
+
+logger = logging.getLogger("fastreid.cc.hooks")
+WINDOW = 20  # values in the median that fastreid writes of a noisy scalar
+TIMES = ("time", "data_time")
+
+
+def log_setup(cfg: Any, images: TargetImages) -> None:
+    """One line before the training: images, cameras, batch, batch norm; a warning if unlike papers.
+
+    Where sources share the target's batch norm, their images count in its statistics.
+    """
+    world, sources = comm.get_world_size(), cfg.CC.SOURCES
+    in_step = cfg.SOLVER.IMS_PER_BATCH
+    if images.sources is not None and sources.MODE == "joint" and sources.BN == "shared":
+        in_step += sources.IMS_PER_BATCH * len(sources.NAMES)
+    setting = Setting(
+        cfg.SOLVER.IMS_PER_BATCH,
+        cfg.DATALOADER.NUM_INSTANCE,
+        images_per_statistic(in_step // world, cfg.CC.SAMPLES_PER_BN),
+    )
+    logger.info(
+        f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
+        f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
+    )
+    found = difference_from_published(cfg.CC.MEMORY.NAME, setting)
+    if found:
+        logger.warning(found)
+
+
+def log_results(trainer: Any, name: str, results: dict[str, Any]) -> None:
+    """Scalars "start/mAP" and so on: of the weights the run starts from, or after sources."""
+    if not comm.is_main_process():
+        return
+    flat = {k: v for k, v in flatten_results_dict(results).items() if not isinstance(v, str)}
+    trainer.storage.put_scalars(
+        **{f"{name}/{key}": float(value) for key, value in flat.items()}, smoothing_hint=False
+    )
+
+
+def log_labelling(
+    trainer: Any,
+    images: TargetImages,
+    found: PseudoLabels,
+    *,
+    extracted: float,
+    total: float,
+) -> None:
+    """One line and the scalars "cc/..." of a labelling; a warning if clusters follow cameras.
+
+    Args:
+        trainer: its epoch, iteration and storage are used.
+        images: cameras, and identities for the log where they are known.
+        found: the labels, with the seconds of their steps.
+        extracted: seconds of the extraction.
+        total: seconds of everything before the epoch's first step.
+    """
+    summary = summarize(found.labels, images.cameras, images.truth)
+    logger.info(summary_line(trainer.epoch, summary, found.eps, total))
+    _warn_of_cameras(summary, len(np.unique(images.cameras)))
+    seconds = {"extract": extracted, **found.seconds}
+    scalars = {f"cc/{key}": value for key, value in summary.items()}
+    scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
+    if found.eps is not None:
+        scalars["cc/eps"] = float(found.eps)
+    trainer.storage.iter = trainer.iter  # else the writer takes them for written already
+    trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def _warn_of_cameras(summary: dict[str, float], num_cameras: int) -> None:
+    if num_cameras > 1 and summary["num_clusters"] and summary["cameras_per_cluster"] < 1.2:
+        logger.warning(
+            f"clusters hold {summary['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
+            " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
+            " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
+        )
+
+
+def recent_scalars(storage: Any) -> dict[str, list[tuple[float, int]]]:
+    """The last values of the losses, which the medians in metrics.json are made of.
+
+    Args:
+        storage: fastreid's EventStorage.
+    Returns:
+        name -> the last 20 pairs (value, iteration), for all noisy scalars but times.
+    """
+    noisy = [name for name, hint in storage.smoothing_hints().items() if hint and name not in TIMES]
+    return {
+        name: [(float(v), int(i)) for v, i in storage.history(name).values()[-WINDOW:]]
+        for name in noisy
+    }
+
+
+def put_back(storage: Any, recent: dict[str, list[tuple[float, int]]]) -> None:
+    """Gives a resumed run the values of `recent_scalars`: its curves go on without a step."""
+    now = storage.iter
+    for name, pairs in recent.items():
+        for value, iteration in pairs:
+            storage.iter = iteration
+            storage.put_scalar(name, value)
+    storage.iter = now

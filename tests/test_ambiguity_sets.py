@@ -1,0 +1,102 @@
+import pytest
+import torch
+from oracles import losses as oracle
+from oracles.losses import filled, make_batch, unit_rows
+
+from fastreid_cc.labels.ambiguity_sets import (
+    ambiguity_sets,
+    cooccurrence,
+    merge_proposals,
+    threshold,
+)
+from fastreid_cc.losses.average_k import AverageK
+from fastreid_cc.losses.memory_contrast import MemoryContrast
+
+
+@pytest.mark.parametrize("k", [1, 1.5, 3, 5])
+def test_sets_hold_k_classes_on_average(k):
+    sets = ambiguity_sets(unit_rows(64, 40) * 8, k)
+    assert sets.sum().item() == round(64 * k)
+    assert len(set(sets.sum(1).tolist())) > 1 or k == 1
+
+
+def test_the_threshold_lies_midway_and_all_classes_pass_if_k_is_their_number():
+    scores = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
+    assert threshold(scores, 1).item() == pytest.approx(0.45)
+    assert threshold(scores, 1.5).item() == pytest.approx(0.3)
+    assert threshold(scores, 9).item() == pytest.approx(0.1)
+    assert ambiguity_sets(scores.log(), 3).all()
+
+
+def test_overlapping_classes_of_a_mixture_give_sets_of_two_and_a_merge_proposal():
+    centers = torch.eye(5)
+    centers[1] = centers[0] + 0.05 * centers[1]
+    labels = torch.arange(200) % 5
+    noise = 0.02 * torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    logits = (centers[labels] + noise) @ centers.T * 20
+    sets = ambiguity_sets(logits, 1.4)
+    overlap = labels < 2
+    assert (sets.sum(1) == torch.where(overlap, 2, 1)).all()
+    assert merge_proposals(cooccurrence(sets)).tolist() == [[0, 1]]
+
+
+def test_the_target_is_always_in_its_set_and_ignored_images_add_none():
+    logits = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    sets = ambiguity_sets(logits, 1, torch.tensor([2, -1]))
+    assert sets.tolist() == [[True, False, True], [True, False, False]]
+
+
+def setup(**kwargs):
+    memory = filled(unit_rows(6, 8), temperature=0.2)
+    memory.set_epoch(5)
+    return AverageK(**kwargs), memory, (unit_rows(10, 8, seed=1) * 3).requires_grad_()
+
+
+def test_two_heads_equal_the_loop():
+    loss_fn, memory, x = setup(k=1.5, alpha=0.3, use="two_head")
+    slow, y = x.detach().clone().requires_grad_(), torch.arange(10) % 6
+    loss = loss_fn(make_batch(x, y), memory)
+    logits = torch.stack([oracle.unit(row) @ memory.rows.T / 0.2 for row in slow])
+    expected = oracle.two_head(logits, y, 1.5, 0.3)
+    (loss + expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(x.grad, slow.grad)
+
+
+def test_masked_candidates_are_no_negatives():
+    loss_fn, memory, x = setup(k=2.0)
+    y = torch.arange(10) % 6
+    logits = oracle.unit(x) @ memory.rows.T / 0.2
+    sets = ambiguity_sets(logits, 2.0, y)
+    terms = []
+    for i in range(10):
+        kept = [j for j in range(6) if j == y[i] or not sets[i, j]]
+        terms.append(logits[i, kept].logsumexp(0) - logits[i, y[i]])
+    torch.testing.assert_close(loss_fn(make_batch(x, y), memory), torch.stack(terms).mean())
+
+
+def test_soft_positives_pull_to_every_candidate():
+    loss_fn, memory, x = setup(k=2.0, alpha=1.0, use="soft_positives")
+    y = torch.arange(10) % 6
+    batch = make_batch(x, y)
+    extra = loss_fn(batch, memory) - MemoryContrast()(batch, memory)
+    u = oracle.unit(x) @ memory.rows.T / 0.2 - torch.log(torch.tensor(3.0))
+    others = ambiguity_sets(oracle.unit(x) @ memory.rows.T / 0.2, 2.0, y)
+    others[torch.arange(10), y] = False
+    torch.testing.assert_close(extra, -(u.sigmoid().log() * others).sum() / 10)
+
+
+@pytest.mark.parametrize("use", ["two_head", "soft_positives", "mask_negatives"])
+def test_before_the_start_and_with_one_class_per_image_and_no_extra_it_is_cross_entropy(use):
+    loss_fn, memory, x = setup(use=use)
+    memory.set_epoch(4)
+    batch = make_batch(x, torch.arange(10) % 6)
+    torch.testing.assert_close(loss_fn(batch, memory), MemoryContrast()(batch, memory))
+
+
+def test_outliers_train_only_if_rescued():
+    y = torch.full((10,), -1)
+    for rescue in (False, True):
+        loss_fn, memory, x = setup(rescue=rescue)
+        loss_fn(make_batch(x, y), memory).backward()
+        assert bool(x.grad.any()) == rescue
