@@ -38,9 +38,10 @@ from torch import Tensor
 
 from fastreid_cc import labeling
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
-from fastreid_cc.labeling.kernels import num_threads, number_by_first_image, run_tasks
+from fastreid_cc.labeling.kernels import num_threads, run_tasks
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
+from fastreid_cc.labels.numbering import number_by_first_image
 from fastreid_cc.registry import NEIGHBORS
 
 CLOCK = {"now": time.perf_counter}

@@ -5,6 +5,7 @@ from gloo import run_in_two
 from oracles import labels as oracle
 
 from fastreid_cc import labeling
+from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling import memory_budget as memory_use
 from fastreid_cc.labeling.clusterers.components import ConnectedComponents
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
@@ -12,7 +13,7 @@ from fastreid_cc.labeling.clusterers.kmeans import KMeans
 from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling.eps import automatic_eps, sweep, sweep_plot, sweep_table
-from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, kernels, unit_rows
+from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
 from fastreid_cc.labeling.refiners.self_paced import SelfPaced
 
 FEATURES = oracle.small_clouds(0, 240)

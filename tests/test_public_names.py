@@ -41,7 +41,7 @@ MODULES = {
     "fastreid_cc.memories.pair": "PairMemory",
     "fastreid_cc.data.camera_style": "StyleFolder StyleStatistics",
     "fastreid_cc.config": "faults validate build_part all_keys",
-    "fastreid_cc.labeling.collapse": "CollapsedError Policy settle",
+    "fastreid_cc.labeling.collapse": "CollapsedError CollapsePolicy recover_from_collapse",
     "fastreid_cc.networks.ghost_batch_norm": "split_batch_norm batch_statistics",
     "fastreid_cc.labels.numbering": "build_label_space",
     "fastreid_cc.labeling.distances": "jaccard_query_gallery rerank_distance",
@@ -50,7 +50,7 @@ MODULES = {
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
     "fastreid_cc.boot": "run",
-    "fastreid_cc.report": "Clustered Evidence Run TestSet build_page read_run",
+    "fastreid_cc.report": "Clustered Run RunFeatures TestSet build_page read_run",
     "fastreid_cc.plugin.compat": "SHIMS apply_shims close_loader swap_loader require_fastreid",
     "fastreid_cc.plugin.trainer.pseudo_label_hook": "PseudoLabelHook",
 }

@@ -113,8 +113,8 @@ def clusters(
     parts = [
         note(
             "Labels of the last labelling, similarities by the final network. In each cluster"
-            " images go from the most to the least typical; c is the camera. Tightness: mean cosine to the"
-            " centre. Margin: the same less the cosine to the nearest other centre."
+            " images go from the most to the least typical; c is the camera. Tightness: mean cosine"
+            " to the centre. Margin: the same less the cosine to the nearest other centre."
             + (
                 " A red frame and ≠ mark an identity other than the cluster's most frequent one."
                 if images.truth is not None

@@ -160,12 +160,12 @@ def test_memories_that_come_apart_end_both_at_the_end_of_the_epoch(
     (tmp_path / "apart.py").write_text(
         "from fastreid.utils import comm\n"
         "from fastreid_cc.memories.cluster import ClusterMemory\n"
-        "stock = ClusterMemory.move\n"
-        "def move(self, features, batch):\n"
+        "stock = ClusterMemory.update_rows\n"
+        "def update_rows(self, features, batch):\n"
         "    stock(self, features, batch)\n"
         "    if self.epoch == 1 and comm.get_rank() == 1:\n"
         "        self.rows[0, 0] += 1e-6\n"
-        "ClusterMemory.move = move\n"
+        "ClusterMemory.update_rows = update_rows\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     flags = ("--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{free_port()}")
