@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fastreid_cc"
 #: Rings from the inside out: a room imports itself and the rooms of lower rings, nothing else.
 RINGS = (
-    {"registry", "structures", "errors", "launch_env", "__version__"},
+    {"registry", "structures", "errors", "files", "launch_env", "__version__"},
     {"parallel", "networks", "data"},
     {"labels"},
     {"labeling", "memories", "losses"},

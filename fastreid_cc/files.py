@@ -1,0 +1,43 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when the block ends.
+
+    After an error, Ctrl-C or a full disk the old file is there as before, and the new one is
+    removed. A killed process leaves `.NAME.part` behind, which the next write uses again; so two
+    processes must not write one file at the same time.
+
+    Args:
+        path: in a folder that exists.
+    Raises:
+        OSError: naming `path`, if its folder takes no more.
+
+    >>> import tempfile
+    >>> name = Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> with write_atomically(name) as part:
+    ...     _ = part.write_text("image,label")
+    >>> name.read_text()
+    'image,label'
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with part.open("r+b") as stream:
+            os.fsync(stream.fileno())  # the name must not reach the disk before the bytes
+        part.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise  # about another file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
