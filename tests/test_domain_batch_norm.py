@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from fastreid_cc.networks.domain_batch_norm import (
+    DomainBatchNorm,
     Domains,
     convert,
-    fold,
-    folded_state,
     gate,
     init_target_from_sources,
     reestimate_statistics,
+    strip,
+    strip_state,
 )
 from fastreid_cc.networks.ghost_batch_norm import batch_statistics, split_batch_norm
 
@@ -53,8 +54,9 @@ def small_net() -> nn.Module:
 def converted(net: nn.Module, *, gate_scale: float = 0.0, names: tuple[str, ...] = NAMES):
     """(model, domains); the last layer, as a neck, has no gate."""
     domains = Domains(names)
-    found = convert(net[:-1], domains, gate_scale=gate_scale) + convert(net[-1], domains)
-    assert found == 3
+    net[-1] = convert(net[-1], domains)
+    assert convert(net, domains, gate_scale=gate_scale) is net
+    assert sum(isinstance(module, DomainBatchNorm) for module in net.modules()) == 3
     return net, domains
 
 
@@ -163,28 +165,30 @@ def test_a_plain_checkpoint_loads_into_every_branch_and_ours_into_a_plain_model(
 
 
 @pytest.mark.parametrize("gate_scale", [0.0, 2.0])
-def test_the_folded_model_is_the_plain_one(gate_scale):
+def test_the_stripped_model_is_the_plain_one(gate_scale):
     net, domains = converted(small_net(), gate_scale=gate_scale)
     with domains.of(torch.arange(12) % 3):
         net(images())
     expected = net.eval()(images())
-    state = folded_state(net.state_dict())
+    state = strip_state(net.state_dict())
     again = small_net()
     again.load_state_dict(state)
-    assert fold(net) == 0
-    assert type(net[4]) is nn.BatchNorm2d and net.state_dict().keys() == again.state_dict().keys()
+    assert strip(net) is net
+    assert type(net[4]) is nn.BatchNorm2d and vars(net[4]).keys() == vars(again[4]).keys()
+    assert net.state_dict().keys() == again.state_dict().keys()
     assert torch.equal(net(images()), expected)
     assert torch.equal(again.eval()(images()), expected)
 
 
-def test_a_gate_that_learnt_something_stays_when_folded_and_is_named():
+def test_a_gate_that_learnt_something_stays_when_stripped_and_is_named():
     net, domains = converted(small_net(), gate_scale=2.0)
     with torch.no_grad():
         net[4].gates[0].fill_(0.5)
     expected = net.eval()(images())
     with pytest.raises(ValueError, match=r"4\.gates\.0 is a gate"):
-        folded_state(net.state_dict())
-    assert fold(net) == 1
+        strip_state(net.state_dict())
+    strip(net)
+    assert [type(net[i]).__name__ for i in (4, 6)] == ["DomainBatchNorm2d", "BatchNorm2d"]
     assert torch.equal(net(images()), expected)
     assert not any("sources" in name for name in net.state_dict())
 
@@ -289,3 +293,71 @@ def test_half_precision_stays_half_and_a_gate_at_identity_changes_no_bit():
         found = net(x)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, plain(x))
+
+
+class Shared(nn.Module):
+    """One batch norm under two names, in a list and inside a sequence; its backward is watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.again = nn.BatchNorm2d(3)
+        self.rest = nn.ModuleList([nn.Sequential(self.first, nn.ReLU()), nn.BatchNorm2d(3)])
+        self.calls: list[int] = []
+        self.first.register_forward_hook(lambda *_: self.calls.append(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rest[1](self.rest[0](self.again(self.first(x))))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: convert(m, Domains(NAMES)), lambda m: split_batch_norm(m, 4)]
+)
+def test_a_layer_with_several_places_is_replaced_in_all_of_them(change):
+    net, plain = Shared(), Shared()
+    old, parameters = net.first, dict(net.named_parameters())
+    assert change(net) is net
+    assert net.first is net.again is net.rest[0][0] is not old
+    assert type(old) is nn.BatchNorm2d and isinstance(net.first, nn.BatchNorm2d)
+    assert net.first.kind is nn.BatchNorm2d and type(net.first) is type(net.rest[1])
+    for name, parameter in net.named_parameters():
+        if name in parameters:
+            assert parameter is parameters.pop(name)
+    assert not parameters  # the same objects under the same names
+    assert torch.equal(net.eval()(images()), plain.eval()(images()))
+    assert net.calls == plain.calls == [1, 1, 1]
+
+
+def test_parameters_keep_their_order_and_come_before_the_sources():
+    """The flat buffers of fastreid's optimizer and its state go by the order."""
+    net, plain = small_net(), small_net()
+    split_batch_norm(net, 4)
+    assert list(dict(net.named_parameters())) == list(dict(plain.named_parameters()))
+    assert list(net.state_dict()) == list(plain.state_dict())
+    net, _ = converted(net, gate_scale=2.0)
+    names = [n for n in dict(net.named_parameters()) if "sources" not in n and "gates" not in n]
+    assert names == list(dict(plain.named_parameters()))
+    layer = [n[2:] for n in dict(net.named_parameters()) if n.startswith("4.")]
+    assert layer == [
+        "weight",
+        "bias",
+        "sources.0.weight",
+        "sources.0.bias",
+        "sources.1.weight",
+        "sources.1.bias",
+        "gates.0",
+        "gates.1",
+        "gates.2",
+    ]
+
+
+def test_a_second_conversion_leaves_the_layers_alone_and_stripping_chunks_stay():
+    net = small_net()
+    split_batch_norm(net, 4)
+    kinds = [type(module) for module in net.modules()]
+    net, domains = converted(net)
+    layers = list(net.modules())
+    convert(net, domains)
+    assert list(net.modules()) == layers
+    strip(net)
+    assert [type(module) for module in net.modules()] == kinds
+    assert net[4].samples_per_bn == 4

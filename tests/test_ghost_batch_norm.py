@@ -27,7 +27,8 @@ def small_net() -> nn.Module:
 
 def test_one_process_with_chunks_equals_a_four_way_split_forward_and_backward() -> None:
     whole, split = small_net(), small_net()
-    assert split_batch_norm(whole, 8) == 2
+    assert split_batch_norm(whole, 8) is whole
+    assert [whole[i].samples_per_bn for i in (1, 5)] == [8, 8]
     x = torch.randn(32, 3, 9, 7, dtype=torch.float64)
     out = whole(x)
     out.square().mean().backward()
@@ -54,8 +55,7 @@ def test_chunks_differ_from_the_whole_batch() -> None:
 
 @pytest.mark.parametrize(("batch", "chunks"), [(7, 1), (20, 2), (28, 4), (3, 1)])
 def test_a_batch_that_is_no_multiple_is_cut_into_near_equal_chunks(batch: int, chunks: int) -> None:
-    net = nn.BatchNorm1d(4)
-    split_batch_norm(net, 8)
+    net = split_batch_norm(nn.BatchNorm1d(4), 8)
     x = torch.randn(batch, 4)
     parts = [nn.BatchNorm1d(4)(p) for p in torch.tensor_split(x, chunks)]
     torch.testing.assert_close(net(x), torch.cat(parts))
@@ -63,7 +63,7 @@ def test_a_batch_that_is_no_multiple_is_cut_into_near_equal_chunks(batch: int, c
 
 def test_zero_leaves_the_model_alone() -> None:
     net = small_net()
-    assert split_batch_norm(net, 0) == 0
+    assert split_batch_norm(net, 0) is net
     assert type(net[1]) is nn.BatchNorm2d
 
 

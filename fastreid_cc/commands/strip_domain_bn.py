@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ClearError, UnreadableFile, printable
-from ..networks.domain_batch_norm import folded_state
+from ..networks.domain_batch_norm import strip_state
 from ._frame import make_parser
 
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
             f"{printable(args.checkpoint)} is no checkpoint of fastreid."
         ) from error
     try:
-        folded = folded_state(state, gate_scale=args.gate_scale)
+        folded = strip_state(state, gate_scale=args.gate_scale)
     except ValueError as error:
         raise ClearError(str(error)) from error
     out = Path(args.out)

@@ -1,4 +1,4 @@
-"""Batch norm with a branch for each domain, by converting the layers a model has.
+"""Batch norm with a branch for each domain, in place of the layers a model has.
 
 A converted layer keeps the target's branch under its own names (`weight`, `running_mean`, ...) and
 holds the sources' branches beside it, in `sources`. So a checkpoint is one of the plain network,
@@ -10,11 +10,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .replace_layers import rebuild, replace_layers, specialise
 
 SOURCES, GATES = "sources", "gates"
 
@@ -80,19 +82,29 @@ class Domains:
         return joined if self._inverse is None else joined[self._inverse]
 
 
-class _DomainForward:
-    """Forward of a batch norm that gives each domain's images to that domain's branch."""
+class DomainBatchNorm(_BatchNorm):
+    """Batch norm that gives each domain's images to that domain's branch; made by `convert`.
 
+    Attributes:
+        kind: class of the layer it replaces, which is the target's branch.
+        domains: tells whose images the forward at hand sees.
+        sources: the other branches, layers of `kind`.
+        gates: [C, 2] for each domain, the target first; None = no gate.
+        gate_scale: see `gate`.
+    """
+
+    kind: ClassVar[type[_BatchNorm]]
     domains: Domains
     sources: nn.ModuleList
     gates: nn.ParameterList | None
     gate_scale: float
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalises x [B, C, ...] by the domains that `domains.of` says."""
         return self.domains.join([self._branch(d, part) for d, part in self.domains.split(x)])
 
     def _branch(self, domain: int, x: Tensor) -> Tensor:
-        y = self.sources[domain - 1](x) if domain else super().forward(x)  # type: ignore[misc]
+        y: Tensor = self.sources[domain - 1](x) if domain else super().forward(x)
         if self.gates is None:
             return y
         return y * gate(x, self.gates[domain], self.gate_scale).to(y.dtype)
@@ -103,7 +115,7 @@ class _DomainForward:
                 if prefix + name in state_dict:
                     key = f"{prefix}{SOURCES}.{i}.{name}"
                     state_dict.setdefault(key, state_dict[prefix + name])
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[misc]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def gate(x: Tensor, weight: Tensor, scale: float) -> Tensor:
@@ -121,40 +133,46 @@ def gate(x: Tensor, weight: Tensor, scale: float) -> Tensor:
     return scale * torch.sigmoid((statistics * weight).sum(-1))[..., None, None]
 
 
-def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> int:
-    """Gives every batch norm of a model a branch for each domain, in place.
+def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> nn.Module:
+    """Replaces every batch norm of a model by one with a branch for each domain.
 
     All branches start as copies of the layer: weights, statistics, what is frozen, chunks
     (`split_batch_norm`, to be called before) and synchronisation over processes included. The
-    instance half of an IBN layer stays as it is. Outside `domains.of` the target's branch works, so
-    evaluation and extraction need no word about domains.
+    target's branch holds the layer's own parameters under their old names. The instance half of an
+    IBN layer stays as it is. Outside `domains.of` the target's branch works, so evaluation and
+    extraction need no word about domains.
 
     Args:
-        model: changed in place.
+        model: changed in place; layers that are converted already stay.
         domains: tells the layers whose images they see.
         gate_scale: above 0, the output is multiplied by `gate`, one weight for each domain, 0 at
             the start: 2 starts at identity, 1 (published) halves every output at first.
     Returns:
-        Number of layers changed.
+        The model; another one only if it is itself a batch norm.
 
     Source: Bai et al., Unsupervised Multi-Source Domain Adaptation for Person Re-Identification,
     CVPR 2021 (RDSBN). Differs: the gate starts at identity by default; any order of images.
+
+    >>> net = convert(nn.Sequential(nn.BatchNorm2d(4)), Domains(("target", "duke")))
+    >>> list(net.state_dict())[:3], list(net.state_dict())[-1]
+    (['0.weight', '0.bias', '0.running_mean'], '0.sources.0.num_batches_tracked')
     """
-    changed = 0
-    for module in list(model.modules()):
-        if not isinstance(module, _BatchNorm) or isinstance(module, _DomainForward):
-            continue
-        branches = nn.ModuleList(copy.deepcopy(module) for _ in domains.names[1:])
-        kind = type(module)
-        module.__class__ = type(f"Domain{kind.__name__}", (_DomainForward, kind), {})
-        module.domains, module.sources, module.gates = domains, branches, None  # type: ignore[assignment]
+
+    def replacement(layer: nn.Module) -> nn.Module | None:
+        if isinstance(layer, DomainBatchNorm):
+            return layer
+        if not isinstance(layer, _BatchNorm):
+            return None
+        made = specialise(layer, DomainBatchNorm)
+        made.domains, made.gates, made.gate_scale = domains, None, gate_scale
+        made.sources = nn.ModuleList(copy.deepcopy(layer) for _ in domains.names[1:])
         if gate_scale > 0:
-            like = module.running_mean if module.weight is None else module.weight
-            weights = [torch.zeros(module.num_features, 2, device=like.device, dtype=like.dtype)]
-            module.gates = nn.ParameterList(w.clone() for w in weights * len(domains.names))
-            module.gate_scale = gate_scale  # type: ignore[assignment]
-        changed += 1
-    return changed
+            like = layer.running_mean if layer.weight is None else layer.weight
+            weight = torch.zeros(layer.num_features, 2, device=like.device, dtype=like.dtype)
+            made.gates = nn.ParameterList(weight.clone() for _ in domains.names)
+        return made
+
+    return replace_layers(model, replacement)
 
 
 @torch.no_grad()
@@ -167,7 +185,7 @@ def init_target_from_sources(model: nn.Module) -> int:
     """
     changed = 0
     for module in model.modules():
-        if not isinstance(module, _DomainForward) or not len(module.sources):
+        if not isinstance(module, DomainBatchNorm) or not len(module.sources):
             continue
         for name in ("weight", "bias"):
             own = getattr(module, name)
@@ -183,7 +201,7 @@ def target_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Scale, shift and gate of the target's branch of every layer."""
     found: list[nn.Parameter] = []
     for module in model.modules():
-        if isinstance(module, _DomainForward):
+        if isinstance(module, DomainBatchNorm):
             own = (module.weight, module.bias, *(module.gates or ())[:1])
             found += [p for p in own if p is not None and p.requires_grad]
     return found
@@ -196,7 +214,7 @@ def reestimate_statistics(model: nn.Module) -> Iterator[None]:
     They become the plain mean over the batches (AdaBN: Li et al., arXiv:1603.04779), while all else
     of the model stays in the mode it is in. A layer that sees no batch keeps what it had.
     """
-    layers: list[Any] = [m for m in model.modules() if isinstance(m, _DomainForward)]
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, DomainBatchNorm)]
     before = [
         (layer.training, layer.momentum, layer.running_mean.clone(), layer.running_var.clone())
         for layer in layers
@@ -216,28 +234,31 @@ def reestimate_statistics(model: nn.Module) -> Iterator[None]:
                 layer.running_var.copy_(var)
 
 
-def fold(model: nn.Module) -> int:
-    """Leaves the target's branch alone, in place; returns the number of gates that had to stay.
+def strip(model: nn.Module) -> nn.Module:
+    """Leaves the target's branch alone: puts the layers back that `convert` replaced.
 
-    A gate that is exactly 1 for every input goes too, and the layer is what it was before
-    `convert`. Other gates depend on the input and stay, the target's only.
+    A gate that is exactly 1 for every input goes too. Other gates depend on the input: such a layer
+    stays a `DomainBatchNorm` with the target's branch and gate.
+
+    Returns:
+        The model, changed in place; another one only if it is itself a batch norm.
     """
-    left = 0
-    for module in list(model.modules()):
-        if not isinstance(module, _DomainForward):
-            continue
-        assert isinstance(module, nn.Module)
-        module.domains, module.sources = Domains(module.domains.names[:1]), nn.ModuleList()
-        if module.gates is not None and not _is_identity(module.gates[0], module.gate_scale):
-            module.gates = nn.ParameterList([module.gates[0]])
-            left += 1
-            continue
-        del module.sources, module.gates
-        module.__class__ = type(module).__mro__[2]
-    return left
+
+    def replacement(layer: nn.Module) -> nn.Module | None:
+        if not isinstance(layer, DomainBatchNorm):
+            return None
+        if layer.gates is not None and not _is_identity(layer.gates[0], layer.gate_scale):
+            layer.domains, layer.sources = Domains(layer.domains.names[:1]), nn.ModuleList()
+            layer.gates = nn.ParameterList([layer.gates[0]])
+            return layer
+        plain = rebuild(layer.kind, layer)
+        del plain.domains, plain.sources, plain.gates, plain.gate_scale
+        return plain
+
+    return replace_layers(model, replacement)
 
 
-def folded_state(state: dict[str, Tensor], *, gate_scale: float = 2.0) -> dict[str, Tensor]:
+def strip_state(state: dict[str, Tensor], *, gate_scale: float = 2.0) -> dict[str, Tensor]:
     """Entries of a checkpoint's model without the sources' branches and without identity gates.
 
     Raises:
@@ -250,7 +271,7 @@ def folded_state(state: dict[str, Tensor], *, gate_scale: float = 2.0) -> dict[s
             raise ValueError(
                 f"{name} is a gate that depends on the image (CC.SOURCES.BN rectified): stock"
                 " fastreid has no such layer. Build the network with the same CC.SOURCES keys and"
-                " export that; CC.SOURCES.BN domain folds."
+                " export that; CC.SOURCES.BN domain can be stripped."
             )
         if SOURCES not in parts and GATES not in parts:
             left[name] = value

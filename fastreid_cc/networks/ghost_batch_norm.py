@@ -15,53 +15,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .replace_layers import replace_layers, specialise
 
-class _GhostForward:
-    """Forward of a batch norm that treats each chunk of `samples_per_bn` images on its own."""
+
+class GhostBatchNorm(_BatchNorm):
+    """Batch norm that in training treats each chunk of `samples_per_bn` images on its own.
+
+    Made by `split_batch_norm`.
+    """
 
     samples_per_bn: int
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:  # type: ignore[attr-defined]
-            return super().forward(x)  # type: ignore[misc]
+        """Normalises x [B, C, ...]; in training the first chunk moves the running statistics."""
+        if not self.training:
+            return super().forward(x)
         num_chunks = max(1, round(len(x) / self.samples_per_bn))
         first, *rest = torch.tensor_split(x, num_chunks)
-        done = [super().forward(first)]  # type: ignore[misc]  # moves the running statistics
+        done = [super().forward(first)]
         for chunk in rest:
             done.append(
-                F.batch_norm(chunk, None, None, self.weight, self.bias, True, 0.0, self.eps)  # type: ignore[attr-defined]
+                F.batch_norm(chunk, None, None, self.weight, self.bias, True, 0.0, self.eps)
             )
         return torch.cat(done) if rest else done[0]
 
 
-def split_batch_norm(model: nn.Module, samples_per_bn: int) -> int:
-    """Makes every batch norm of a model work on contiguous chunks of the batch, in place.
+def split_batch_norm(model: nn.Module, samples_per_bn: int) -> nn.Module:
+    """Replaces every batch norm of a model by one that works on contiguous chunks of the batch.
 
-    Names and values of parameters and buffers stay, so checkpoints do too. The running statistics
-    follow the first chunk, as DataParallel's first replica did. A batch that is no multiple of
-    `samples_per_bn` is cut into the nearest number of near-equal chunks. Evaluation is unchanged.
+    Names, values and order of parameters and buffers stay, so checkpoints do too. The running
+    statistics follow the first chunk, as DataParallel's first replica did. A batch that is no
+    multiple of `samples_per_bn` is cut into the nearest number of near-equal chunks. Evaluation is
+    unchanged.
 
     Args:
         model: changed in place; SyncBatchNorm is left alone.
         samples_per_bn: images per chunk, at least 2; 0 leaves the model as it is.
 
     Returns:
-        Number of layers changed.
+        The model; another one only if it is itself a batch norm.
 
     Cost: one copy of each normalised map. Source: the published settings, 64 for Cluster Contrast
     (arXiv:2103.11568, 256 images over 4 GPUs), 16 for SpCL (arXiv:2006.02713, 64 over 4).
+
+    >>> split_batch_norm(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), 64)[1].samples_per_bn
+    64
     """
-    if samples_per_bn == 0:
-        return 0
-    changed = 0
-    for module in model.modules():
-        left_alone = isinstance(module, nn.SyncBatchNorm | _GhostForward)
-        if isinstance(module, _BatchNorm) and not left_alone:
-            kind = type(module)
-            module.__class__ = type(f"Ghost{kind.__name__}", (_GhostForward, kind), {})
-            module.samples_per_bn = samples_per_bn  # type: ignore[assignment]
-            changed += 1
-    return changed
+
+    def replacement(layer: nn.Module) -> nn.Module | None:
+        if not isinstance(layer, _BatchNorm) or isinstance(
+            layer, nn.SyncBatchNorm | GhostBatchNorm
+        ):
+            return None
+        made = specialise(layer, GhostBatchNorm)
+        made.samples_per_bn = samples_per_bn
+        return made
+
+    return replace_layers(model, replacement) if samples_per_bn else model
 
 
 @contextmanager
@@ -69,7 +79,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within it, a model in eval mode normalises with the statistics of each batch it is given.
 
     Running statistics are set aside and come back untouched. With batches of one camera each, this
-    takes the camera's colour cast out of the features (see docs).
+    takes the camera's colour cast out of the features.
     """
     aside = [
         (module, module.running_mean, module.running_var)
