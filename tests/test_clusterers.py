@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -78,6 +82,15 @@ def test_components_below_the_floor_are_outliers():
     np.testing.assert_array_equal(labels, [0, 0, 0, -1, -1, -1])
 
 
+def test_components_leave_the_graph_as_it_is():
+    """Else the next radius would be read from a graph that lost its far pairs."""
+    graph = cut(random_distance(0, 40, 20), 0.5)
+    before = graph.copy()
+    ConnectedComponents(eps=0.1).fit_predict(graph)
+    np.testing.assert_array_equal(graph.toarray(), before.toarray())
+    np.testing.assert_array_equal(graph.indices, before.indices)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_hdbscan_equals_scikit_learn_with_the_missing_pairs_filled_in(seed):
     features = oracle.small_clouds(seed, 120, copies=0)
@@ -111,9 +124,12 @@ def test_hdbscan_takes_duplicates_singles_and_an_empty_neighbourhood():
     np.testing.assert_array_equal(HDBSCAN().fit_predict(alone), [-1] * 5)
 
 
+needs_infomap = pytest.mark.skipif(not find_spec("infomap"), reason="infomap is not installed")
+
+
 @pytest.mark.parametrize("name", ["infomap_N300_k15", "infomap_N1000_k15"])
+@needs_infomap
 def test_infomap_matches_the_recording(name, request):
-    pytest.importorskip("infomap", reason="infomap is not installed")
     case = np.load(request.path.parent / f"parity/labels/{name}.npz")
     graph = ExactKNN()(torch.from_numpy(case["features"]), int(case["k1"]))
     np.testing.assert_array_equal(graph.indices, case["nbrs"])
@@ -127,16 +143,34 @@ def test_infomap_matches_the_recording(name, request):
     assert part.codelength <= float(case["codelength"]) + 1e-6
 
 
+@needs_infomap
 def test_infomap_is_repeatable_and_numbers_clusters_by_first_image():
-    pytest.importorskip("infomap", reason="infomap is not installed")
     graph = ExactKNN()(torch.from_numpy(oracle.small_clouds(3, 300)), 10)
     labels = InfoMap(k1=10).fit_predict(graph)
     np.testing.assert_array_equal(labels, InfoMap(k1=10).fit_predict(graph))
     np.testing.assert_array_equal(labels, oracle.by_first_image(labels))
 
 
+@needs_infomap
+def test_infomap_and_faiss_may_be_used_in_either_order():
+    """In a fresh process: faiss loaded after infomap took over its iterators, and it crashed."""
+    if not find_spec("faiss"):
+        pytest.skip("faiss is not installed")
+    code = (
+        "import torch\n"
+        "from fastreid_cc.labeling.clusterers.infomap_communities import InfoMap\n"
+        "from fastreid_cc.labeling.neighbors.exact import ExactKNN\n"
+        "graph = ExactKNN()(torch.eye(3).repeat(4, 1), 4)\n"
+        "first = InfoMap(k1=4, min_size=2).fit_predict(graph)\n"
+        "import faiss\n"
+        "print((InfoMap(k1=4, min_size=2).fit_predict(graph) == first).all())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", f"exit status {done.returncode}: {done.stderr[-2000:]}"
+
+
+@needs_infomap
 def test_infomap_without_links_leaves_only_outliers():
-    pytest.importorskip("infomap", reason="infomap is not installed")
     graph = ExactKNN()(torch.eye(6), 3)
     np.testing.assert_array_equal(InfoMap(k1=3).fit_predict(graph), [-1] * 6)
 

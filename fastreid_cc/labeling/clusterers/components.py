@@ -39,7 +39,7 @@ class ConnectedComponents:
     def fit_predict(self, x: sp.csr_array, eps: float | None = None) -> np.ndarray:
         """Labels i64 [N], -1 = outlier, from a symmetric f32 [N, N] graph; `eps` as in DBSCAN."""
         near = (x.data <= np.float32(self.eps if eps is None else eps)).astype(np.uint8)
-        links = sp.csr_array((near, x.indices, x.indptr), shape=x.shape)
+        links = sp.csr_array((near, x.indices, x.indptr), shape=x.shape, copy=True)
         links.eliminate_zeros()
         labels = connected_components(links, directed=False)[1].astype(np.int64)
         if len(labels):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -74,6 +76,9 @@ class InfoMap:
         Raises:
             ImportError: naming the extra, if the package is missing.
         """
+        if "infomap" not in sys.modules:
+            with contextlib.suppress(ImportError):
+                import faiss  # noqa: F401  loaded after infomap, it takes over SWIG's iterators
         try:
             from infomap import Infomap
         except ImportError as error:
