@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +15,6 @@ from ...networks.ghost_batch_norm import split_batch_norm
 from ...registry import LOSSES
 from ...structures import Batch
 from .stock_losses import stock_losses
-
-
-def loss_key(name: str) -> str:
-    """MemoryContrast -> loss_memory_contrast; fastreid's console prints names with "loss"."""
-    return "loss_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def loss_arguments(cfg: Any) -> dict[str, Any]:
@@ -169,7 +163,7 @@ class WithLosses:
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), memory)
-                found[loss_key(name) + suffix] = value * (scale / len(seen))
+                found[f"loss_{loss.log_name}{suffix}"] = value * (scale / len(seen))
         return found
 
     @torch.no_grad()
