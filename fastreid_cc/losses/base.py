@@ -58,7 +58,7 @@ class Loss(nn.Module):
         """
         if self.needs_memory and memory is None:
             raise ValueError(f"{type(self).__name__} needs a memory: set CC.MEMORY.NAME.")
-        given = batch.taught_logits if self.needs_memory else batch.taught
+        given = batch.teacher_logits if self.needs_memory else batch.teacher_features
         if self.needs_teacher and given is None:
             raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
         features = batch.features

@@ -32,7 +32,7 @@ def teach(batch, memory, seed=9):
     table = 3 * unit_rows(8, batch.features.shape[1], seed=seed)
     taught = table[batch.targets]
     logits = None if memory is None else memory.logits(unit(taught), batch)
-    return replace(batch, taught=taught, taught_logits=logits)
+    return replace(batch, teacher_features=taught, teacher_logits=logits)
 
 
 def filled(rows, **kwargs):

@@ -125,7 +125,7 @@ class WithLosses:
         whole = Batch(embedding, targets, *rest)
         if self._phase[0] is not None:
             self.seen = replace(whole, features=embedding.detach())
-        whole = replace(whole, taught=inputs.get("taught"))
+        whole = replace(whole, teacher_features=inputs.get("teacher_features"))
         if whole.domains is None:
             return self._of_part("target", branches, whole)
         target, source = ~whole.is_source, whole.is_source
@@ -145,8 +145,8 @@ class WithLosses:
         Sources meet a memory only if it has rows for them.
         """
         memory, chosen = self._phase
-        if memory is not None and batch.taught is not None:
-            batch = replace(batch, taught_logits=self._taught_logits(memory, batch))
+        if memory is not None and batch.teacher_features is not None:
+            batch = replace(batch, teacher_logits=self._taught_logits(memory, batch))
         found = {}
         for name, loss in chosen.items():
             if loss.needs_memory and memory is None:
@@ -169,7 +169,7 @@ class WithLosses:
     @torch.no_grad()
     def _taught_logits(self, memory: Any, batch: Batch) -> Tensor:
         """The teacher's logits over its memory, f32 [B, L]."""
-        taught: Any = batch.taught
+        taught: Any = batch.teacher_features
         own = self._taught_memory[0] if self._taught_memory else memory
         logits: Tensor = own.logits(F.normalize(taught.float()), batch)
         return logits
