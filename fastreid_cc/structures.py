@@ -77,8 +77,9 @@ class Batch:
         indices: i64 [B], row of each image in its list: that of the target, or that of all sources.
         cameras: i64 [B], camera of each image, 0 for all where unknown.
         domains: i64 [B], 0 = target, 1.. = the labelled sources; None = all target.
-        taught: [B, D], features of the images by the teacher, as its head gives them; None without.
-        taught_logits: [B, L], the teacher's logits over its memory; None without.
+        teacher_features: [B, D], the teacher's features of the same images, as its head gives them;
+            None without.
+        teacher_logits: [B, L], the teacher's logits over its memory; None without.
     """
 
     features: Tensor
@@ -86,8 +87,8 @@ class Batch:
     indices: Tensor
     cameras: Tensor
     domains: Tensor | None = None
-    taught: Tensor | None = None
-    taught_logits: Tensor | None = None
+    teacher_features: Tensor | None = None
+    teacher_logits: Tensor | None = None
 
     @property
     def is_source(self) -> Tensor:

@@ -26,11 +26,11 @@ def loss_and_gradient(name, x, targets=TARGETS, cameras=CAMERAS):
 def test_every_loss_that_issue_and_configs_name_is_registered():
     expected = {
         "AMSoftmax",
-        "AdaSPLoss",
+        "AdaSP",
         "AverageK",
         "BatchHardTriplet",
         "CameraProxyContrast",
-        "ECNLoss",
+        "ECN",
         "EasyPositive",
         "GraphPositives",
         "MemoryContrast",
@@ -43,8 +43,15 @@ def test_every_loss_that_issue_and_configs_name_is_registered():
     }
     assert expected <= set(LOSSES.names())
     assert not {"CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"} & set(LOSSES.names())
-    with pytest.raises(KeyError, match="Did you mean 'AdaSPLoss'"):
+    with pytest.raises(KeyError, match="Did you mean 'AdaSP'"):
         LOSSES.get("AdaSpLoss")
+
+
+def test_a_loss_is_logged_by_the_words_of_its_name_or_by_its_own():
+    named = {name: LOSSES.get(name).log_name for name in LOSSES.names()}
+    assert named["MemoryContrast"] == "memory_contrast" and named["SupCon"] == "sup_con"
+    assert (named["ECN"], named["AMSoftmax"], named["AdaSP"]) == ("ecn", "am_softmax", "adasp")
+    assert len(set(named.values())) == len(named)
 
 
 @pytest.mark.parametrize("name", LOSSES.names())
@@ -70,7 +77,7 @@ def test_gradient_equals_finite_differences(name):
     x = unit_rows(12, 8, seed=1) * 2
     _, grad = loss_and_gradient(name, x)
     step = 1e-6 * unit_rows(12, 8, seed=7)
-    fixed = name == "AdaSPLoss" or name == "PairwiseCircle"  # weights held constant by definition
+    fixed = name == "AdaSP" or name == "PairwiseCircle"  # weights held constant by definition
     up, down = (loss_and_gradient(name, x + s * step)[0] for s in (1, -1))
     expected = 2 * (grad * step).sum()
     assert abs(up - down) < 1e-3

@@ -5,7 +5,7 @@ import pytest
 import torch
 from oracles.losses import make_batch
 
-from fastreid_cc.losses.ecn import ECNLoss, neighbor_weights, soft_cross_entropy
+from fastreid_cc.losses.ecn import ECN, neighbor_weights, soft_cross_entropy
 from fastreid_cc.memories import updates
 from fastreid_cc.memories.instance import InstanceMemory
 
@@ -26,7 +26,7 @@ def memory_for(case, rows, epoch, alpha0=0.01, beta=0.05):
 
 
 def ecn(memory, x, index, knn, start_epoch=5):
-    """The loss at features that may have passed a dropout: the parts of ECNLoss, not scaled."""
+    """The loss at features that may have passed a dropout: the parts of ECN, not scaled."""
     logits = memory.logits(x, make_batch(x, index))
     k = knn if memory.epoch >= start_epoch else 0
     weights = neighbor_weights(logits, index, k, torch.ones_like(index, dtype=torch.bool))
@@ -81,7 +81,7 @@ def test_the_registered_loss_equals_its_parts_on_unit_features(case):
     x, index, knn = get(case, "x"), get(case, "index"), int(get(case, "knn"))
     x = x / x.norm(dim=1, keepdim=True)
     memory = memory_for(case, get(case, "em_before"), int(get(case, "epoch")))
-    loss = ECNLoss(neighbors=knn)(make_batch(7 * x, index), memory)
+    loss = ECN(neighbors=knn)(make_batch(7 * x, index), memory)
     torch.testing.assert_close(loss, ecn(memory, x, index, knn)[0])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles.losses import make_batch
 
-from fastreid_cc.losses.adasp import AdaSPLoss
+from fastreid_cc.losses.adasp import AdaSP
 from fastreid_cc.losses.am_softmax import am_softmax, margin_logits
 from fastreid_cc.losses.batch_hard_triplet import BatchHardTriplet
 from fastreid_cc.losses.easy_positive import EasyPositive
@@ -59,7 +59,7 @@ def check_adasp(data, prefix=""):
     x, labels = data[prefix + "x64"], data[prefix + "labels"]
     for i, kind in enumerate(data[prefix + "types"]):
         for j, temp in enumerate(data[prefix + "temps"]):
-            loss_fn = AdaSPLoss(temp=float(temp), type=str(kind))
+            loss_fn = AdaSP(temp=float(temp), type=str(kind))
             loss, grad = run(loss_fn, x, labels)
             expected = data[prefix + "loss_f64"][i, j]
             atol = 1e-13 if expected > 1e-6 else 1e-12  # the recording has lost its digits there
@@ -84,7 +84,7 @@ def test_adasp_edge_cases_equal_the_recording(prefix):
 @pytest.mark.parametrize("kind", ["adasp", "sp-h", "sp-lh"])
 def test_adasp_of_one_identity_is_zero_with_zero_gradient(kind):
     data = np.load(PARITY / "adasp_edge.npz")
-    loss, grad = run(AdaSPLoss(type=kind), data["single_id_x64"], data["single_id_labels"])
+    loss, grad = run(AdaSP(type=kind), data["single_id_x64"], data["single_id_labels"])
     assert loss == 0 and not grad.any()
 
 
@@ -97,7 +97,7 @@ def test_adasp_of_half_inputs_is_within_one_percent_of_float64(dtype):
         for j, temp in enumerate(data[prefix + "temps"]):
             half = x.to(dtype).requires_grad_()
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = AdaSPLoss(temp=float(temp), type=str(kind))(make_batch(half, labels))
+                loss = AdaSP(temp=float(temp), type=str(kind))(make_batch(half, labels))
             loss.backward()
             expected = data[prefix + "loss_f64"][i, j]
             assert loss.dtype == torch.float32

@@ -20,7 +20,7 @@ def both(function, x):
 
 def test_soft_contrast_equals_the_oracle():
     memory, x = filled(unit_rows(5, 6), temperature=0.3), 2 * unit_rows(8, 6, seed=1)
-    z = teach(make_batch(x, TARGETS), memory).taught_logits
+    z = teach(make_batch(x, TARGETS), memory).teacher_logits
     expected = both(lambda f: oracle.soft_contrast(f, memory.rows, TARGETS, 0.3, z), x)
     found = both(lambda f: SoftContrast()(teach(make_batch(f, TARGETS), memory), memory), x)
     torch.testing.assert_close(found, expected)
@@ -30,7 +30,7 @@ def test_a_certain_teacher_is_a_hard_label():
     memory, x = filled(unit_rows(5, 6)), unit_rows(8, 6, seed=1)
     batch = make_batch(x, TARGETS)
     logits = 1e4 * torch.nn.functional.one_hot(TARGETS.clamp(min=0), 5).double()
-    soft = SoftContrast()(oracle.replace(batch, taught_logits=logits), memory)
+    soft = SoftContrast()(oracle.replace(batch, teacher_logits=logits), memory)
     hard = oracle.memory_contrast(x, memory.rows, TARGETS, memory.temperature)
     torch.testing.assert_close(soft, hard)
 
@@ -38,7 +38,7 @@ def test_a_certain_teacher_is_a_hard_label():
 def test_the_loss_is_least_when_network_and_teacher_agree_and_then_has_no_gradient():
     memory, x = filled(unit_rows(5, 6), temperature=0.5), unit_rows(8, 6, seed=1)
     batch = make_batch(x, TARGETS)
-    own = oracle.replace(batch, taught_logits=memory.logits(x, batch))
+    own = oracle.replace(batch, teacher_logits=memory.logits(x, batch))
     _, grad = both(lambda f: SoftContrast()(oracle.replace(own, features=f), memory), x)
     torch.testing.assert_close(grad, torch.zeros_like(grad), atol=1e-12, rtol=0)
 
@@ -55,10 +55,10 @@ def test_a_blunt_teacher_asks_for_equal_shares():
 
 def test_soft_triplet_equals_the_oracle():
     x = 2 * unit_rows(8, 6, seed=1)
-    taught = teach(make_batch(x, TARGETS), None).taught + 0.1 * unit_rows(8, 6, seed=5)
+    taught = teach(make_batch(x, TARGETS), None).teacher_features + 0.1 * unit_rows(8, 6, seed=5)
 
     def ours(f):
-        return SoftTriplet()(oracle.replace(make_batch(f, TARGETS), taught=taught))
+        return SoftTriplet()(oracle.replace(make_batch(f, TARGETS), teacher_features=taught))
 
     expected = both(lambda f: oracle.soft_triplet(f, taught, TARGETS), x)
     torch.testing.assert_close(both(ours, x), expected, rtol=1e-6, atol=1e-9)
@@ -66,7 +66,9 @@ def test_soft_triplet_equals_the_oracle():
 
 def test_soft_triplet_of_one_identity_costs_nothing():
     x = unit_rows(4, 6).requires_grad_()
-    batch = oracle.replace(make_batch(x, torch.zeros(4, dtype=torch.int64)), taught=x.detach())
+    batch = oracle.replace(
+        make_batch(x, torch.zeros(4, dtype=torch.int64)), teacher_features=x.detach()
+    )
     loss = SoftTriplet()(batch)
     loss.backward()
     assert loss == 0 and not x.grad.any()

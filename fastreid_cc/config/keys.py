@@ -2,7 +2,7 @@
 
 A part's keyword-only arguments become `<registry key>.<NAME>.<ARGUMENT>`: `DBSCAN(*, eps=0.6)`,
 registered as "dbscan", gives `CC.CLUSTER.DBSCAN.EPS 0.6`. A loss keeps its own name and gets a
-weight beside its arguments: `MODEL.LOSSES.AdaSPLoss.SCALE`. So a default is written once, beside
+weight beside its arguments: `MODEL.LOSSES.AdaSP.SCALE`. So a default is written once, beside
 the code that uses it.
 """
 
@@ -77,7 +77,7 @@ FIXED_KEYS: dict[str, tuple[Any, str]] = {
 
 
 def part_node(registry: Registry, name: str) -> str:
-    """Key of a part's node, e.g. "CC.CLUSTER.DBSCAN" or "MODEL.LOSSES.AdaSPLoss"."""
+    """Key of a part's node, e.g. "CC.CLUSTER.DBSCAN" or "MODEL.LOSSES.AdaSP"."""
     return f"{registry.key}.{name if registry is LOSSES else name.upper()}"
 
 

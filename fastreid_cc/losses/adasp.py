@@ -12,7 +12,7 @@ TYPES = ("adasp", "sp-h", "sp-lh")
 
 
 @LOSSES.register()
-class AdaSPLoss(PairwiseLoss):
+class AdaSP(PairwiseLoss):
     """Mean over identities of softplus(n - a): soft hardest negative against one sparse positive.
 
     With S = cosines over `temp`: row r_i = LSE over the identity of -S_ij (the pair (i, i)
@@ -32,10 +32,12 @@ class AdaSPLoss(PairwiseLoss):
     all ranks instead of each rank's.
     """
 
+    log_name = "adasp"
+
     def __init__(self, *, temp: float = 0.04, type: str = "adasp") -> None:
         super().__init__()
-        check(temp > 0, f"MODEL.LOSSES.AdaSPLoss.TEMP={temp} must be above 0")
-        check(type in TYPES, f"MODEL.LOSSES.AdaSPLoss.TYPE={type!r} must be one of {TYPES}")
+        check(temp > 0, f"MODEL.LOSSES.AdaSP.TEMP={temp} must be above 0")
+        check(type in TYPES, f"MODEL.LOSSES.AdaSP.TYPE={type!r} must be one of {TYPES}")
         self.temp = temp
         self.kind = type
 

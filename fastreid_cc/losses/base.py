@@ -7,8 +7,9 @@ averaging the gradients over ranks (what DDP does) gives the gradient of the who
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class Loss(nn.Module):
     """Base of all losses: subclasses write `compute`.
 
     Attributes:
+        log_name: the loss is logged as "loss_<log_name>"; from the class's name, MemoryContrast ->
+            memory_contrast, unless the class says another.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
         reads_source_rows: whether it is for source images though no class of theirs is a row.
@@ -30,10 +33,17 @@ class Loss(nn.Module):
             "source", or "all" (one call for each of the two).
     """
 
+    log_name: ClassVar[str]
     needs_memory: bool = False
     needs_teacher: bool = False
     reads_source_rows: bool = False
     trained_on: Literal["all", "target", "source"] = "all"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "log_name" not in vars(cls):
+            words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+", cls.__name__)
+            cls.log_name = "_".join(words).lower()
 
     def forward(self, batch: Batch, memory: nn.Module | None = None) -> Tensor:
         """The loss of a batch.
@@ -48,7 +58,7 @@ class Loss(nn.Module):
         """
         if self.needs_memory and memory is None:
             raise ValueError(f"{type(self).__name__} needs a memory: set CC.MEMORY.NAME.")
-        given = batch.taught_logits if self.needs_memory else batch.taught
+        given = batch.teacher_logits if self.needs_memory else batch.teacher_features
         if self.needs_teacher and given is None:
             raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
         features = batch.features

@@ -12,7 +12,7 @@ from .memory_contrast import batch_mean
 
 
 @LOSSES.register()
-class ECNLoss(Loss):
+class ECN(Loss):
     """-sum_j w_ij log softmax_j over all rows, mean over images.
 
     The own row weighs 1. From `start_epoch` on, the other rows among the `neighbors` most similar
@@ -34,7 +34,7 @@ class ECNLoss(Loss):
 
     def __init__(self, *, neighbors: int = 6, start_epoch: int = 5) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.ECNLoss"
+        key = "MODEL.LOSSES.ECN"
         check(neighbors >= 0, f"{key}.NEIGHBORS={neighbors} must be at least 0")
         check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.neighbors = neighbors

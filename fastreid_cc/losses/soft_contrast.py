@@ -38,9 +38,9 @@ class SoftContrast(Loss):
 
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """Mean over the images with a target."""
-        assert memory is not None and batch.taught_logits is not None
+        assert memory is not None and batch.teacher_logits is not None
         logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        taught = batch.taught_logits.detach().to(logits.dtype) / self.sharpness
+        taught = batch.teacher_logits.detach().to(logits.dtype) / self.sharpness
         valid = batch.targets >= 0
         mask = memory.loss_mask(batch)  # type: ignore[operator]
         if mask is not None:

@@ -31,8 +31,8 @@ class SoftTriplet(Loss):
 
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """Mean over the images with a target."""
-        assert batch.taught is not None
-        taught = gather_rows(batch.taught.to(batch.features.dtype))
+        assert batch.teacher_features is not None
+        taught = gather_rows(batch.teacher_features.to(batch.features.dtype))
         features, labels = gather_rows_with_grad(batch.features), gather_rows(batch.targets)
         return whole_batch(soft_triplet(features, taught, labels))
 

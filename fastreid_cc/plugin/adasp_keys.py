@@ -1,6 +1,6 @@
 """Config keys of the AdaSP authors' fork of fastreid, translated as a config is merged.
 
-`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are ours of `MODEL.LOSSES.AdaSPLoss`.
+`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are ours of `MODEL.LOSSES.AdaSP`.
 `MODEL.HEADS.CLS_ENABLE` False, a head without a classifier, is `MODEL.HEADS.NAME
 ClusterContrastHead`; True is stock. With both forms in one file the new one counts. Each
 translation is logged as a warning.
@@ -16,7 +16,7 @@ from fastreid.config import CfgNode
 
 logger = logging.getLogger("fastreid.cc.old_keys")
 
-OLD, NEW = "MODEL.LOSSES.ADASP", "MODEL.LOSSES.AdaSPLoss"
+OLD, NEW = "MODEL.LOSSES.ADASP", "MODEL.LOSSES.AdaSP"
 ENABLE, HEAD = "MODEL.HEADS.CLS_ENABLE", "MODEL.HEADS.NAME"
 OLD_TEMP = 0.05  # the fork's default, where ours is 0.04
 
@@ -38,7 +38,7 @@ def translate_node(other: Any) -> Any:
 
 def _translate_loss(losses: Any) -> None:
     old = losses.pop("ADASP")
-    new = losses.setdefault("AdaSPLoss", CfgNode())
+    new = losses.setdefault("AdaSP", CfgNode())
     for name, value in {"TEMP": OLD_TEMP, **old}.items():
         new.setdefault(name, value)
     told = ", ".join(f"{name} {value}" for name, value in new.items())

@@ -32,7 +32,7 @@ def teach(batch, memory, seed=9):
     table = 3 * unit_rows(8, batch.features.shape[1], seed=seed)
     taught = table[batch.targets]
     logits = None if memory is None else memory.logits(unit(taught), batch)
-    return replace(batch, taught=taught, taught_logits=logits)
+    return replace(batch, teacher_features=taught, teacher_logits=logits)
 
 
 def filled(rows, **kwargs):
@@ -225,8 +225,8 @@ def gpp_weights(x: Tensor, M: Tensor, y: Tensor, k: int, is_positive) -> Tensor:
 ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
     "spcl": LOSSES.get("MemoryContrast")(eps=1e-6),
-    "sp-h": LOSSES.get("AdaSPLoss")(type="sp-h"),
-    "sp-lh": LOSSES.get("AdaSPLoss")(type="sp-lh"),
+    "sp-h": LOSSES.get("AdaSP")(type="sp-h"),
+    "sp-lh": LOSSES.get("AdaSP")(type="sp-lh"),
     "two_head": LOSSES.get("AverageK")(use="two_head", rescue=True),
     "soft_positives": LOSSES.get("AverageK")(use="soft_positives"),
     "triplet_soft": LOSSES.get("BatchHardTriplet")(margin=0.0, distance="cosine"),
@@ -236,7 +236,7 @@ ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
 }
 MEMORY_OF = {
     "CameraProxyContrast": "camera_proxy",
-    "ECNLoss": "instance",
+    "ECN": "instance",
     "GraphPositives": "instance",
     "spcl": "hybrid",
 }

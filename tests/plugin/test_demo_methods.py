@@ -17,10 +17,10 @@ TINY = dict(zip(PAIRS[::2], PAIRS[1::2], strict=True)) | {
 }
 #: Registered losses of the methods that use others than MemoryContrast alone.
 LOSS = {
-    "cc_adasp": {"MemoryContrast", "AdaSPLoss"},
+    "cc_adasp": {"MemoryContrast", "AdaSP"},
     "cc_average_k": {"AverageK"},
     "cap": {"CameraProxyContrast"},
-    "ce_adasp": {"AdaSPLoss"},
+    "ce_adasp": {"AdaSP"},
     "ce_triplet": set(),  # stock losses in the stock network
 }
 

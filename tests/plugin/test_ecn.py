@@ -32,10 +32,10 @@ ECN: tuple[object, ...] = (
     "CC.REFINE.NAMES",
     "()",
     "MODEL.LOSSES.NAME",
-    '("ECNLoss",)',
-    "MODEL.LOSSES.ECNLoss.SCALE",
+    '("ECN",)',
+    "MODEL.LOSSES.ECN.SCALE",
     0.3,
-    "MODEL.LOSSES.ECNLoss.START_EPOCH",
+    "MODEL.LOSSES.ECN.START_EPOCH",
     1,
     "CC.CAMSTYLE.MODE",
     "statistics",
@@ -68,8 +68,8 @@ def test_ecn_needs_no_clusters_and_no_features(
     monkeypatch.setattr(PseudoLabeler, "__call__", None)
     trainer, batches, losses = watched(tmp_path, monkeypatch, *ECN)
     assert len(extracted) == 1  # the size of the features, once
-    assert all(set(found) == {"loss_cls_source", "loss_ecnloss"} for found in losses)
-    assert losses[0]["loss_ecnloss"] == pytest.approx(0.3 * np.log(48), rel=1e-5)
+    assert all(set(found) == {"loss_cls_source", "loss_ecn"} for found in losses)
+    assert losses[0]["loss_ecn"] == pytest.approx(0.3 * np.log(48), rel=1e-5)
     memory, seen = trainer._hooks[0].memory, {int(i) for b in batches for i in b["indices"][:8]}
     assert {int(i) for i in memory.rows.any(1).nonzero()} == seen
     assert memory.current_momentum == pytest.approx(0.02)

@@ -10,11 +10,11 @@ import tiny_runs
 import torch
 
 from fastreid_cc.errors import BadConfig
-from fastreid_cc.losses.adasp import AdaSPLoss
+from fastreid_cc.losses.adasp import AdaSP
 from fastreid_cc.structures import Batch
 
 pytestmark = pytest.mark.usefixtures("plugin")
-OURS = "('CrossEntropyLoss', 'TripletLoss', 'AdaSPLoss')"
+OURS = "('CrossEntropyLoss', 'TripletLoss', 'AdaSP')"
 SMALL = (
     "MODEL.BACKBONE.NAME",
     "build_osnet_backbone",
@@ -44,21 +44,21 @@ def test_a_stock_architecture_stays_stock_until_a_registered_loss_is_named(
     stock = build("MODEL.META_ARCHITECTURE", name, *small)
     assert type(stock).__module__.startswith("fastreid.")
     ours = build("MODEL.META_ARCHITECTURE", name, *small, "MODEL.LOSSES.NAME", OURS)
-    assert isinstance(ours, type(stock)) and list(ours.registered_losses) == ["AdaSPLoss"]
+    assert isinstance(ours, type(stock)) and list(ours.registered_losses) == ["AdaSP"]
     assert ours.state_dict().keys() == stock.state_dict().keys()
 
 
 def test_an_unknown_loss_is_refused_where_stock_would_ignore_it() -> None:
-    with pytest.raises(KeyError, match="Did you mean 'AdaSPLoss'"):
-        build(*SMALL, "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'AdaSP')")
+    with pytest.raises(KeyError, match="Did you mean 'AdaSP'"):
+        build(*SMALL, "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'AdaSPLoss')")
 
 
-@pytest.mark.parametrize("name", ["MemoryContrast", "ECNLoss"])
+@pytest.mark.parametrize("name", ["MemoryContrast", "ECN"])
 def test_a_loss_with_a_memory_is_refused_at_build_where_nothing_fills_one(
     name: str, tmp_path: Path
 ) -> None:
     off = ("CC.ENABLED", False, "MODEL.LOSSES.NAME", f"('TripletLoss', '{name}')")
-    with pytest.raises(BadConfig, match=rf"{name}, which needs the memory.*CC.ENABLED.*AdaSPLoss"):
+    with pytest.raises(BadConfig, match=rf"{name}, which needs the memory.*CC.ENABLED.*AdaSP"):
         tiny_runs.build(tiny_runs.config(tmp_path, *off))
 
 
@@ -76,16 +76,14 @@ def training_losses(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, tor
 
 
 def test_baseline_adds_the_weighted_loss_of_its_features_to_unchanged_stock_losses() -> None:
-    model = build(
-        *SMALL, "MODEL.LOSSES.NAME", OURS, "MODEL.LOSSES.AdaSPLoss.SCALE", 0.5, device="cpu"
-    )
+    model = build(*SMALL, "MODEL.LOSSES.NAME", OURS, "MODEL.LOSSES.AdaSP.SCALE", 0.5, device="cpu")
     seen = []
     model.heads.register_forward_hook(lambda module, given, out: seen.append(out))
     found = training_losses(model, inputs())
     features, targets = seen[0]["features"], inputs()["targets"]
-    expected = AdaSPLoss()(Batch(features, targets, targets * 0, targets * 0))
-    torch.testing.assert_close(found["loss_ada_sploss"], 0.5 * expected)
-    assert set(found) == {"loss_cls", "loss_triplet", "loss_ada_sploss"}
+    expected = AdaSP()(Batch(features, targets, targets * 0, targets * 0))
+    torch.testing.assert_close(found["loss_adasp"], 0.5 * expected)
+    assert set(found) == {"loss_cls", "loss_triplet", "loss_adasp"}
 
 
 @pytest.mark.parametrize("head", ["EmbeddingHead", "ClusterContrastHead"])
@@ -98,7 +96,7 @@ def test_mgn_weights_five_branches_by_a_fifth_with_and_without_a_classifier(head
         OURS,
         "MODEL.HEADS.NAME",
         head,
-        "MODEL.LOSSES.AdaSPLoss.SCALE",
+        "MODEL.LOSSES.AdaSP.SCALE",
         0.5,
     )
     outputs = {
@@ -120,8 +118,8 @@ def test_mgn_weights_five_branches_by_a_fifth_with_and_without_a_classifier(head
     }
     for name, heads in parts.items():
         joined = torch.cat([outputs[head]["features"] for head in heads], dim=1)
-        expected = AdaSPLoss()(Batch(joined, targets, targets, targets))
-        torch.testing.assert_close(found[f"loss_ada_sploss_{name}"], 0.1 * expected)
+        expected = AdaSP()(Batch(joined, targets, targets, targets))
+        torch.testing.assert_close(found[f"loss_adasp_{name}"], 0.1 * expected)
         assert found[f"loss_triplet_{name}"] > 0
     assert ("loss_cls_b31" in found) == (head == "EmbeddingHead")
 
@@ -140,7 +138,7 @@ def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
         "MGN",
         *R50,
         "MODEL.LOSSES.NAME",
-        "('AdaSPLoss',)",
+        "('AdaSP',)",
         "MODEL.HEADS.NAME",
         "ClusterContrastHead",
         "MODEL.HEADS.NECK_FEAT",
@@ -151,7 +149,7 @@ def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
     )
     batch = inputs()
     found = training_losses(model, batch)
-    assert set(found) == {f"loss_ada_sploss_{name}" for name in ("b1", "b2", "b3", "b22", "b33")}
+    assert set(found) == {f"loss_adasp_{name}" for name in ("b1", "b2", "b3", "b22", "b33")}
     sum(found.values()).backward()  # type: ignore[union-attr]
     still = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not still  # nothing is left out, which would stop DDP

@@ -32,8 +32,8 @@ def test_soft_losses_learn_from_the_teachers_view(
     teacher = trainer._hooks[0].teacher
     assert teacher.step == 4
     assert {"loss_memory_contrast", "loss_soft_contrast", "loss_soft_triplet"} == set(losses[0])
-    assert batches[0]["taught"].shape == (8, 128)
-    assert not batches[0]["taught"].requires_grad
+    assert batches[0]["teacher_features"].shape == (8, 128)
+    assert not batches[0]["teacher_features"].requires_grad
     model = trainer.model
     assert not any("teacher" in name for name in model.state_dict())
     assert digest(dict(teacher.model.named_parameters())) != digest(dict(model.named_parameters()))
@@ -46,7 +46,7 @@ def test_the_teacher_sees_another_augmentation_if_asked(
     _, same, _ = watched(tmp_path / "same", monkeypatch, *SOFT, "CC.TEACHER.OWN_VIEW", False)
     assert "images_2" in own[0] and "images_2" not in same[0]
     assert torch.equal(own[0]["indices"], same[0]["indices"])
-    assert not torch.equal(own[0]["taught"], same[0]["taught"])
+    assert not torch.equal(own[0]["teacher_features"], same[0]["teacher_features"])
 
 
 def test_soft_losses_without_a_teacher_are_a_fault(tmp_path: Path) -> None:
@@ -80,7 +80,9 @@ def test_each_network_is_taught_by_the_teacher_of_the_other(pair: Any) -> None:
     first, second = teacher.eval().features_of({"images": pixels})
     model.train().watch(memory)
     own, other = model.with_teacher({"images": pixels})
-    assert torch.equal(own["taught"], second) and torch.equal(other["taught"], first)
+    assert torch.equal(own["teacher_features"], second) and torch.equal(
+        other["teacher_features"], first
+    )
     assert not torch.equal(first, second)
     assert model._taught_memory == (memory.second,)
     assert model.peer._taught_memory == (memory.first,)

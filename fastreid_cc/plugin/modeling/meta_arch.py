@@ -53,8 +53,8 @@ class ClusterContrast(WithSources, Baseline):
         """
         inputs = batched_inputs if isinstance(batched_inputs, dict) else {}
         domains = inputs.get("domains")
-        if self.training and "taught" not in inputs and self.teaching_needed():
-            inputs = {**inputs, "taught": self.taught(inputs)}
+        if self.training and "teacher_features" not in inputs and self.teaching_needed():
+            inputs = {**inputs, "teacher_features": self.taught(inputs)}
         with self.images_of(domains):
             features = self.backbone(self.preprocess_image(batched_inputs))
             if not self.training:

@@ -71,8 +71,8 @@ class MutualContrast(ClusterContrast):
                 taught = self._teacher[0].features_of(batched_inputs)
         second = batched_inputs.get("images_2", images).clone()
         return [
-            {**batched_inputs, "images": images.clone(), "taught": taught[1]},
-            {**batched_inputs, "images": second, "taught": taught[0]},
+            {**batched_inputs, "images": images.clone(), "teacher_features": taught[1]},
+            {**batched_inputs, "images": second, "teacher_features": taught[0]},
         ]
 
     def watch(self, memory, losses=None):

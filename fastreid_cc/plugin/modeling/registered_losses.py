@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +15,6 @@ from ...networks.ghost_batch_norm import split_batch_norm
 from ...registry import LOSSES
 from ...structures import Batch
 from .stock_losses import stock_losses
-
-
-def loss_key(name: str) -> str:
-    """MemoryContrast -> loss_memory_contrast; fastreid's console prints names with "loss"."""
-    return "loss_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def loss_arguments(cfg: Any) -> dict[str, Any]:
@@ -131,7 +125,7 @@ class WithLosses:
         whole = Batch(embedding, targets, *rest)
         if self._phase[0] is not None:
             self.seen = replace(whole, features=embedding.detach())
-        whole = replace(whole, taught=inputs.get("taught"))
+        whole = replace(whole, teacher_features=inputs.get("teacher_features"))
         if whole.domains is None:
             return self._of_part("target", branches, whole)
         target, source = ~whole.is_source, whole.is_source
@@ -151,8 +145,8 @@ class WithLosses:
         Sources meet a memory only if it has rows for them.
         """
         memory, chosen = self._phase
-        if memory is not None and batch.taught is not None:
-            batch = replace(batch, taught_logits=self._taught_logits(memory, batch))
+        if memory is not None and batch.teacher_features is not None:
+            batch = replace(batch, teacher_logits=self._taught_logits(memory, batch))
         found = {}
         for name, loss in chosen.items():
             if loss.needs_memory and memory is None:
@@ -169,13 +163,13 @@ class WithLosses:
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), memory)
-                found[loss_key(name) + suffix] = value * (scale / len(seen))
+                found[f"loss_{loss.log_name}{suffix}"] = value * (scale / len(seen))
         return found
 
     @torch.no_grad()
     def _taught_logits(self, memory: Any, batch: Batch) -> Tensor:
         """The teacher's logits over its memory, f32 [B, L]."""
-        taught: Any = batch.taught
+        taught: Any = batch.teacher_features
         own = self._taught_memory[0] if self._taught_memory else memory
         logits: Tensor = own.logits(F.normalize(taught.float()), batch)
         return logits
