@@ -48,6 +48,7 @@ setup(
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     cmdclass={"build_py": BuildWithConfigs},
     packages=find_packages(include=["fastreid_cc", "fastreid_cc.*"]),
+    package_data={"fastreid_cc.report": ["templates/*"]},
     install_requires=[
         "torch>=1.13",
         "torchvision",
@@ -57,6 +58,7 @@ setup(
         "numba",
         "pillow",
         "tqdm",
+        "jinja2",  # torch needs it too, from 2.0 on
         *NEEDED_BY_FASTREID,
     ],
     extras_require={

@@ -124,7 +124,7 @@ def label_free(folder: Path, *, name: str = "label_free", offset: float = 0.0) -
     """A run with clusters and a test set."""
     write(folder / name, offset=offset)
     run = read_run(folder / name, name)
-    run.evidence = RunFeatures(clustered(folder / "train"), [made_test_set(folder / "test")])
+    run.features = RunFeatures(clustered(folder / "train"), [made_test_set(folder / "test")])
     return run
 
 
@@ -132,5 +132,5 @@ def supervised(folder: Path, name: str = "supervised") -> Run:
     """A run with a test set only, the same images, better features."""
     write(folder / name, has_clusters=False, offset=2.0)
     run = read_run(folder / name, name)
-    run.evidence = RunFeatures(None, [made_test_set(folder / "test", seed=1, noise=0.2)])
+    run.features = RunFeatures(None, [made_test_set(folder / "test", seed=1, noise=0.2)])
     return run

@@ -29,8 +29,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     first = label_free(folder)
     first.name = EVIL
     first.config["OUTPUT_DIR"] = EVIL
-    first.evidence.clustered.paths[5] = str(folder / "train" / EVIL.replace("/", "\\"))
-    Path(first.evidence.clustered.paths[5]).write_bytes(b"no image")
+    first.features.clustered.paths[5] = str(folder / "train" / EVIL.replace("/", "\\"))
+    Path(first.features.clustered.paths[5]).write_bytes(b"no image")
     return folder, build_page([first, supervised(folder)])
 
 
@@ -227,7 +227,7 @@ def test_one_cluster_has_no_other(tmp_path: Path) -> None:
     alone = Clustered(images.paths, images.cameras, np.zeros(40, np.int64), images.features)
     assert describe(alone).nearest.tolist() == [-1] * 40
     run = label_free(tmp_path)
-    run.evidence = RunFeatures(alone)
+    run.features = RunFeatures(alone)
     assert Page(build_page([run])).faults == []
 
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from ..plugin.offline.run_features import collect
 
         for entry in runs:
-            entry.evidence = collect(entry.folder, device=args.device)
+            entry.features = collect(entry.folder, device=args.device)
     page = build_page(
         runs,
         title=args.title,
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             {
                 "name": entry.name,
                 "folder": str(entry.folder),
-                "notes": entry.notes + entry.evidence.notes,
+                "notes": entry.notes + entry.features.notes,
                 "last": {key: entry.last(key) for key in sorted(entry.scalars)},
             }
             for entry in runs

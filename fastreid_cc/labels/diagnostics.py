@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from .numbering import outliers_as_clusters
 
@@ -26,15 +27,36 @@ def cameras_per_cluster(labels: np.ndarray, cameras: np.ndarray) -> float:
     return float(pairs.shape[1] / len(np.unique(labels[kept])))
 
 
+def majorities(labels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The most frequent identity of each cluster, the smallest one of equals.
+
+    Args:
+        labels: i64 [N], -1 = outlier.
+        truth: i64 [N] identities, -1 = unknown.
+    Returns:
+        i64 [C] each: that identity, its images, and all images of a known identity; -1, 0 and 0
+        for a cluster without any.
+    """
+    clusters = int(labels.max(initial=-1)) + 1
+    majority, images, known = (
+        np.full(clusters, -1),
+        np.zeros(clusters, int),
+        np.zeros(clusters, int),
+    )
+    kept = (labels >= 0) & (truth >= 0)
+    if kept.any():
+        rows, names = np.unique(labels[kept]), np.unique(truth[kept])
+        table = contingency_matrix(labels[kept], truth[kept], sparse=True)  # [rows, names]
+        majority[rows] = names[np.asarray(table.argmax(axis=1)).ravel()]
+        images[rows] = table.max(axis=1).toarray().ravel()
+        known[rows] = np.asarray(table.sum(axis=1)).ravel()
+    return majority, images, known
+
+
 def purity(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the clustered images whose identity is their cluster's most frequent one."""
-    kept = labels >= 0
-    if not kept.any():
-        return 0.0
-    pairs, counts = np.unique(np.stack([labels[kept], truth[kept]]), axis=1, return_counts=True)
-    best = np.zeros(pairs[0].max() + 1, dtype=np.int64)
-    np.maximum.at(best, pairs[0], counts)
-    return float(best.sum() / kept.sum())
+    """Share of the clustered images of a known identity that have their cluster's majority's."""
+    _, images, known = majorities(labels, truth)
+    return float(images.sum() / known.sum()) if known.any() else 0.0
 
 
 def summarize(

@@ -8,18 +8,29 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .runs import Run, Series
 
+if TYPE_CHECKING:  # matplotlib is imported where it draws: curves are an extra
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType
+
 #: One colour per run (Okabe and Ito, told apart by colour-blind readers), and one line style.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
-STYLES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+STYLES: tuple[LineStyleType, ...] = (
+    "solid",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+)
+DASHES = ("", "7 3", "2 3", "7 3 2 3")  # the same in the legend's SVG
 INK, LINE = "#010203", "#010204"  # stand-ins, replaced by the page's colours
 SIZE = (5.0, 2.9)  # inches at 72 points: text is true size where a chart is 360 pixels wide
-SETTINGS: Any = {
+SETTINGS: dict = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 11,
@@ -41,19 +52,24 @@ SETTINGS: Any = {
 }
 
 
-def style(index: int) -> tuple[str, Any]:
+def style(index: int) -> tuple[str, LineStyleType]:
     """Colour and line style of run number `index`."""
     return COLORS[index % len(COLORS)], STYLES[index % len(STYLES)]
 
 
-def _figure(height: float = SIZE[1]) -> tuple[Any, Any]:
+def legend(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """(name, colour, dashes of an SVG line) of every run."""
+    return [(run.name, style(i)[0], DASHES[i % len(DASHES)]) for i, run in enumerate(runs)]
+
+
+def _figure(height: float = SIZE[1]) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure  # pyplot would choose a window system
 
     figure = Figure(figsize=(SIZE[0], height), dpi=72, layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Any, name: str) -> str:
+def _svg(figure: Figure, name: str) -> str:
     """The figure's SVG element: no header, no fixed size, own ids, the page's fonts and colours."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -108,7 +124,7 @@ def line_chart(
             axes.set_ylim(0, min(105, 1.06 * axes.dataLim.ymax) or 1)
         axes.set_xlabel("training step")
         axes.margins(x=0.03)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params("x", integer=True)
         return _svg(figure, name)
 
 
@@ -145,7 +161,7 @@ def size_chart(groups: Sequence[tuple[int, np.ndarray]], name: str) -> str:
 
     largest = max(int(sizes.max()) for _, sizes in groups)
     width = max(1, -(-largest // 30))
-    edges = np.arange(0.5, largest + width + 0.5, width)
+    edges = np.arange(0.5, largest + width + 0.5, width).tolist()
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _figure()
         for index, sizes in groups:
@@ -156,8 +172,7 @@ def size_chart(groups: Sequence[tuple[int, np.ndarray]], name: str) -> str:
             )
         axes.set_xlabel("images in a cluster")
         axes.set_ylabel("clusters")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(integer=True)
         return _svg(figure, name)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import entropy
+from sklearn.metrics.cluster import contingency_matrix
 
+from ..labels.diagnostics import majorities
 from .runs import Clustered
 
 BLOCK = 4096
@@ -26,8 +29,8 @@ class ClusterStats:
         nearest: i64 [N], the nearest centre that is not the image's own.
         other: f32 [N], cosine to it.
         purity: f64 [C], share of the images with a known identity that have the most frequent one;
-            nan where none is known. None without truth.
-        majority: i64 [C], that identity, -1 where none is known. None without truth.
+            nan where none is known.
+        majority: i64 [C], that identity, -1 where none is known.
     """
 
     sizes: np.ndarray
@@ -38,8 +41,14 @@ class ClusterStats:
     own: np.ndarray
     nearest: np.ndarray
     other: np.ndarray
-    purity: np.ndarray | None
-    majority: np.ndarray | None
+    purity: np.ndarray
+    majority: np.ndarray
+
+    def same_identity(self, images: Clustered, row: int, cluster: int) -> bool | None:
+        """Whether an image is of its cluster's most frequent identity; None where unknown."""
+        if images.truth is None or images.truth[row] < 0:
+            return None
+        return bool(images.truth[row] == self.majority[cluster])
 
 
 def describe(images: Clustered) -> ClusterStats:
@@ -59,14 +68,24 @@ def describe(images: Clustered) -> ClusterStats:
     np.add.at(centres, labels[kept], images.features[kept])
     centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
     own, nearest, other = _near(images.features, labels, centres)
-    present, mixing = _mixing(labels[kept], images.cameras[kept], count)
+    by_camera = contingency_matrix(labels[kept], images.cameras[kept])  # [C, cameras]
 
     def mean(values: np.ndarray) -> np.ndarray:
         return np.bincount(labels[kept], weights=values[kept], minlength=count) / sizes
 
-    purity, majority = _purity(labels, images.truth, count)
+    truth = np.full(len(labels), -1) if images.truth is None else images.truth
+    majority, of_majority, known = majorities(labels, truth)
     return ClusterStats(
-        sizes, present, mixing, mean(own), mean(own - other), own, nearest, other, purity, majority
+        sizes=sizes,
+        cameras=(by_camera > 0).sum(axis=1),
+        mixing=entropy(by_camera, base=2, axis=1),
+        tightness=mean(own),
+        margin=mean(own - other),
+        own=own,
+        nearest=nearest,
+        other=other,
+        purity=np.divide(of_majority, known, out=np.full(count, np.nan), where=known > 0),
+        majority=majority,
     )
 
 
@@ -88,56 +107,31 @@ def _near(features: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tupl
     return own, nearest, other
 
 
-def _mixing(labels: np.ndarray, cameras: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    _, camera = np.unique(cameras, return_inverse=True)
-    table = np.zeros((count, int(camera.max(initial=0)) + 1))
-    np.add.at(table, (labels, camera), 1)
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    entropy = -(share * np.log2(np.where(share > 0, share, 1))).sum(axis=1)
-    return (table > 0).sum(axis=1), entropy
-
-
-def _purity(
-    labels: np.ndarray, truth: np.ndarray | None, count: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if truth is None:
-        return None, None
-    purity, majority = np.full(count, np.nan), np.full(count, -1)
-    known = (labels >= 0) & (truth >= 0)
-    pairs, counts = np.unique(np.stack([labels[known], truth[known]]), axis=1, return_counts=True)
-    total = np.bincount(labels[known], minlength=count)
-    order = np.lexsort((pairs[1], -counts, pairs[0]))
-    clusters, first = np.unique(pairs[0][order], return_index=True)
-    majority[clusters] = pairs[1][order][first]
-    purity[clusters] = counts[order][first] / total[clusters]
-    return purity, majority
-
-
-def choose(facts: ClusterStats, count: int) -> list[tuple[str, str, np.ndarray]]:
+def choose(stats: ClusterStats, count: int) -> list[tuple[str, str, np.ndarray]]:
     """Sheets: (title, how they were chosen, clusters in order)."""
-    index = np.arange(len(facts.sizes))
-    large = index[facts.sizes >= min(SMALL, facts.sizes.max())]
+    index = np.arange(len(stats.sizes))
+    large = index[stats.sizes >= min(SMALL, stats.sizes.max())]
 
     def first(candidates: np.ndarray, *keys: np.ndarray) -> np.ndarray:
         return candidates[np.lexsort([key[candidates] for key in reversed(keys)])][:count]
 
     floor = f"among clusters of {SMALL} images or more"
     return [
-        ("Largest", "most images first", first(index, -facts.sizes)),
+        ("Largest", "most images first", first(index, -stats.sizes)),
         (
             "Tightest",
             f"mean cosine to the centre, highest first, {floor}",
-            first(large, -facts.tightness),
+            first(large, -stats.tightness),
         ),
         (
             "Most mixed over cameras",
             "most cameras first, evenly filled ones before others",
-            first(index, -facts.cameras, -facts.mixing),
+            first(index, -stats.cameras, -stats.mixing),
         ),
         (
             "Most doubtful",
             "nearest to another cluster's centre, measured by the margin",
-            first(index, facts.margin),
+            first(index, stats.margin),
         ),
     ]
 
@@ -156,9 +150,11 @@ def linked_cameras(images: Clustered) -> tuple[np.ndarray, np.ndarray]:
         cameras i64 [C] in sorted order; f64 [C, C]: of the clusters with an image of the row's
         camera, the share that also holds one of the column's; nan for a camera in no cluster.
     """
-    cameras, camera = np.unique(images.cameras, return_inverse=True)
+    cameras = np.unique(images.cameras)
     kept = images.labels >= 0
-    holds = np.zeros((int(images.labels.max(initial=-1)) + 1, len(cameras)))
-    holds[images.labels[kept], camera[kept]] = 1
-    together, own = holds.T @ holds, holds.sum(axis=0)[:, None]
-    return cameras, np.where(own > 0, together / np.maximum(own, 1), np.nan)
+    seen = np.isin(cameras, images.cameras[kept])
+    holds = contingency_matrix(images.labels[kept], images.cameras[kept]) > 0  # [C, seen cameras]
+    share = np.full((len(cameras), len(cameras)), np.nan)
+    share[seen] = 0
+    share[np.ix_(seen, seen)] = (holds.T.astype(float) @ holds) / holds.sum(axis=0)[:, None]
+    return cameras, share

@@ -5,12 +5,29 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
 MAX_SIDE = 128
 QUALITY = 82
 BUDGET = 16 * 1024 * 1024  # bytes of base64; what comes after is left out and counted
+
+
+class Shot(NamedTuple):
+    """An image on the page.
+
+    Args:
+        uri: its data; None shows a gap instead.
+        title: the file's name and what the frame means, shown on hover and read out.
+        caption: one short line below it.
+        kind: "", "query", "right", "wrong", "odd" or "core": the frame.
+    """
+
+    uri: str | None
+    title: str
+    caption: str
+    kind: str
 
 
 class Album:
@@ -27,6 +44,10 @@ class Album:
     def __init__(self, budget: int = BUDGET) -> None:
         self.budget, self.used, self.refused, self.unreadable = budget, 0, 0, 0
         self._known: dict[str, str | None] = {}
+
+    def shot(self, path: str, caption: str, kind: str = "", label: str = "") -> Shot:
+        """The image of a file; `label` says what its frame means."""
+        return Shot(self.uri(path), f"{path} – {label}" if label else path, caption, kind)
 
     def uri(self, path: str) -> str | None:
         """The image, its longer side at most 128 pixels; None if unreadable or over budget."""

@@ -74,7 +74,7 @@ class Run:
         scalars: series by name, from metrics.json.
         config: full key -> value, from config.yaml.
         versions: what it was trained with, from versions.json; empty where there is none.
-        evidence: images and features.
+        features: what its final network says of images.
         notes: what is missing, in sentences.
     """
 
@@ -83,13 +83,13 @@ class Run:
     scalars: dict[str, Series]
     config: dict[str, Any]
     versions: dict[str, str]
-    evidence: RunFeatures = field(default_factory=RunFeatures)
+    features: RunFeatures = field(default_factory=RunFeatures)
     notes: list[str] = field(default_factory=list)
 
-    def last(self, key: str) -> float | None:
-        """Last value of a series; None without one."""
+    def last(self, key: str, scale: float = 1) -> float | None:
+        """Last value of a series, times `scale`; None without one."""
         found = self.scalars.get(key)
-        return None if found is None else float(found[1][-1])
+        return None if found is None else scale * float(found[1][-1])
 
     def before(self) -> float | None:
         """mAP before label-free training: of direct transfer, else of the weights at the start."""
