@@ -94,7 +94,7 @@ class Registry:
         self.key = key
         self.name_key = name_key or f"{key}.NAME"
         self.upper = upper
-        self.base: type = object
+        self.base: type[Part] = Part
         self._classes: dict[str, type] = {}
         self.listeners: list[Callable[[Registry, str], None]] = []
 
@@ -117,11 +117,10 @@ class Registry:
                     f"{cls.__qualname__} is no {self.family}: derive it from"
                     f" {self.base.__module__}.{self.base.__qualname__}."
                 )
-            if issubclass(cls, Part):
-                cls.key = self.node(label)
-                faults = argument_faults(cls, keyword_arguments(cls))
-                if faults:
-                    raise ValueError(f"default of {cls.__qualname__}: {' '.join(faults)}")
+            cls.key = self.node(label)
+            faults = argument_faults(cls, keyword_arguments(cls))
+            if faults:
+                raise ValueError(f"default of {cls.__qualname__}: {' '.join(faults)}")
             self._classes[label] = cls
             for heard in self.listeners:
                 heard(self, label)

@@ -21,6 +21,7 @@ from fastreid_cc.config import (
     part_keys,
     validate,
 )
+from fastreid_cc.memories.base import Memory
 from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -145,12 +146,13 @@ def visiting_memory() -> Iterator[str]:
     name = "visiting"
 
     @MEMORIES.register(name)
-    class Visiting:
+    class Visiting(Memory):
         """Remembers nothing."""
 
+        limits = {"strength": "(0, inf)"}
+
         def __init__(self, *, strength: float = 0.25, mode: str = "soft") -> None:
-            if strength <= 0:
-                raise ValueError(f"CC.MEMORY.VISITING.STRENGTH={strength} must be above 0.")
+            super().__init__(temperature=1.0, momentum=0.0)
             self.strength, self.mode = strength, mode
 
     yield name
@@ -164,7 +166,7 @@ def test_a_part_registered_later_gets_its_keys(visiting_memory: str) -> None:
     assert (part.strength, part.mode) == (0.5, "soft")
     assert faults(cfg) == []
     cfg.merge_from_list(["CC.MEMORY.VISITING.STRENGTH", "-1.0"])
-    assert any("CC.MEMORY.VISITING.STRENGTH=-1.0" in fault for fault in faults(cfg))
+    assert any("CC.MEMORY.VISITING.STRENGTH=-1.0 must be" in fault for fault in faults(cfg))
 
 
 # ---- validation -------------------------------------------------------------------------------
@@ -182,7 +184,10 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.CLUSTER.NAME", "dbscn"), ("Did you mean 'dbscan'",)),
         (("CC.DISTANCE.NAME", "jacard"), ("Did you mean 'jaccard'",)),
         (("CC.NEIGHBORS.NAME", "exat"), ("Did you mean 'exact'",)),
-        (("CC.REFINE.NAMES", '("self_pace",)'), ("Did you mean 'self_paced'",)),
+        (
+            ("CC.REFINE.NAMES", '("self_pace",)'),
+            ("CC.REFINE.NAMES='self_pace'", "Did you mean 'self_paced'"),
+        ),
         (("MODEL.LOSSES.NAME", '("MemoryContrst",)'), ("Did you mean 'MemoryContrast'",)),
         (("MODEL.LOSSES.NAME", '("TripletLoss",)'), ("holds no loss of this plug-in",)),
         (("SOLVER.IMS_PER_BATCH", 30, "CC.WARMUP.EPOCHS", 0), ("IMS_PER_BATCH=30", "INSTANCE=4")),

@@ -161,7 +161,7 @@ def test_one_candidate_has_no_neighbours() -> None:
 
 
 def test_the_size_of_the_features_is_checked_and_its_key_named() -> None:
-    with pytest.raises(ValueError, match=r"FEATURE_SIZE=8, but features have 6"):
+    with pytest.raises(ValueError, match=r"FEATURE_SIZE=8 must be the size of the features, 6"):
         graph_positives()(
             make_batch(unit_rows(2, 6), torch.arange(2)), memory_with(unit_rows(3, 6))
         )

@@ -137,7 +137,9 @@ def test_one_camera_in_the_data_set_drops_nothing():
 
 
 def test_missing_cameras_are_an_error():
-    with pytest.raises(ValueError, match="needs the camera"):
+    with pytest.raises(
+        ValueError, match="CC.REFINE.NAMES holds single_camera, which needs the cameras"
+    ):
         SingleCamera().refine(np.zeros(3, np.int64), never)
 
 

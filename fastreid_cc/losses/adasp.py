@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import PairwiseLoss, check, masked_logsumexp, softplus, unit
-
-TYPES = ("adasp", "sp-h", "sp-lh")
+from .base import PairwiseLoss, masked_logsumexp, softplus, unit
 
 
 @LOSSES.register()
@@ -33,11 +31,10 @@ class AdaSP(PairwiseLoss):
     """
 
     log_name = "adasp"
+    limits = {"temp": "(0, inf)", "type": ("adasp", "sp-h", "sp-lh")}
 
     def __init__(self, *, temp: float = 0.04, type: str = "adasp") -> None:
         super().__init__()
-        check(temp > 0, f"MODEL.LOSSES.AdaSP.TEMP={temp} must be above 0")
-        check(type in TYPES, f"MODEL.LOSSES.AdaSP.TYPE={type!r} must be one of {TYPES}")
         self.temp = temp
         self.kind = type
 

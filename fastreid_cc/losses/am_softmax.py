@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 from .memory_contrast import batch_mean, cross_entropy
 
 
@@ -29,11 +29,10 @@ class AMSoftmax(Loss):
     """
 
     needs_memory = True
+    limits = {"s": "(0, inf)", "margin": "[0, 2]"}
 
     def __init__(self, *, s: float = 30.0, margin: float = 0.35) -> None:
         super().__init__()
-        check(s > 0, f"MODEL.LOSSES.AMSoftmax.S={s} must be above 0")
-        check(0 <= margin <= 2, f"MODEL.LOSSES.AMSoftmax.MARGIN={margin} must lie in [0, 2]")
         self.s = s
         self.margin = margin
 

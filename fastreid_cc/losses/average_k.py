@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from ..labels.ambiguity_sets import ambiguity_sets
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 from .memory_contrast import batch_mean, cross_entropy
-
-USES = ("two_head", "soft_positives", "mask_negatives")
 
 
 @LOSSES.register()
@@ -40,6 +38,12 @@ class AverageK(Loss):
     """
 
     needs_memory = True
+    limits = {
+        "k": "[1, inf)",
+        "alpha": "[0, 1]",
+        "use": ("two_head", "soft_positives", "mask_negatives"),
+        "start_epoch": "[0, inf)",
+    }
 
     def __init__(
         self,
@@ -51,11 +55,6 @@ class AverageK(Loss):
         start_epoch: int = 5,
     ) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.AverageK"
-        check(k >= 1, f"{key}.K={k} must be at least 1")
-        check(0 <= alpha <= 1, f"{key}.ALPHA={alpha} must lie in [0, 1]")
-        check(use in USES, f"{key}.USE={use!r} must be one of {USES}")
-        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.k, self.alpha, self.use = k, alpha, use
         self.rescue, self.start_epoch = rescue, start_epoch
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
+from ..registry import LOSSES, Part
 from ..structures import Batch
 
 
-class Loss(nn.Module):
+class Loss(Part, nn.Module):
     """Base of all losses: subclasses write `compute`.
 
     Attributes:
@@ -69,6 +70,9 @@ class Loss(nn.Module):
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """The formula; autocast is off and the features are float32 or float64."""
         raise NotImplementedError
+
+
+LOSSES.base = Loss
 
 
 class PairwiseLoss(Loss):
@@ -144,9 +148,3 @@ def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
 def mean_over(losses: Tensor, counted: Tensor) -> Tensor:
     """Sum of the losses where `counted`, over the number counted (at least 1)."""
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
-
-
-def check(condition: bool, message: str) -> None:
-    """Raises ValueError(message) unless the condition holds."""
-    if not condition:
-        raise ValueError(f"{message}.")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import LOW, PairwiseLoss, check, mean_over, softplus, unit
+from .base import LOW, PairwiseLoss, mean_over, softplus, unit
 
 
 @LOSSES.register()
@@ -24,19 +24,16 @@ class BatchHardTriplet(PairwiseLoss):
     when the soft margin overflows (it does not); labels < 0 are ignored; the whole batch under DDP.
     """
 
+    limits = {
+        "margin": "[0, inf)",
+        "distance": ("euclidean", "cosine"),
+        "mining": ("hard", "weighted"),
+    }
+
     def __init__(
         self, *, margin: float = 0.3, distance: str = "euclidean", mining: str = "hard"
     ) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.BatchHardTriplet"
-        check(margin >= 0, f"{key}.MARGIN={margin} must be at least 0")
-        check(
-            distance in ("euclidean", "cosine"),
-            f"{key}.DISTANCE={distance!r} must be 'euclidean' or 'cosine'",
-        )
-        check(
-            mining in ("hard", "weighted"), f"{key}.MINING={mining!r} must be 'hard' or 'weighted'"
-        )
         self.margin = margin
         self.distance = distance
         self.mining = mining

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, masked_logsumexp, unit
+from .base import Loss, masked_logsumexp, unit
 from .memory_contrast import cross_entropy
 
 
@@ -31,15 +31,12 @@ class CameraProxyContrast(Loss):
     """
 
     needs_memory = True
+    limits = {"inter_weight": "[0, inf)", "negatives": "[1, inf)", "start_epoch": "[0, inf)"}
 
     def __init__(
         self, *, inter_weight: float = 0.5, negatives: int = 50, start_epoch: int = 5
     ) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.CameraProxyContrast"
-        check(inter_weight >= 0, f"{key}.INTER_WEIGHT={inter_weight} must be at least 0")
-        check(negatives >= 1, f"{key}.NEGATIVES={negatives} must be at least 1")
-        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.inter_weight = inter_weight
         self.negatives = negatives
         self.start_epoch = start_epoch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import LOW, PairwiseLoss, check, mean_over, pair_masks, softplus, unit
+from .base import LOW, PairwiseLoss, mean_over, pair_masks, softplus, unit
 
 
 @LOSSES.register()
@@ -23,12 +23,10 @@ class EasyPositive(PairwiseLoss):
     from it: 0 instead of NaN when no anchor is left.
     """
 
+    limits = {"temperature": "(0, inf)"}
+
     def __init__(self, *, temperature: float = 0.1, semi_hard: bool = False) -> None:
         super().__init__()
-        check(
-            temperature > 0,
-            f"MODEL.LOSSES.EasyPositive.TEMPERATURE={temperature} must be above 0",
-        )
         self.temperature = temperature
         self.semi_hard = semi_hard
 

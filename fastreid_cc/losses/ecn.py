@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 from .memory_contrast import batch_mean
 
 
@@ -31,12 +31,10 @@ class ECN(Loss):
 
     needs_memory = True
     trained_on = "target"
+    limits = {"neighbors": "[0, inf)", "start_epoch": "[0, inf)"}
 
     def __init__(self, *, neighbors: int = 6, start_epoch: int = 5) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.ECN"
-        check(neighbors >= 0, f"{key}.NEIGHBORS={neighbors} must be at least 0")
-        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.neighbors = neighbors
         self.start_epoch = start_epoch
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 from .ecn import soft_cross_entropy
 from .memory_contrast import batch_mean
 
@@ -42,6 +42,15 @@ class GraphPositives(Loss):
 
     needs_memory = True
     reads_source_rows = True
+    limits = {
+        "feature_size": "[1, inf)",
+        "candidates": "[1, inf)",
+        "node_neighbors": "[1, inf)",
+        "hidden": "[1, inf)",
+        "layers": "[1, inf)",
+        "threshold": "(0, 1]",
+        "start_epoch": "[0, inf)",
+    }
 
     def __init__(
         self,
@@ -55,17 +64,6 @@ class GraphPositives(Loss):
         start_epoch: int = 5,
     ) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.GraphPositives"
-        for name, value in (
-            ("FEATURE_SIZE", feature_size),
-            ("CANDIDATES", candidates),
-            ("NODE_NEIGHBORS", node_neighbors),
-            ("HIDDEN", hidden),
-            ("LAYERS", layers),
-        ):
-            check(value >= 1, f"{key}.{name}={value} must be at least 1")
-        check(0 < threshold <= 1, f"{key}.THRESHOLD={threshold} must lie in (0, 1]")
-        check(start_epoch >= 0, f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.feature_size, self.candidates = feature_size, candidates
         self.threshold, self.start_epoch = threshold, start_epoch
         self.graph = CandidateGraph(feature_size + 1, hidden, layers, node_neighbors)
@@ -73,11 +71,11 @@ class GraphPositives(Loss):
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """Source images train the graph network, target images the features."""
         assert memory is not None
-        check(
-            batch.features.shape[1] == self.feature_size,
-            f"MODEL.LOSSES.GraphPositives.FEATURE_SIZE={self.feature_size}, but features have"
-            f" {batch.features.shape[1]} columns",
-        )
+        if batch.features.shape[1] != self.feature_size:
+            raise ValueError(
+                f"{self.key}.FEATURE_SIZE={self.feature_size} must be the size of the features,"
+                f" {batch.features.shape[1]}."
+            )
         if bool(batch.is_source.any()):
             return self._on_source(batch, memory)
         return self._on_target(batch, memory)

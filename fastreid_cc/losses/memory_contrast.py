@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 
 
 @LOSSES.register()
@@ -32,10 +32,10 @@ class MemoryContrast(Loss):
     """
 
     needs_memory = True
+    limits = {"eps": "[0, 1)"}
 
     def __init__(self, *, eps: float = 0.0, camera_entropy: bool = False) -> None:
         super().__init__()
-        check(0 <= eps < 1, f"MODEL.LOSSES.MemoryContrast.EPS={eps} must lie in [0, 1)")
         self.eps = eps
         self.camera_entropy = camera_entropy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import LOW, PairwiseLoss, check, masked_logsumexp, mean_over, pair_masks, softplus, unit
+from .base import LOW, PairwiseLoss, masked_logsumexp, mean_over, pair_masks, softplus, unit
 
 
 @LOSSES.register()
@@ -25,15 +25,12 @@ class MultiSimilarity(PairwiseLoss):
     as in the authors' code. pytorch-metric-learning's loss with its miner divides otherwise.
     """
 
+    limits = {"alpha": "(0, inf)", "beta": "(0, inf)", "base": "[-1, 1]", "eps": "[0, inf)"}
+
     def __init__(
         self, *, alpha: float = 2.0, beta: float = 40.0, base: float = 0.5, eps: float = 0.1
     ) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.MultiSimilarity"
-        check(alpha > 0, f"{key}.ALPHA={alpha} must be above 0")
-        check(beta > 0, f"{key}.BETA={beta} must be above 0")
-        check(-1 <= base <= 1, f"{key}.BASE={base} must lie in [-1, 1]")
-        check(eps >= 0, f"{key}.EPS={eps} must be at least 0")
         self.alpha, self.beta, self.base, self.eps = alpha, beta, base, eps
 
     def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:

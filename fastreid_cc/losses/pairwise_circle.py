@@ -5,15 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import PairwiseLoss, check, masked_logsumexp, mean_over, pair_masks, softplus, unit
+from .base import PairwiseLoss, masked_logsumexp, mean_over, pair_masks, softplus, unit
 
 
 class _Pairwise(PairwiseLoss):
+    limits = {"margin": "[0, 1)", "gamma": "(0, inf)"}
+
     def __init__(self, *, margin: float = 0.25, gamma: float = 128.0) -> None:
         super().__init__()
-        key = f"MODEL.LOSSES.{type(self).__name__}"
-        check(0 <= margin < 1, f"{key}.MARGIN={margin} must lie in [0, 1)")
-        check(gamma > 0, f"{key}.GAMMA={gamma} must be above 0")
         self.margin = margin
         self.gamma = gamma
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..registry import LOSSES
 from ..structures import Batch
-from .base import Loss, check, unit
+from .base import Loss, unit
 from .memory_contrast import batch_mean
 
 
@@ -29,11 +29,10 @@ class SoftContrast(Loss):
 
     needs_memory = True
     needs_teacher = True
+    limits = {"sharpness": "(0, inf)"}
 
     def __init__(self, *, sharpness: float = 1.0) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.SoftContrast"
-        check(sharpness > 0, f"{key}.SHARPNESS={sharpness} must be above 0")
         self.sharpness = sharpness
 
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:

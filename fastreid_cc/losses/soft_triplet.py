@@ -26,9 +26,6 @@ class SoftTriplet(Loss):
 
     needs_teacher = True
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
         """Mean over the images with a target."""
         assert batch.teacher_features is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import PairwiseLoss, check, masked_logsumexp, mean_over, pair_masks, unit
+from .base import PairwiseLoss, masked_logsumexp, mean_over, pair_masks, unit
 
 
 @LOSSES.register()
@@ -20,11 +20,10 @@ class SupCon(PairwiseLoss):
     code: anchors without a positive are left out of the mean (there: the whole loss is NaN).
     """
 
+    limits = {"temperature": "(0, inf)", "base_temperature": "(0, inf)"}
+
     def __init__(self, *, temperature: float = 0.07, base_temperature: float = 0.07) -> None:
         super().__init__()
-        key = "MODEL.LOSSES.SupCon"
-        check(temperature > 0, f"{key}.TEMPERATURE={temperature} must be above 0")
-        check(base_temperature > 0, f"{key}.BASE_TEMPERATURE={base_temperature} must be above 0")
         self.temperature = temperature
         self.base_temperature = base_temperature
 

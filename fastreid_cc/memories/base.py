@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..labels.numbering import Outliers, build_label_space, count_clusters
+from ..registry import MEMORIES, Part
 from ..structures import Batch
 
 State = dict[str, Tensor | int | float | str]
 
 
-class Memory(nn.Module):
+class Memory(Part, nn.Module):
     """Base of all memories. The rows live on the module's device (`memory.to(device)`).
 
     Attributes:
@@ -27,20 +28,18 @@ class Memory(nn.Module):
             a row (CC.SOURCES.IN_MEMORY False).
 
     Args:
-        key: config node of the memory, for messages, e.g. "CC.MEMORY.CLUSTER".
         temperature: logits are cosines divided by it.
-        momentum: weight of the OLD row in an update, in [0, 1].
+        momentum: weight of the OLD row in an update.
     """
 
     outliers: Outliers = "drop"
     needs_labels: bool = True
     follows_sources: bool = False
     rows: Tensor
+    limits = {"temperature": "(0, inf)", "momentum": "[0, 1]"}
 
-    def __init__(self, *, key: str, temperature: float, momentum: float) -> None:
+    def __init__(self, *, temperature: float, momentum: float) -> None:
         super().__init__()
-        check(temperature > 0, f"{key}.TEMPERATURE={temperature} must be above 0")
-        check(0 <= momentum <= 1, f"{key}.MOMENTUM={momentum} must lie in [0, 1]")
         self.temperature = temperature
         self.momentum = momentum
         self.epoch = 0
@@ -195,6 +194,9 @@ class Memory(nn.Module):
                 self.set_buffer(name, value.clone().to(getattr(self, name).device))
             else:
                 setattr(self, name, value)
+
+
+MEMORIES.base = Memory
 
 
 def check(condition: bool, message: str) -> None:

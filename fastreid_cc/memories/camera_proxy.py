@@ -9,7 +9,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory, camera_mask, check
+from .base import Memory, camera_mask
 
 
 @MEMORIES.register("camera_proxy")
@@ -34,14 +34,12 @@ class CameraProxyMemory(Memory):
     row_targets: Tensor
     row_cameras: Tensor
     proxy_of: Tensor
+    limits = {"update": ("all", "hard", "mean")}
 
     def __init__(
         self, *, temperature: float = 0.07, momentum: float = 0.2, update: str = "all"
     ) -> None:
-        key = "CC.MEMORY.CAMERA_PROXY"
-        super().__init__(key=key, temperature=temperature, momentum=momentum)
-        rules = ("all", "hard", "mean")
-        check(update in rules, f"{key}.UPDATE={update!r} must be one of {rules}")
+        super().__init__(temperature=temperature, momentum=momentum)
         self.rule = update
         self.set_buffer("row_targets", torch.empty(0, dtype=torch.int64))
         self.set_buffer("row_cameras", torch.empty(0, dtype=torch.int64))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory, check
+from .base import Memory
 
 
 @MEMORIES.register("cluster")
@@ -32,6 +32,8 @@ class ClusterMemory(Memory):
     backward; same numbers (tests/test_cluster_memory.py).
     """
 
+    limits = {"update": ("all", "hard", "mean", "random"), "init": ("mean", "random")}
+
     def __init__(
         self,
         *,
@@ -40,11 +42,7 @@ class ClusterMemory(Memory):
         update: str = "all",
         init: str = "mean",
     ) -> None:
-        key = "CC.MEMORY.CLUSTER"
-        super().__init__(key=key, temperature=temperature, momentum=momentum)
-        rules = ("all", "hard", "mean", "random")
-        check(update in rules, f"{key}.UPDATE={update!r} must be one of {rules}")
-        check(init in ("mean", "random"), f"{key}.INIT={init!r} must be 'mean' or 'random'")
+        super().__init__(temperature=temperature, momentum=momentum)
         self.rule = update
         self.init = init
         self.generator = torch.Generator()

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory, check
+from .base import Memory
 
 
 @MEMORIES.register("hybrid")
@@ -40,6 +40,7 @@ class HybridMemory(Memory):
     row_classes: Tensor
     class_sums: Tensor
     class_sizes: Tensor
+    limits = {"update": ("all", "mean")}
 
     def __init__(
         self,
@@ -49,9 +50,7 @@ class HybridMemory(Memory):
         update: str = "all",
         reinit: bool = False,
     ) -> None:
-        key = "CC.MEMORY.HYBRID"
-        super().__init__(key=key, temperature=temperature, momentum=momentum)
-        check(update in ("all", "mean"), f"{key}.UPDATE={update!r} must be 'all' or 'mean'")
+        super().__init__(temperature=temperature, momentum=momentum)
         self.rule = update
         self.reinit = reinit
         self.set_buffer("row_classes", torch.empty(0, dtype=torch.int64))

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory, camera_mask, check
+from .base import Memory, camera_mask
 
 
 @MEMORIES.register("instance")
@@ -39,6 +39,12 @@ class InstanceMemory(Memory):
     row_cameras: Tensor
     source_rows: Tensor
     source_classes: Tensor
+    limits = {
+        "momentum_growth": "[0, inf)",
+        "init": ("zeros", "features"),
+        "update": ("all", "mean"),
+        "negatives": ("all", "same_camera"),
+    }
 
     def __init__(
         self,
@@ -51,15 +57,7 @@ class InstanceMemory(Memory):
         negatives: str = "all",
         source_rows: bool = False,
     ) -> None:
-        key = "CC.MEMORY.INSTANCE"
-        super().__init__(key=key, temperature=temperature, momentum=momentum)
-        check(momentum_growth >= 0, f"{key}.MOMENTUM_GROWTH={momentum_growth} must be >= 0")
-        check(init in ("zeros", "features"), f"{key}.INIT={init!r} must be 'zeros' or 'features'")
-        check(update in ("all", "mean"), f"{key}.UPDATE={update!r} must be 'all' or 'mean'")
-        check(
-            negatives in ("all", "same_camera"),
-            f"{key}.NEGATIVES={negatives!r} must be 'all' or 'same_camera'",
-        )
+        super().__init__(temperature=temperature, momentum=momentum)
         self.momentum_growth = momentum_growth
         self.init = init
         self.rule = update

@@ -9,11 +9,11 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS
+from ...registry import CLUSTERERS, Part
 
 
 @CLUSTERERS.register("components")
-class ConnectedComponents:
+class ConnectedComponents(Part):
     """Images linked by a chain of pairs at most `eps` apart share a cluster (single linkage).
 
     Equal to DBSCAN with min_samples 1, then clusters below `min_size` are outliers. Chains of
@@ -27,12 +27,9 @@ class ConnectedComponents:
     """
 
     consumes: Literal["features", "neighbors", "distances"] = "distances"
+    limits = {"eps": "(0, 1]", "min_size": "[1, inf)"}
 
     def __init__(self, *, eps: float = 0.4, min_size: int = 2) -> None:
-        if not 0 < eps <= 1:
-            raise ValueError(f"CC.CLUSTER.COMPONENTS.EPS={eps} must lie in (0, 1]")
-        if min_size < 1:
-            raise ValueError(f"CC.CLUSTER.COMPONENTS.MIN_SIZE={min_size} must be at least 1")
         self.eps = eps
         self.min_size = min_size
 

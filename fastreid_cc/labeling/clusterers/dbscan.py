@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS
+from ...registry import CLUSTERERS, Part
 from ..kernels import jit
 
 
@@ -46,7 +46,7 @@ def _dbscan(indptr, indices, distances, eps, min_samples):  # type: ignore[no-un
 
 
 @CLUSTERERS.register("dbscan")
-class DBSCAN:
+class DBSCAN(Part):
     """DBSCAN (Ester et al., KDD 1996) on a symmetric sparse graph of distances.
 
     An image with at least `min_samples` images within `eps`, itself included, is a core image; core
@@ -64,14 +64,9 @@ class DBSCAN:
     """
 
     consumes: Literal["features", "neighbors", "distances"] = "distances"
+    limits = {"eps": "(0, 1]", "min_samples": "[1, inf)", "auto_rho": "[0, 1)"}
 
     def __init__(self, *, eps: float = 0.6, min_samples: int = 4, auto_rho: float = 0.0) -> None:
-        if not 0 < eps <= 1:
-            raise ValueError(f"CC.CLUSTER.DBSCAN.EPS={eps} must lie in (0, 1]")
-        if min_samples < 1:
-            raise ValueError(f"CC.CLUSTER.DBSCAN.MIN_SAMPLES={min_samples} must be at least 1")
-        if not 0 <= auto_rho < 1:
-            raise ValueError(f"CC.CLUSTER.DBSCAN.AUTO_RHO={auto_rho} must lie in [0, 1); 0 is off")
         self.eps = eps
         self.min_samples = min_samples
         self.auto_rho = auto_rho

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS
+from ...registry import CLUSTERERS, Part
 
 _APART = 2.0  # between two dense pieces of the graph; no distance within one exceeds 1
 _ALONE = 4.0  # to images that belong to no dense piece: these leave the hierarchy first
@@ -56,7 +56,7 @@ def _completed(graph: sp.csr_array, least: int, min_size: int) -> sp.csr_array:
 
 
 @CLUSTERERS.register("hdbscan")
-class HDBSCAN:
+class HDBSCAN(Part):
     """HDBSCAN (Campello et al., PAKDD 2013): clusters of any density, no single radius.
 
     The hierarchy is built from the pairs at most `eps` apart. Pieces of that graph are 2 apart, so
@@ -74,18 +74,11 @@ class HDBSCAN:
     """
 
     consumes: Literal["features", "neighbors", "distances"] = "distances"
+    limits = {"eps": "(0, 1]", "min_cluster_size": "[2, inf)", "min_samples": "[1, inf)"}
 
     def __init__(
         self, *, eps: float = 0.7, min_cluster_size: int = 4, min_samples: int = 4
     ) -> None:
-        if not 0 < eps <= 1:
-            raise ValueError(f"CC.CLUSTER.HDBSCAN.EPS={eps} must lie in (0, 1]")
-        if min_cluster_size < 2:
-            raise ValueError(
-                f"CC.CLUSTER.HDBSCAN.MIN_CLUSTER_SIZE={min_cluster_size} must be at least 2"
-            )
-        if min_samples < 1:
-            raise ValueError(f"CC.CLUSTER.HDBSCAN.MIN_SAMPLES={min_samples} must be at least 1")
         self.eps = eps
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples

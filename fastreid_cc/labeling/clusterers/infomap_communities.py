@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS
+from ...registry import CLUSTERERS, Part
 from ...structures import KnnGraph
 
 
@@ -23,7 +23,7 @@ def links_of(graph: KnnGraph, min_similarity: float) -> np.ndarray:
 
 
 @CLUSTERERS.register("infomap")
-class InfoMap:
+class InfoMap(Part):
     """Two-level InfoMap (Rosvall, Bergstrom, PNAS 2008) on the k-NN graph, as Cluster Contrast v3.
 
     No Jaccard distance is needed, so memory is N k and this path reaches millions of images. The
@@ -41,6 +41,13 @@ class InfoMap:
     """
 
     consumes: Literal["features", "neighbors", "distances"] = "neighbors"
+    limits = {
+        "k1": "[2, inf)",
+        "min_similarity": "[-1, 1)",
+        "min_size": "[1, inf)",
+        "trials": "[1, inf)",
+        "seed": "[1, inf)",
+    }
 
     def __init__(
         self,
@@ -51,18 +58,6 @@ class InfoMap:
         trials: int = 1,
         seed: int = 123,
     ) -> None:
-        for name, value, least in (
-            ("K1", k1, 2),
-            ("MIN_SIZE", min_size, 1),
-            ("TRIALS", trials, 1),
-            ("SEED", seed, 1),
-        ):
-            if value < least:
-                raise ValueError(f"CC.CLUSTER.INFOMAP.{name}={value} must be at least {least}")
-        if not -1 <= min_similarity < 1:
-            raise ValueError(
-                f"CC.CLUSTER.INFOMAP.MIN_SIMILARITY={min_similarity} must lie in [-1, 1)"
-            )
         self.k1 = k1
         self.min_similarity = min_similarity
         self.min_size = min_size

@@ -9,13 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS
-
-BACKENDS = ("auto", "faiss", "sklearn")
+from ...registry import CLUSTERERS, Part
 
 
 @CLUSTERERS.register("kmeans")
-class KMeans:
+class KMeans(Part):
     """A set number of clusters, no outliers (as MMT and DeepCluster cluster).
 
     Args:
@@ -29,6 +27,11 @@ class KMeans:
     """
 
     consumes: Literal["features", "neighbors", "distances"] = "features"
+    limits = {
+        "num_clusters": "[1, inf)",
+        "iterations": "[1, inf)",
+        "backend": ("auto", "faiss", "sklearn"),
+    }
 
     def __init__(
         self,
@@ -38,12 +41,6 @@ class KMeans:
         backend: str = "auto",
         seed: int = 1,
     ) -> None:
-        if num_clusters < 1:
-            raise ValueError(f"CC.CLUSTER.KMEANS.NUM_CLUSTERS={num_clusters} must be at least 1")
-        if iterations < 1:
-            raise ValueError(f"CC.CLUSTER.KMEANS.ITERATIONS={iterations} must be at least 1")
-        if backend not in BACKENDS:
-            raise ValueError(f"CC.CLUSTER.KMEANS.BACKEND={backend!r} must be one of {BACKENDS}")
         self.num_clusters = num_clusters
         self.iterations = iterations
         self.backend = backend

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from ...registry import DISTANCES
+from ...registry import DISTANCES, Part
 from ...structures import Progress
 from ._camera_lists import inter_camera, intra_camera, reciprocal_pairs
 from ._overlap import sparse_jaccard
@@ -18,7 +18,7 @@ from .jaccard import JaccardDistance
 
 
 @DISTANCES.register("ca_jaccard")
-class CameraAwareJaccardDistance:
+class CameraAwareJaccardDistance(Part):
     """CA-Jaccard (Chen et al., CVPR 2024), sparse.
 
     R(i) is the union of the k-reciprocal neighbours among the k1_intra nearest images of i's camera
@@ -44,6 +44,12 @@ class CameraAwareJaccardDistance:
     """
 
     name = "ca_jaccard"
+    limits = {
+        "k1_intra": "[1, inf)",
+        "k1_inter": "[1, inf)",
+        "k2_intra": "[1, inf)",
+        "k2_inter": "[0, inf)",
+    }
 
     def __init__(
         self,
@@ -55,18 +61,10 @@ class CameraAwareJaccardDistance:
         k1: int = 30,
         k2: int = 6,
     ) -> None:
-        for name, value, least in (
-            ("K1_INTRA", k1_intra, 1),
-            ("K1_INTER", k1_inter, 1),
-            ("K2_INTRA", k2_intra, 1),
-            ("K2_INTER", k2_inter, 0),
-        ):
-            if value < least:
-                raise ValueError(f"CC.DISTANCE.CA_JACCARD.{name}={value} must be at least {least}")
         if k2_intra > k1_intra or k2_inter > k1_inter:
             raise ValueError(
-                f"CC.DISTANCE.CA_JACCARD.K2_INTRA={k2_intra}, K2_INTER={k2_inter} must not exceed "
-                f"K1_INTRA={k1_intra}, K1_INTER={k1_inter}"
+                f"{self.key}.K2_INTRA={k2_intra}, K2_INTER={k2_inter} must not exceed"
+                f" K1_INTRA={k1_intra}, K1_INTER={k1_inter}."
             )
         self.k1_intra, self.k1_inter = k1_intra, k1_inter
         self.k2_intra, self.k2_inter = k2_intra, k2_inter

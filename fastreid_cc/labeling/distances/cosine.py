@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ...registry import DISTANCES
+from ...registry import DISTANCES, Part
 from ...structures import Progress
 from ..kernels import cosine, jit, run_chunks
 
@@ -24,7 +24,7 @@ def _score_pairs(start, stop, rows, columns, features, distances):  # type: igno
 
 
 @DISTANCES.register("cosine")
-class CosineDistance:
+class CosineDistance(Part):
     """1 - cosine of all pairs within the radius; in [0, 2], of use up to 1.
 
     Args:
@@ -36,12 +36,9 @@ class CosineDistance:
     """
 
     name = "cosine"
+    limits = {"k": "[0, inf)", "max_pairs": "[1, inf)"}
 
     def __init__(self, *, k: int = 0, max_pairs: int = 1000) -> None:
-        if k < 0:
-            raise ValueError(f"CC.DISTANCE.COSINE.K={k} must be 0 (all pairs in range) or more")
-        if max_pairs < 1:
-            raise ValueError(f"CC.DISTANCE.COSINE.MAX_PAIRS={max_pairs} must be at least 1")
         self.k = k
         self.max_pairs = max_pairs
 

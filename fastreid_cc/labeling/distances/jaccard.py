@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from ...registry import DISTANCES
+from ...registry import DISTANCES, Part
 from ...structures import Progress
 from ._overlap import sparse_jaccard
 from ._reciprocal import reciprocal_weights
@@ -16,7 +16,7 @@ from ._sparse import mirrored
 
 
 @DISTANCES.register("jaccard")
-class JaccardDistance:
+class JaccardDistance(Part):
     """k-reciprocal Jaccard distance with query expansion, exactly as Cluster Contrast uses it.
 
     R(i) holds the images among i's k1 nearest that have i among theirs; it grows by R(c, half) for
@@ -36,12 +36,11 @@ class JaccardDistance:
     """
 
     name = "jaccard"
+    limits = {"k1": "[1, inf)", "k2": "[1, inf)"}
 
     def __init__(self, *, k1: int = 30, k2: int = 6) -> None:
-        if k1 < 1:
-            raise ValueError(f"CC.DISTANCE.JACCARD.K1={k1} must be at least 1")
-        if not 1 <= k2 <= k1:
-            raise ValueError(f"CC.DISTANCE.JACCARD.K2={k2} must lie in [1, K1={k1}]")
+        if k2 > k1:
+            raise ValueError(f"{self.key}.K2={k2} must not exceed {self.key}.K1={k1}.")
         self.k1 = k1
         self.k2 = k2
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ..kernels import jit, run_chunks
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
 
 def has_bfloat16_units(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...registry import NEIGHBORS
+from ...registry import NEIGHBORS, Part
 from ...structures import KnnGraph, Progress
 from ..kernels import jit, num_threads, run_chunks, run_tasks
 from . import _candidates as kernels
@@ -130,7 +130,7 @@ class _Search:
 
 
 @NEIGHBORS.register("cells")
-class CellSearch:
+class CellSearch(Part):
     """Inverted lists whose queries are searched together: exact within the cells probed.
 
     As with `faiss_ivf`, each image is compared with the cells whose centres are likest to it.
@@ -148,12 +148,9 @@ class CellSearch:
     """
 
     splits = True
+    limits = {"lists": "[0, inf)", "share": "(0, 1]"}
 
     def __init__(self, *, lists: int = 0, share: float = 0.1, seed: int = 1) -> None:
-        if lists < 0:
-            raise ValueError(f"CC.NEIGHBORS.CELLS.LISTS={lists} must be 0 (auto) or more")
-        if not 0 < share <= 1:
-            raise ValueError(f"CC.NEIGHBORS.CELLS.SHARE={share} must lie in (0, 1]")
         self.lists, self.share, self.seed = lists, share, seed
 
     def bytes_needed(self, images: int, size: int, k: int) -> int:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...registry import NEIGHBORS
+from ...registry import NEIGHBORS, Part
 from ...structures import KnnGraph, Progress
 from ..kernels import num_threads, run_chunks, run_tasks
 from . import _candidates as kernels
 from ._device_search import search_on_device
-from ._precision import PRECISIONS, Operand, has_bfloat16_units
+from ._precision import Operand, has_bfloat16_units
 from ._ranking import rank, rank_all
 from ._request import rows_asked
 
@@ -107,7 +107,7 @@ class _Collector:
 
 
 @NEIGHBORS.register("exact")
-class ExactKNN:
+class ExactKNN(Part):
     """Exact search; the answer is that of sorting all N similarities of each row.
 
     A similarity is the float64 inner product of the two float32 rows, rounded once to float32; ties
@@ -125,12 +125,9 @@ class ExactKNN:
     """
 
     splits = True
+    limits = {"precision": ("auto", "float32", "bfloat16")}
 
     def __init__(self, *, precision: str = "auto") -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"CC.NEIGHBORS.EXACT.PRECISION={precision!r} must be one of {PRECISIONS}"
-            )
         self.precision = precision
 
     def __call__(

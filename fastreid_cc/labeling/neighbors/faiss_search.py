@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...registry import NEIGHBORS
+from ...registry import NEIGHBORS, Part
 from ...structures import KnnGraph, Progress
 from ..kernels import num_threads, run_chunks
 from ._ranking import rank_proposed
@@ -33,7 +33,7 @@ def require_faiss() -> Any:
     return faiss
 
 
-class _FaissSearch:
+class _FaissSearch(Part):
     """Shared part: build the index on all rows, query the asked ones, rank what comes back."""
 
     spare = 2  # candidates beyond k: ties and the image itself
@@ -91,9 +91,6 @@ class FaissFlat(_FaissSearch):
     Cost: 2 M N D operations; the index holds a copy of the features.
     """
 
-    def __init__(self) -> None:
-        pass
-
     def _index(self, faiss: Any, features: np.ndarray) -> Any:
         index = faiss.IndexFlatIP(features.shape[1])
         index.add(features)
@@ -115,11 +112,9 @@ class FaissIVF(_FaissSearch):
     Cost: about 2 M N D probes / lists operations; the index holds a copy of the features.
     """
 
+    limits = {"lists": "[0, inf)", "probes": "[0, inf)"}
+
     def __init__(self, *, lists: int = 0, probes: int = 0, seed: int = 1) -> None:
-        if lists < 0:
-            raise ValueError(f"CC.NEIGHBORS.FAISS_IVF.LISTS={lists} must be 0 (auto) or more")
-        if probes < 0:
-            raise ValueError(f"CC.NEIGHBORS.FAISS_IVF.PROBES={probes} must be 0 (auto) or more")
         self.lists = lists
         self.probes = probes
         self.seed = seed
@@ -153,14 +148,9 @@ class FaissHNSW(_FaissSearch):
     Cost: about N log N distance computations with random access; 4 D + 8 links bytes per image.
     """
 
+    limits = {"links": "[2, inf)", "ef_construction": "[2, inf)", "ef_search": "[2, inf)"}
+
     def __init__(self, *, links: int = 32, ef_construction: int = 80, ef_search: int = 96) -> None:
-        for name, value in (
-            ("LINKS", links),
-            ("EF_CONSTRUCTION", ef_construction),
-            ("EF_SEARCH", ef_search),
-        ):
-            if value < 2:
-                raise ValueError(f"CC.NEIGHBORS.FAISS_HNSW.{name}={value} must be at least 2")
         self.links = links
         self.ef_construction = ef_construction
         self.ef_search = ef_search

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from ...labels.ambiguity_sets import ambiguity_sets, cooccurrence, merge_proposals
 from ...labels.numbering import number_by_first_image
-from ...registry import REFINERS
+from ...registry import REFINERS, Part
 from ...structures import Batch
 
 logger = logging.getLogger("fastreid.cc.refiners")
 
 
 @REFINERS.register("merge_proposals")
-class MergeProposals:
+class MergeProposals(Part):
     """While an epoch trains, counts which clusters share ambiguity sets; then joins them.
 
     Two clusters of the last labelling that stood together in more than `share` of the sets that
@@ -39,15 +39,9 @@ class MergeProposals:
     """
 
     reach = 0.0
+    limits = {"k": "[1, inf)", "share": "[0, 1)", "start_epoch": "[0, inf)"}
 
     def __init__(self, *, k: float = 1.5, share: float = 0.5, start_epoch: int = 5) -> None:
-        key = "CC.REFINE.MERGE_PROPOSALS"
-        if k < 1:
-            raise ValueError(f"{key}.K={k} must be at least 1")
-        if not 0 <= share < 1:
-            raise ValueError(f"{key}.SHARE={share} must lie in [0, 1)")
-        if start_epoch < 0:
-            raise ValueError(f"{key}.START_EPOCH={start_epoch} must be at least 0")
         self.k, self.share, self.start_epoch = k, share, start_epoch
         self.previous: np.ndarray | None = None
         self.counts: Tensor | None = None

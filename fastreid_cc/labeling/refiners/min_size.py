@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...labels.numbering import number_by_first_image
-from ...registry import REFINERS
+from ...registry import REFINERS, Part
 
 
 @REFINERS.register("min_size")
-class MinimumSize:
+class MinimumSize(Part):
     """Clusters of fewer than `min_size` images become outliers.
 
     Args:
@@ -20,10 +20,9 @@ class MinimumSize:
     """
 
     reach = 0.0
+    limits = {"min_size": "[1, inf)"}
 
     def __init__(self, *, min_size: int = 2) -> None:
-        if min_size < 1:
-            raise ValueError(f"CC.REFINE.MIN_SIZE.MIN_SIZE={min_size} must be at least 1")
         self.min_size = min_size
 
     def refine(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...labels.numbering import number_by_first_image, outliers_as_clusters
-from ...registry import REFINERS
+from ...registry import REFINERS, Part
 
 
 def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarra
 
 
 @REFINERS.register("self_paced")
-class SelfPaced:
+class SelfPaced(Part):
     """Keeps the clusters that hold at a looser eps and the images that hold at a tighter one.
 
     For each image, with its cluster I at eps, I_loose at eps + gap and I_tight at eps - gap:
@@ -47,11 +47,9 @@ class SelfPaced:
     Cost: two more clusterings of the same graph, O(N log N).
     """
 
+    limits = {"eps_gap": "(0, 0.5)", "quantile": "[0, 1]"}
+
     def __init__(self, *, eps_gap: float = 0.02, quantile: float = 0.9) -> None:
-        if not 0 < eps_gap < 0.5:
-            raise ValueError(f"CC.REFINE.SELF_PACED.EPS_GAP={eps_gap} must lie in (0, 0.5)")
-        if not 0 <= quantile <= 1:
-            raise ValueError(f"CC.REFINE.SELF_PACED.QUANTILE={quantile} must lie in [0, 1]")
         self.eps_gap = eps_gap
         self.quantile = quantile
         self.threshold: float | None = None

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...labels.numbering import number_by_first_image
-from ...registry import REFINERS
+from ...registry import REFINERS, Part
 
 
 @REFINERS.register("single_camera")
-class SingleCamera:
+class SingleCamera(Part):
     """Clusters in which one camera holds more than `max_share` of the images become outliers.
 
     With a single camera in the data set nothing is dropped.
@@ -23,10 +23,9 @@ class SingleCamera:
     """
 
     reach = 0.0
+    limits = {"max_share": "(0, 1)"}
 
     def __init__(self, *, max_share: float = 0.99) -> None:
-        if not 0 < max_share < 1:
-            raise ValueError(f"CC.REFINE.SINGLE_CAMERA.MAX_SHARE={max_share} must lie in (0, 1)")
         self.max_share = max_share
 
     def refine(
@@ -41,7 +40,9 @@ class SingleCamera:
             ValueError: without cameras.
         """
         if cameras is None:
-            raise ValueError('CC.REFINE.NAME="single_camera" needs the camera of each image')
+            raise ValueError(
+                "CC.REFINE.NAMES holds single_camera, which needs the cameras of the images."
+            )
         names, camera = np.unique(cameras, return_inverse=True)
         clustered = labels >= 0
         if len(names) < 2 or not clustered.any():
