@@ -1,0 +1,87 @@
+"""What every part of every family keeps: its base class, arguments, limits, keys and docstring."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from fastreid_cc.config import all_keys, part_keys
+from fastreid_cc.registry import LOSSES, Part
+
+from .parts import REGISTRIES, Case, as_bytes, surroundings
+
+FAMILIES = REGISTRIES
+
+
+def arguments(case: Case) -> dict[str, Any]:
+    return case.registry.parameters(case.name)
+
+
+def outside(limit: Any) -> list[Any]:
+    """Values that a limit leaves out: an interval's far sides, its open ends and NaN; a stranger."""
+    if isinstance(limit, tuple):
+        return ["no such choice"]
+    low, high = (float(end) for end in limit.rpartition(" or ")[2][1:-1].split(", "))
+    found = [math.nan]
+    if math.isfinite(low):
+        found += [low - 1, *([low] if "(" in limit else [])]
+    if math.isfinite(high):
+        found += [high + 1, *([high] if ")" in limit else [])]
+    first = limit.rpartition(" or ")[0]
+    return [value for value in found if not first or value != float(first)]
+
+
+def test_it_is_of_its_familys_base(case: Case) -> None:
+    assert issubclass(case.part, Part) and issubclass(case.part, case.registry.base)
+    assert case.registry.base is not Part
+
+
+def test_arguments_are_keywords_with_plain_defaults(case: Case) -> None:
+    for argument in list(inspect.signature(case.part.__init__).parameters.values())[1:]:
+        assert argument.kind is inspect.Parameter.KEYWORD_ONLY, argument.name
+        assert type(argument.default) in (bool, int, float, str, tuple), argument.name
+    if case.registry is LOSSES:
+        assert "scale" not in arguments(case), "the training multiplies every loss by its SCALE"
+
+
+def test_every_argument_is_a_key_and_is_described(case: Case) -> None:
+    assert (case.part.__doc__ or "").strip()
+    keys = part_keys(case.registry, case.name)
+    help_of = {key: line.partition(": ")[2] for key, _, line in all_keys()}
+    assert [help_of[key] for key in keys if not help_of[key].strip()] == []
+    node = case.part.key
+    assert set(keys) >= {f"{node}.{argument.upper()}" for argument in arguments(case)}
+
+
+def test_numbers_and_choices_have_limits(case: Case) -> None:
+    """Anything may be True or False; what else an argument may be is said beside the signature."""
+    for argument, default in arguments(case).items():
+        if isinstance(default, str | int | float) and not isinstance(default, bool):
+            assert argument in case.part.limits, f"{argument} has no limits"
+    assert set(case.part.limits) <= set(arguments(case))
+
+
+def test_values_outside_the_limits_are_refused_with_the_full_key(case: Case) -> None:
+    for argument, limit in case.part.limits.items():
+        for value in outside(limit):
+            with pytest.raises(ValueError) as refused:
+                case.build(**{argument: value})
+            assert f"{case.part.key}.{argument.upper()}={value!r}" in str(refused.value)
+
+
+def test_the_defaults_build_a_part(case: Case) -> None:
+    assert isinstance(case.part(), case.part)
+
+
+def test_building_it_only_stores(case: Case) -> None:
+    """Only a part with weights of its own may draw random numbers."""
+    around = surroundings()
+    one, other = case.build(), case.build()
+    assert surroundings() == around
+    if not isinstance(one, type(None)) and not hasattr(one, "parameters"):
+        assert as_bytes(vars(one)) == as_bytes(vars(other))
+    pickle.dumps(one)  # it goes to other processes
