@@ -22,7 +22,7 @@ def arguments(case: Case) -> dict[str, Any]:
 
 
 def outside(limit: Any) -> list[Any]:
-    """Values that a limit leaves out: an interval's far sides, its open ends and NaN; a stranger."""
+    """Values a limit leaves out: an interval's far sides, its open ends and NaN; a stranger."""
     if isinstance(limit, tuple):
         return ["no such choice"]
     low, high = (float(end) for end in limit.rpartition(" or ")[2][1:-1].split(", "))
