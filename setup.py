@@ -4,26 +4,19 @@ Install it beside, without its pins: pip install --no-deps fastreid==1.4.0
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-VERSION = next(
-    line.split('"')[1]
-    for line in (ROOT / "fastreid_cc/__init__.py").read_text().splitlines()
-    if line.startswith("__version__")
-)
-NEEDED_BY_FASTREID = [
-    "faiss-cpu",
-    "opencv-python-headless",
-    "tabulate",
-    "tensorboard",
-    "termcolor",
-    "yacs",
-]
-EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+sys.path.insert(0, str(ROOT))  # an isolated build does not look here
+
+from fastreid_cc import __version__  # noqa: E402  neither imports a package
+from fastreid_cc.requirements import EXTRAS, NEEDED  # noqa: E402
+
+FOR_TESTS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
 
 class BuildWithConfigs(build_py):
@@ -39,7 +32,7 @@ class BuildWithConfigs(build_py):
 
 setup(
     name="fastreid_cc",
-    version=VERSION,
+    version=__version__,
     description="Label-free re-identification for unmodified fastreid",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -49,34 +42,12 @@ setup(
     cmdclass={"build_py": BuildWithConfigs},
     packages=find_packages(include=["fastreid_cc", "fastreid_cc.*"]),
     package_data={"fastreid_cc.report": ["templates/*"]},
-    install_requires=[
-        "torch>=1.13",
-        "torchvision",
-        "numpy",
-        "scipy",
-        "scikit-learn>=1.3",
-        "numba",
-        "pillow",
-        "tqdm",
-        "jinja2",  # torch needs it too, from 2.0 on
-        *NEEDED_BY_FASTREID,
-    ],
+    install_requires=list(NEEDED.values()),
     extras_require={
-        "gpu": ["nvidia-ml-py"],  # lets doctor name the driver; CUDA itself comes with torch
-        "infomap": ["infomap"],
-        "report": ["matplotlib>=3.6"],
-        "export": EXPORT,
+        **{extra: list(packages.values()) for extra, packages in EXTRAS.items()},
         "test": [
-            "pytest",
-            "pytest-timeout",
-            "pytest-xdist",
-            "hypothesis",
-            "infomap",
-            "matplotlib",
-            "ruff",
-            "mypy",
-            "pyyaml",
-            *EXPORT,
+            *FOR_TESTS,
+            *(EXTRAS["infomap"] | EXTRAS["report"] | EXTRAS["export"]).values(),
         ],
     },
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import importlib
 import os
 import pkgutil
@@ -10,87 +12,77 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import boot
-from .errors import ClearError, WrongUse, explain_missing, printable
+from .errors import ClearError, WrongUse, printable
+from .requirements import explain_missing
 
-USAGE = """\
-usage: python -m fastreid_cc [--import MODULE ...] [train] SCRIPT.py [ARGUMENTS ...]
-       python -m fastreid_cc [--import MODULE ...] COMMAND [ARGUMENTS ...]
-
-SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone, unmodified; it gets the
-ARGUMENTS as they are. MODULE holds parts of your own (memories, losses, ...); it is imported before
-the script reads its config, in spawned processes too.
-
-`python -m fastreid_cc COMMAND --help` tells a command's options. Exit status: 0 done, 1 failed,
-2 wrong use.
-
-commands:
-  train      run a script (the word may be left out)
-"""
 COMMANDS = Path(__file__).parent / "commands"
 
 
 def commands() -> dict[str, str]:
     """Names of the sub-commands and the first line of their docstrings."""
-    found = {}
-    for info in pkgutil.iter_modules([str(COMMANDS)]):
-        if not info.name.startswith("_"):
-            found[info.name.replace("_", "-")] = _first_line(COMMANDS / f"{info.name}.py")
-    return found
+    names = [info.name for info in pkgutil.iter_modules([str(COMMANDS)]) if info.name[0] != "_"]
+    return {name.replace("_", "-"): _first_line(COMMANDS / f"{name}.py") for name in sorted(names)}
 
 
 def _first_line(path: Path) -> str:
     """First line of a module's docstring, read without importing the module."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    line = text.lstrip().split("\n", 1)[0].strip()
-    return line.strip('r"').strip()
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.split("\n", 1)[0].strip()
 
 
-def usage() -> str:
-    """The help text, with the commands that are installed."""
-    return USAGE + "".join(f"  {name:<10} {line}\n" for name, line in sorted(commands().items()))
+def parser() -> argparse.ArgumentParser:
+    """The command line up to the script or the command, whose own words stay as they are."""
+    lines = [f"  {'train':<15} run a script (the word may be left out)"]
+    lines += [f"  {name:<15} {line}" for name, line in commands().items()]
+    made = argparse.ArgumentParser(
+        prog="python -m fastreid_cc",
+        usage="%(prog)s [--import MODULE] [train] SCRIPT.py [ARGUMENTS ...]\n"
+        "       %(prog)s [--import MODULE] COMMAND [ARGUMENTS ...]",
+        description="SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone,\n"
+        "unmodified; it gets the ARGUMENTS as they are. `%(prog)s COMMAND --help`\n"
+        "tells a command's options. Exit status: 0 done, 1 failed, 2 wrong use.",
+        epilog="commands:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="extend",
+        type=lambda text: [name for name in text.split(",") if name],
+        default=[],
+        help="module with parts of your own (memories, losses, ...), imported before the script "
+        "reads its config, in spawned processes too; several with commas, or the option again",
+    )
+    made.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return made
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """Takes our own options off the front.
-
-    Returns:
-        The modules of `--import`, the first word that is no option ("" if none) and the rest.
+    """The modules of `--import`, the script or command ("" if there is none), and its words.
 
     Raises:
-        WrongUse: on an unknown option, or `--import` without a module.
+        SystemExit: status 0 after the help, 2 on an unknown option.
     """
-    imports: list[str] = []
-    rest = list(arguments)
-    while rest and rest[0].startswith("-"):
-        option = rest.pop(0)
-        if option in ("-h", "--help"):
-            return imports, "help", []
-        name, _, value = option.partition("=")
-        if name != "--import":
-            raise WrongUse(f"unknown option {option}; options of the script come after its path.")
-        value = value or (rest.pop(0) if rest else "")
-        if not value:
-            raise WrongUse("--import needs the name of a module.")
-        imports += [module for module in value.split(",") if module]
-    return imports, rest[0] if rest else "", rest[1:]
+    found = parser().parse_args(arguments)
+    return found.imports, *([found.words[0], found.words[1:]] if found.words else ["", []])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a script or a command and returns the exit status; 2 means a wrong command line."""
-    try:
-        imports, word, rest = split(arguments)
-        if word in ("help", ""):
-            print(usage(), end="")
-            return 0 if word else 2
-        if word in commands():
-            return run_command(word, rest, imports)
-        if word == "train" and rest[:1] in (["-h"], ["--help"]):
-            print(usage(), end="")
-            return 0
-        script = _script([word, *rest] if word != "train" else rest)
-    except WrongUse as error:
-        print(f"fastreid_cc: {error}\n\n{usage()}", end="", file=sys.stderr)
-        return 2
+    """Runs a script or a command and returns the exit status."""
+    imports, word, rest = split(arguments)
+    if word in commands():
+        return run_command(word, rest, imports)
+    script = rest if word == "train" else [word, *rest]
+    if script[:1] in (["-h"], ["--help"]):
+        parser().print_help()
+        return 0
+    if not script or not script[0]:
+        parser().error("train needs the path of a script, or name a command.")
+    if not Path(script[0]).is_file():
+        known = ", ".join(["train", *commands()])
+        parser().error(f"{script[0]!r} is neither a script nor a command ({known}).")
     return run_script(script, imports)
 
 
@@ -104,30 +96,29 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
         module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
         boot.import_parts(imports)
         return int(module.main(arguments) or 0)
-    except (ClearError, ModuleNotFoundError) as error:
-        known = error if isinstance(error, ClearError) else explain_missing(error)
-        if not isinstance(known, ClearError):
-            raise
-        print(f"{name}: {known}", file=sys.stderr)
-        return 2 if isinstance(known, WrongUse) else 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", 130)
+    except WrongUse as error:
+        return _fail(name, error, 2)
+    except ClearError as error:
+        return _fail(name, error, 1)
+    except MemoryError as error:
+        return _fail(name, f"out of memory {error}".rstrip(), 1)
     except OSError as error:  # disk full, no permission, a file that vanished
-        print(f"{name}: {printable(error)}", file=sys.stderr)
-        return 1
+        return _fail(name, printable(error), 1)
+    except ModuleNotFoundError as error:
+        known = explain_missing(error)
+        if known is error:
+            raise
+        return _fail(name, known, 1)
 
 
-def _script(arguments: list[str]) -> list[str]:
-    if not arguments:
-        raise WrongUse("train needs the path of a script.")
-    if not Path(arguments[0]).is_file():
-        known = ", ".join(["train", *sorted(commands())])
-        raise WrongUse(f"{arguments[0]!r} is neither a script nor a command ({known}).")
-    return arguments
+def _fail(name: str, message: object, status: int) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return status
 
 
 def run_script(arguments: list[str], imports: Sequence[str]) -> int:

@@ -17,8 +17,9 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastreid_cc.errors import MissingPackage, explain_missing, missing_fastreid
-from fastreid_cc.launch_env import IMPORTS, SCRIPT
+from fastreid_cc.errors import MissingPackage
+from fastreid_cc.parallel.launch_env import IMPORTS, SCRIPT
+from fastreid_cc.requirements import explain_missing, missing_fastreid
 
 
 def run(script: str, arguments: Sequence[str], imports: Sequence[str] = ()) -> None:

@@ -38,6 +38,7 @@ def command(tmp_path, monkeypatch):
         ("    raise ClearError('disk is full')\n", 1, "trial: disk is full\n"),
         ("    raise WrongUse('no such run')\n", 2, "trial: no such run\n"),
         ("    raise KeyboardInterrupt\n", 130, "trial: interrupted\n"),
+        ("    raise MemoryError('4 GiB')\n", 1, "trial: out of memory 4 GiB\n"),
         ("    open('/nowhere/x\\x1b')\n", 1, r"No such file or directory: '/nowhere/x\x1b'"),
         ("    import cv2\n", 1, "pip install opencv-python-headless"),
     ],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from oracles import labels as oracle
 
-from fastreid_cc.commands import label
+from fastreid_cc import __main__ as cli
 from fastreid_cc.labeling import PseudoLabeler
 
 FEATURES = oracle.small_clouds(0, 200)
@@ -19,7 +19,8 @@ def files(tmp_path):
 
 
 def run(files, *options):
-    return label.main([str(files / "f.npy"), "--out", str(files / "o.npz"), *options])
+    words = [str(files / "f.npy"), "--out", str(files / "o.npz"), *options]
+    return cli.main(["label", *words])
 
 
 def test_the_file_holds_labels_eps_settings_and_seconds(files, capsys):
@@ -111,7 +112,16 @@ def test_an_interrupt_leaves_the_old_file_and_no_other(files, monkeypatch, capsy
     assert run(files, "--eps", "0.4") == 130
     assert (files / "o.npz").read_bytes() == before
     assert sorted(path.name for path in files.iterdir()) == ["c.npy", "f.npy", "o.npz"]
-    assert "nothing was written" in capsys.readouterr().err
+    assert capsys.readouterr().err == "label: interrupted\n"
+
+
+def test_too_little_memory_is_a_failure_not_wrong_use(files, monkeypatch, capsys):
+    def too_large(*args, **kwargs):
+        raise MemoryError("the graph needs 80 GiB")
+
+    monkeypatch.setattr(PseudoLabeler, "__call__", too_large)
+    assert run(files) == 1
+    assert capsys.readouterr().err == "label: out of memory the graph needs 80 GiB\n"
 
 
 def test_the_command_needs_no_fastreid(files):

@@ -12,9 +12,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fastreid_cc"
 #: Rings from the inside out: a room imports itself and the rooms of lower rings, nothing else.
 RINGS = (
-    {"limits", "structures", "errors", "files", "launch_env", "__version__"},
+    {"limits", "structures", "errors", "files", "__version__"},
     {"registry"},
-    {"parallel", "networks", "data"},
+    {"requirements", "parallel", "networks", "data"},
     {"labels"},
     {"labeling", "memories", "losses"},
     {"config", "report"},

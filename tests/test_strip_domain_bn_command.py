@@ -31,14 +31,24 @@ def test_what_cannot_be_folded_is_one_message(net, tmp_path, capsys):
         net[1].gates[0].fill_(1.0)
     torch.save({"model": net.state_dict()}, tmp_path / "gate.pth")
     (tmp_path / "torn.pth").write_bytes(b"no")
-    for name, words in (
-        ("gate", "1.gates.0 is a gate"),
-        ("torn", "is no checkpoint"),
-        ("gone", "no such file"),
+    for name, status, words in (
+        ("gate", 1, "1.gates.0 is a gate"),
+        ("torn", 1, "is no checkpoint"),
+        ("gone", 2, "no such file"),
     ):
-        assert (
-            cli.main(["strip-domain-bn", str(tmp_path / f"{name}.pth"), str(tmp_path / "out.pth")])
-            == 1
-        )
+        paths = [str(tmp_path / f"{name}.pth"), str(tmp_path / "out.pth")]
+        assert cli.main(["strip-domain-bn", *paths]) == status
         assert words in capsys.readouterr().err
-    assert not (tmp_path / "out.pth").exists()
+    assert not list(tmp_path.glob("*out.pth*"))
+
+
+def test_a_full_disk_leaves_the_old_file(net, tmp_path, monkeypatch):
+    torch.save({"model": net.state_dict()}, tmp_path / "in.pth")
+    (tmp_path / "out.pth").write_bytes(b"old")
+
+    def no_room(data, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_room)
+    assert cli.main(["strip-domain-bn", str(tmp_path / "in.pth"), str(tmp_path / "out.pth")]) == 1
+    assert (tmp_path / "out.pth").read_bytes() == b"old"

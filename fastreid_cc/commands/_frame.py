@@ -1,22 +1,21 @@
 """What the commands share: one style of help, plain tables, JSON where a program reads it.
 
 A command is a module of this package with `main(argv) -> exit status`; the first line of its
-docstring is its line in the help. It raises `ClearError` for a failure (exit status 1) and
-`WrongUse` for a command line that makes no sense (2); `python -m fastreid_cc` prints either as one
-message. Results go to standard output, everything else to standard error.
+docstring is its line in the help. It raises `WrongUse` if the command line makes no sense (exit
+status 2: an unknown option, a value out of range, a path that is not there) and `ClearError` for
+every other failure (1); `python -m fastreid_cc` prints either as one message. Results go to
+standard output, everything else to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from ..errors import WrongUse, printable
 
 STATUSES = "exit status: 0 done, 1 failed (the message says why), 2 wrong use"
 
@@ -27,8 +26,8 @@ def make_parser(
     """The parser of a command, in the common style.
 
     Args:
-        name: of the command.
-        description: what it does, in a sentence or two.
+        name: the command as it is typed.
+        description: what the command does, in a sentence or two.
         gives_json: adds `--json`.
     """
     parser = argparse.ArgumentParser(
@@ -39,13 +38,19 @@ def make_parser(
     return parser
 
 
-def print_json(data: dict[str, Any]) -> None:
+def require_folder_of(path: Path) -> None:
+    """Raises WrongUse if the folder that `path` is to be written to is not there."""
+    if not path.absolute().parent.is_dir():
+        raise WrongUse(f"{printable(path)}: there is no folder {printable(path.parent)}.")
+
+
+def print_json(data: Mapping[str, object]) -> None:
     """Prints one JSON object, in ASCII; a number that JSON does not know becomes null."""
     print(json.dumps(_plain(data), indent=2, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
@@ -55,26 +60,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Rows of cells as left-aligned columns, two spaces apart, the last one as long as it is."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    columns = max((len(row) for row in cells), default=0)
-    widths = [max((len(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in cells
-    )
+    """Rows of cells as left-aligned columns, two spaces apart."""
+    from tabulate import tabulate
 
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end; removed on an error or Ctrl-C."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        yield Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    return tabulate([list(map(str, row)) for row in rows], tablefmt="plain", disable_numparse=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
-from ._frame import make_parser, print_json
+from ._frame import make_parser, print_json, require_folder_of
 
 NAME_LENGTH = 80
 
@@ -86,8 +86,7 @@ def main(argv: list[str]) -> int:
     images, labels, told = _read(args)
     if out.exists() or out.is_symlink():
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
-    if not out.parent.is_dir():
-        raise WrongUse(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
+    require_folder_of(out)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}-", dir=out.parent))
     try:
         write_table(part / "clusters.csv", images, labels)

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import __version__, boot
 from ..data.published import PUBLISHED
-from ..errors import FASTREID_COMMAND, printable
-from ._frame import make_parser, print_json, table
+from ..errors import printable
+from ..requirements import EXTRAS, FASTREID_COMMAND, NEEDED, install_command
+from ._frame import make_parser, print_json
 
-# import name -> distributions that provide it, the one to install first
-NEEDED = {
-    "torch": ("torch",),
-    "torchvision": ("torchvision",),
-    "numpy": ("numpy",),
-    "scipy": ("scipy",),
-    "sklearn": ("scikit-learn",),
-    "numba": ("numba",),
-    "PIL": ("pillow",),
-    "tqdm": ("tqdm",),
-    "faiss": ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu"),
-    "yacs": ("yacs",),
-    "yaml": ("pyyaml",),
-    "cv2": ("opencv-python-headless", "opencv-python"),
-    "tabulate": ("tabulate",),
-    "tensorboard": ("tensorboard",),
-    "termcolor": ("termcolor",),
-}
-# import name -> (extra that brings it, distribution)
-OPTIONAL = {
-    "infomap": ("infomap", "infomap"),
-    "matplotlib": ("report", "matplotlib"),
-    "onnx": ("export", "onnx"),
-    "onnxscript": ("export", "onnxscript"),
-    "onnxruntime": ("export", "onnxruntime"),
-    "pynvml": ("gpu", "nvidia-ml-py"),
-}
 SHIPPED = ("50x", "ibn_50x")  # ResNets that the configs of the papers start from
 
 
@@ -77,29 +52,30 @@ def check_python() -> Iterator[Check]:
         "ok" if fine else "missing",
         version if fine else f"{version}; 3.10 or newer is needed",
     )
-    for name, distributions in NEEDED.items():
-        found = _version(name, distributions)
-        advice = f"pip install {distributions[0]}"
-        yield Check("needed", name, "ok" if found else "missing", found or advice)
-    for name, (extra, distribution) in OPTIONAL.items():
-        found = _version(name, (distribution,))
-        advice = f"pip install 'fastreid_cc[{extra}]'"
-        yield Check("optional", name, "ok" if found else "absent", found or advice)
+    for name in NEEDED:
+        found = _version(name)
+        state = "ok" if found else "missing"
+        yield Check("needed", name, state, found or install_command(name))
+    for name in (name for packages in EXTRAS.values() for name in packages):
+        found = _version(name)
+        yield Check("optional", name, "ok" if found else "absent", found or install_command(name))
 
 
-def _version(name: str, distributions: tuple[str, ...]) -> str:
+def _version(name: str) -> str:
     """Version of an importable package, "" if it is not there."""
     try:
         if importlib.util.find_spec(name) is None:
             return ""
     except ValueError:  # a module without a spec, put into sys.modules by hand
         return ""
-    for distribution in distributions:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "found, version unknown"
+    distributions = _distributions().get(name)
+    return metadata.version(distributions[0]) if distributions else "found, version unknown"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Import name -> distributions that hold it, e.g. faiss -> faiss-cpu or faiss-gpu-cu12."""
+    return metadata.packages_distributions()
 
 
 def check_fastreid() -> Iterator[Check]:
@@ -114,7 +90,7 @@ def check_fastreid() -> Iterator[Check]:
         yield Check("needed", "fastreid", "missing", " ".join(text.split()))
         return
     where = os.path.dirname(sys.modules["fastreid"].__file__ or "")
-    text = f"{_version('fastreid', ('fastreid',))}, plug-in active, {printable(where)}"
+    text = f"{_version('fastreid')}, plug-in active, {printable(where)}"
     yield Check("needed", "fastreid", "ok", text)
 
 
@@ -214,9 +190,10 @@ def main(argv: list[str]) -> int:
     checks += check_weights(everything=args.weights)
     missing = [check.name for check in checks if check.state == "missing"]
     if args.json:
-        rows: list[dict[str, Any]] = [check._asdict() for check in checks]
-        print_json({"ready": not missing, "checks": rows})
+        print_json({"ready": not missing, "checks": [check._asdict() for check in checks]})
     else:
-        print(table([(c.state, c.group, c.name, c.text) for c in checks]))
+        width = max(len(check.name) for check in checks)
+        for check in checks:  # not by tabulate, which may be what is missing
+            print(f"{check.state:7}  {check.group:8}  {check.name:{width}}  {check.text}")
         print(f"\nnot ready: {', '.join(missing)}" if missing else "\nready to run")
     return 1 if missing else 0

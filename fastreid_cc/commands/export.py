@@ -8,7 +8,9 @@ from typing import Any
 
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
-from ._frame import make_parser, print_json, replacing
+from ..files import write_atomically
+from ..requirements import require_extra
+from ._frame import make_parser, print_json, require_folder_of
 
 TOLERANCE = 1e-4
 
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
     boot.activate()
     from ..plugin.offline import onnx_export, run_folder
 
-    onnx_export.require_packages()
+    require_extra("export")
     cfg = run_folder.read_config(args.source, args.pairs)
     weights = _weights(args, cfg)
     out = _target(args)
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
     if weights:
         run_folder.load_weights(embedder.model, weights)
     size = tuple(cfg.INPUT.SIZE_TEST)
-    with replacing(out) as part:
+    with write_atomically(out) as part:
         onnx_export.write_onnx(embedder, part, size=size, source=weights.name if weights else "")
         difference = onnx_export.largest_difference(embedder, part, size=size)
         if not difference <= TOLERANCE:
@@ -80,8 +82,7 @@ def _target(args: argparse.Namespace) -> Path:
     if not args.out and not Path(args.source).is_dir():
         raise WrongUse("--out FILE.onnx is needed where no folder of a run is given.")
     out = Path(args.out) if args.out else Path(args.source) / "model.onnx"
-    if not out.parent.is_dir():
-        raise WrongUse(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
+    require_folder_of(out)
     return out
 
 

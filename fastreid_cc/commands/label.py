@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import WrongUse
+from ..files import write_atomically
 from ..labeling.eps import sweep, sweep_plot, sweep_table
 from ..labeling.pseudo_labeler import PseudoLabeler
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
 from ..structures import PseudoLabels
-from ._frame import replacing
+from ._frame import make_parser, require_folder_of
 
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
 OPTIONS: dict[str, type] = {
@@ -35,10 +36,10 @@ OPTIONS: dict[str, type] = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m fastreid_cc label",
-        description="Clusters features into pseudo labels: -1 is an outlier, 0..C-1 a cluster.",
-        epilog="An option that none of the chosen parts has is an error.",
+    made = make_parser(
+        "label",
+        "Clusters features into pseudo labels: -1 is an outlier, 0..C-1 a cluster. An option that "
+        "none of the chosen parts has is an error.",
     )
     made.add_argument("features", help=".npy of floating point features [N, D]")
     made.add_argument("--out", required=True, help=".npz to write: labels, eps, settings, seconds")
@@ -123,7 +124,7 @@ def _load(path: str, kind: str) -> np.ndarray:
 
 def save(path: Path, result: PseudoLabels, settings: dict[str, Any]) -> None:
     """Writes labels i64 [N], eps f64 (nan without one), and settings and seconds as JSON text."""
-    with replacing(path) as part, part.open("wb") as stream:
+    with write_atomically(path) as part, part.open("wb") as stream:
         np.savez(
             stream,
             labels=result.labels,
@@ -136,8 +137,7 @@ def save(path: Path, result: PseudoLabels, settings: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> PseudoLabels:
     """Labels, writes, and sweeps if asked."""
     out = Path(args.out)
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.parent}")
+    require_folder_of(out)
     if args.threads is not None:
         import torch
 
@@ -159,24 +159,20 @@ def run(args: argparse.Namespace) -> PseudoLabels:
         if not args.quiet:
             print(sweep_table(rows))
         if args.report:
-            with replacing(Path(args.report + ".txt")) as part:
+            with write_atomically(args.report + ".txt") as part:
                 part.write_text(sweep_table(rows) + "\n")
-            with replacing(Path(args.report + ".svg")) as part:
+            with write_atomically(args.report + ".svg") as part:
                 part.write_text(sweep_plot(rows))
     return result
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; 0 is success, 2 a fault in the input (told in one line), 130 Ctrl-C."""
+    """Labels, and says what was found; a fault in the options or the arrays is WrongUse."""
     args = parser().parse_args(argv)
     try:
         result = run(args)
-    except (ValueError, MemoryError, ImportError) as error:
-        print(f"label: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("label: interrupted, nothing was written", file=sys.stderr)
-        return 130
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
     if not args.quiet:
         stages = ", ".join(f"{name} {value:.2f} s" for name, value in result.seconds.items())
         eps = "" if result.eps is None else f" at eps {result.eps:.4g}"

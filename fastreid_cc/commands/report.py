@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import boot
-from ..errors import ClearError, WrongUse, printable
-from ._frame import make_parser, print_json, replacing
+from ..errors import WrongUse, printable
+from ..files import write_atomically
+from ..requirements import require_extra
+from ._frame import make_parser, print_json, require_folder_of
 
 #: Option -> (default for one run, for several), what it counts.
 COUNTS: dict[str, tuple[tuple[int, int], str]] = {
@@ -35,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="OUTPUT_DIR",
         type=Path,
-        help="of a run; of several runs to compare them",
+        help="folder of a run; the folders of several runs to compare them",
     )
     made.add_argument(
         "--out",
@@ -61,10 +63,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         WrongUse: for a folder that holds no run, or a number below 1.
-        ClearError: if matplotlib is missing, or the page cannot be written.
+        MissingPackage: without matplotlib.
+        OSError: if the page cannot be written.
     """
     counts = _counts(args)
-    _need_matplotlib()
+    require_extra("report")
     from ..report import build_page, read_run
     from ..report.runs import names
 
@@ -74,8 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise WrongUse(str(error)) from error
     several = len(runs) > 1
     out = args.out or args.folders[0] / ("comparison.html" if several else "report.html")
-    if not out.parent.is_dir():
-        raise WrongUse(f"--out {out}: there is no folder {out.parent}")
+    require_folder_of(out)
     if not args.no_images:
         boot.activate()
         from ..plugin.offline.run_features import collect
@@ -90,14 +92,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         num_clusters=counts["clusters"],
         num_outliers=counts["outliers"],
     )
-    try:
-        with replacing(out) as part:
-            part.write_text(page, "utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise ClearError(f"{printable(out)} cannot be written: {error}") from error
+    with write_atomically(out) as part:
+        part.write_text(page, "utf-8")
     return {
         "file": str(out),
-        "bytes": len(page.encode("utf-8", "backslashreplace")),
+        "bytes": out.stat().st_size,
         "runs": [
             {
                 "name": entry.name,
@@ -119,15 +118,6 @@ def _counts(args: argparse.Namespace) -> dict[str, int]:
             raise WrongUse(f"--{name} {given} must be at least 1")
         found[name] = defaults[several] if given is None else given
     return found
-
-
-def _need_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ClearError(
-            "The report draws its curves with matplotlib: pip install 'fastreid_cc[report]'"
-        ) from error
 
 
 def main(argv: list[str]) -> int:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ClearError, UnreadableFile, printable
+from .. import boot
+from ..errors import ClearError, WrongUse, printable
+from ..files import write_atomically
 from ..networks.domain_batch_norm import strip_state
-from ._frame import make_parser
+from ._frame import make_parser, require_folder_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,25 +31,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command."""
+    """Reads the checkpoint, writes the plain one whole or not at all."""
     args = parser().parse_args(argv)
+    source, out = Path(args.checkpoint), Path(args.out)
+    if not source.is_file():
+        raise WrongUse(f"{printable(source)}: no such file.")
+    require_folder_of(out)
+    boot.activate()
+    from ..plugin.offline.run_folder import read_checkpoint
+
+    state = read_checkpoint(source)["model"]
     try:
-        state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
-    except FileNotFoundError as error:
-        raise ClearError(f"{printable(args.checkpoint)}: no such file.") from error
-    except Exception as error:  # a torn or foreign file may raise anything
-        raise UnreadableFile(
-            f"{printable(args.checkpoint)} is no checkpoint of fastreid."
-        ) from error
-    try:
-        folded = strip_state(state, gate_scale=args.gate_scale)
+        stripped = strip_state(state, gate_scale=args.gate_scale)
     except ValueError as error:
         raise ClearError(str(error)) from error
-    out = Path(args.out)
-    if not out.absolute().parent.is_dir():
-        raise ClearError(f"{printable(args.out)}: there is no folder {out.absolute().parent}.")
-    torch.save({"model": folded}, out)
-    print(
-        f"{len(state) - len(folded)} of {len(state)} entries left out; wrote {printable(args.out)}"
-    )
+    with write_atomically(out) as part:
+        torch.save({"model": stripped}, part)
+    print(f"{len(state) - len(stripped)} of {len(state)} entries left out; wrote {printable(out)}")
     return 0

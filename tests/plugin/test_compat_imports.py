@@ -110,11 +110,14 @@ def test_a_missing_fastreid_is_named_with_the_command_to_type(monkeypatch):
     [
         ("faiss", "pip install faiss-cpu"),
         ("torchvision.transforms", "pip install torchvision"),
+        ("sklearn.cluster", "pip install 'scikit-learn>=1.3'"),
+        ("matplotlib.figure", "pip install 'fastreid_cc[report]'"),
         ("fastreid.engine", "pip install --no-deps fastreid==1.4.0"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_to_type(module, message):
-    from fastreid_cc.errors import MissingPackage, explain_missing
+    from fastreid_cc.errors import MissingPackage
+    from fastreid_cc.requirements import explain_missing
 
     explained = explain_missing(ModuleNotFoundError("no", name=module))
     assert isinstance(explained, MissingPackage) and message in str(explained)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...errors import MissingPackage
 from ...labels.numbering import number_by_first_image
 from ...registry import CLUSTERERS, Part
 from ...structures import KnnGraph
@@ -69,7 +70,7 @@ class InfoMap(Part):
         """Labels i64 [N], -1 = outlier; sets `codelength` (bits), None without a link.
 
         Raises:
-            ImportError: naming the extra, if the package is missing.
+            MissingPackage: naming the extra, if the package is missing.
         """
         if "infomap" not in sys.modules:
             with contextlib.suppress(ImportError):
@@ -77,7 +78,7 @@ class InfoMap(Part):
         try:
             from infomap import Infomap
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackage(
                 'CC.CLUSTER.NAME="infomap" needs the infomap package: '
                 "pip install fastreid_cc[infomap]"
             ) from error

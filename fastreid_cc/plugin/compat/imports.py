@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastreid_cc.errors import explain_missing, missing_fastreid
+from fastreid_cc.requirements import explain_missing, missing_fastreid
 
 from .patching import assign, replace
 

@@ -24,7 +24,7 @@ from fastreid.modeling.backbones.repvgg import RepVGG
 from torch import Tensor, nn
 
 from ... import __version__
-from ...errors import ClearError, MissingPackage
+from ...errors import ClearError
 
 BATCHES = (1, 2, 5)
 
@@ -48,17 +48,6 @@ def build_embedder(cfg: Any) -> Embedder:
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.PRETRAIN = False
     return Embedder(build_model(cfg)).eval()
-
-
-def require_packages() -> None:
-    """Raises MissingPackage if one of the packages of [export] is missing."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise MissingPackage(
-                f"export needs the package {name}: pip install 'fastreid_cc[export]'"
-            ) from error
 
 
 def fused(embedder: Embedder) -> Embedder:

@@ -16,7 +16,7 @@ from fastreid.data import build as data_build
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
-from ...launch_env import IMPORTS, SCRIPT
+from ...parallel.launch_env import IMPORTS, SCRIPT
 from ...report.versions import installed
 
 logger = logging.getLogger("fastreid.cc.report")
