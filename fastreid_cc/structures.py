@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -105,3 +105,32 @@ class Batch:
     def select(self, rows: Tensor | slice) -> Batch:
         """The batch of some rows (a mask, positions or a slice), in their order."""
         return self.map(lambda values: values[rows])
+
+
+class MemoryLike(Protocol):
+    """What a loss, or a refiner that watches the training, may read of a memory; never written.
+
+    `memories.base.Memory` is the memories' base class; losses and refiners know only this.
+
+    Attributes:
+        epoch: the epoch at hand, from 0.
+        num_sources: S, classes of labelled sources with a row; 0 without.
+        num_clusters: C, outliers excluded.
+        temperature: what `logits` divides cosines by.
+        rows: f32 [R, D], unit length (or zero, where nothing was written yet).
+    """
+
+    epoch: int
+    num_sources: int
+    num_clusters: int
+    temperature: float
+    rows: Tensor
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Column of `logits` that is right for each image, i64 [B], -1 = ignored."""
+
+    def logits(self, features: Tensor, batch: Batch) -> Tensor:
+        """Logits [B, L] of unit features [B, D] over the memory's L classes; f32 or f64."""
+
+    def loss_mask(self, batch: Batch) -> Tensor | None:
+        """bool [B, L], the classes that stay in the softmax; None = all."""

@@ -110,7 +110,7 @@ def test_the_loss_is_float32_inside_autocast_and_for_half_inputs():
 
 
 def test_a_missing_memory_is_refused():
-    with pytest.raises(ValueError, match=r"needs a memory: set CC\.MEMORY\.NAME"):
+    with pytest.raises(ValueError, match=r"needs a memory \(CC\.MEMORY\.NAME\).*CC\.ENABLED"):
         MemoryContrast()(make_batch(raw(), TARGETS))
 
 

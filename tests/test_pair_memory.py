@@ -33,7 +33,13 @@ def test_halves_are_two_memories_apart(name):
         memory.update(make_batch(move, targets, cameras[index], index))
         torch.testing.assert_close(memory.rows, own.rows)
     assert pair.num_targets == alone[0].num_targets and pair.persists == alone[0].persists
-    assert torch.equal(pair.rows, torch.cat([m.rows for m in pair.both], 1))
+    batch = make_batch(torch.cat(moves, 1), targets, cameras[index], index)
+    ours = pair.logits(torch.nn.functional.normalize(batch.features), batch)
+    parts = [
+        m.logits(torch.nn.functional.normalize(x), batch) for m, x in zip(alone, moves, strict=True)
+    ]
+    torch.testing.assert_close(ours, sum(parts) / 2)
+    assert torch.equal(pair.targets(batch), alone[0].targets(batch))
 
 
 def test_state_survives_a_checkpoint():
@@ -45,8 +51,9 @@ def test_state_survives_a_checkpoint():
     buffer.seek(0)
     other.set_state(torch.load(buffer, weights_only=True))
     assert other.epoch == 7 and other.num_sources == 3
-    assert torch.equal(other.rows, pair.rows)
-    assert torch.equal(other.clustering_features(), pair.rows[3:])
+    rows = torch.cat([memory.rows for memory in pair.both], 1)
+    assert torch.equal(other.source_centroids(), rows[:3])
+    assert torch.equal(other.clustering_features(), rows[3:])
     with pytest.raises(ValueError, match="two networks"):
         other.set_state(memory_by_name("hybrid").get_state())
 

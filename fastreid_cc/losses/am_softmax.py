@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..registry import LOSSES
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 from .base import Loss, unit
 from .memory_contrast import batch_mean, cross_entropy
 
@@ -36,13 +36,12 @@ class AMSoftmax(Loss):
         self.s = s
         self.margin = margin
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
-        assert memory is not None
-        targets = memory.targets(batch)  # type: ignore[operator]
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
+        targets = memory.targets(batch)
+        logits = memory.logits(unit(batch.features), batch)
         margins = margin_logits(logits * memory.temperature, targets, s=self.s, margin=self.margin)
-        mask = memory.loss_mask(batch)  # type: ignore[operator]
+        mask = memory.loss_mask(batch)
         return batch_mean(cross_entropy(margins, targets, mask=mask), targets >= 0)
 
 

@@ -6,11 +6,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..labels.ambiguity_sets import ambiguity_sets
 from ..registry import LOSSES
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 from .base import Loss, unit
 from .memory_contrast import batch_mean, cross_entropy
 
@@ -58,14 +58,13 @@ class AverageK(Loss):
         self.k, self.alpha, self.use = k, alpha, use
         self.rescue, self.start_epoch = rescue, start_epoch
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target, and the rescued ones."""
-        assert memory is not None
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        targets = memory.targets(batch)  # type: ignore[operator]
-        allowed = memory.loss_mask(batch)  # type: ignore[operator]
+        logits = memory.logits(unit(batch.features), batch)
+        targets = memory.targets(batch)
+        allowed = memory.loss_mask(batch)
         valid = targets >= 0
-        if int(memory.epoch) < self.start_epoch:  # type: ignore[arg-type]
+        if memory.epoch < self.start_epoch:
             return batch_mean(cross_entropy(logits, targets, mask=allowed), valid)
         allowed = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed
         sets = ambiguity_sets(logits.masked_fill(~allowed, -torch.inf), self.k, targets)

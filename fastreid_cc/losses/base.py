@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,27 +18,22 @@ from torch.autograd.function import once_differentiable
 
 from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
 from ..registry import LOSSES, Part
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 
 
 class Loss(Part, nn.Module):
-    """Base of all losses: subclasses write `compute`.
+    """Base of all losses: a subclass writes `compute` and declares what it needs.
 
     Attributes:
-        log_name: the loss is logged as "loss_<log_name>"; from the class's name, MemoryContrast ->
-            memory_contrast, unless the class says another.
+        log_name: the loss is logged as "loss_<log_name>". By default the words of the class's name,
+            so MemoryContrast gives loss_memory_contrast.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
-        reads_source_rows: whether it is for source images though no class of theirs is a row.
-        trained_on: whose images the loss is for when labelled sources train along: "target",
-            "source", or "all" (one call for each of the two).
     """
 
     log_name: ClassVar[str]
-    needs_memory: bool = False
-    needs_teacher: bool = False
-    reads_source_rows: bool = False
-    trained_on: Literal["all", "target", "source"] = "all"
+    needs_memory: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -46,7 +41,16 @@ class Loss(Part, nn.Module):
             words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+", cls.__name__)
             cls.log_name = "_".join(words).lower()
 
-    def forward(self, batch: Batch, memory: nn.Module | None = None) -> Tensor:
+    def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
+        """Whether the loss is computed on a batch's target images, or on its source images.
+
+        By default on both, but on source images only if the memory it reads has rows of their
+        classes. A batch without sources is all "target".
+        """
+        has_rows = memory is None or memory.num_sources > 0
+        return part == "target" or not self.needs_memory or has_rows
+
+    def forward(self, batch: Batch, memory: MemoryLike | None = None) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -58,17 +62,25 @@ class Loss(Part, nn.Module):
             ValueError: if a memory or a teacher is needed and missing.
         """
         if self.needs_memory and memory is None:
-            raise ValueError(f"{type(self).__name__} needs a memory: set CC.MEMORY.NAME.")
+            raise ValueError(
+                f"{type(self).__name__} needs a memory (CC.MEMORY.NAME), and none is set: it works"
+                " with CC.ENABLED True only."
+            )
         given = batch.teacher_logits if self.needs_memory else batch.teacher_features
         if self.needs_teacher and given is None:
             raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
         features = batch.features
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
-            return self.compute(replace(batch, features=features), memory)
+            return self.compute(replace(batch, features=features), cast(MemoryLike, memory))
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
-        """The formula; autocast is off and the features are float32 or float64."""
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
+        """The formula, a scalar; autocast is off.
+
+        Args:
+            batch: as in `forward`, features float32 or float64.
+            memory: only there for losses with `needs_memory`; others must not read it.
+        """
         raise NotImplementedError
 
 
@@ -84,7 +96,7 @@ class PairwiseLoss(Loss):
     rows of all ranks.
     """
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Gathers, computes, scales."""
         features = gather_rows_with_grad(batch.features)
         return whole_batch(self.pairwise(features, gather_rows(batch.targets)))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 from .base import Loss, masked_logsumexp, unit
 from .memory_contrast import cross_entropy
+
+
+@runtime_checkable
+class ProxyMemory(MemoryLike, Protocol):
+    """A memory with several rows for a class (`CameraProxyMemory`)."""
+
+    def positives(self, batch: Batch) -> Tensor:
+        """All rows of each image's class, bool [B, R]."""
 
 
 @LOSSES.register()
@@ -41,16 +51,16 @@ class CameraProxyContrast(Loss):
         self.negatives = negatives
         self.start_epoch = start_epoch
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Sum over cameras of means over their images."""
-        if not hasattr(memory, "positives"):
+        if not isinstance(memory, ProxyMemory):
             raise ValueError("CameraProxyContrast needs CC.MEMORY.NAME=camera_proxy.")
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[union-attr,operator]
-        targets = memory.targets(batch)  # type: ignore[union-attr,operator]
-        mask = memory.loss_mask(batch)  # type: ignore[union-attr,operator]
+        logits = memory.logits(unit(batch.features), batch)
+        targets = memory.targets(batch)
+        mask = memory.loss_mask(batch)
         losses = cross_entropy(logits, targets, mask=mask)
-        if int(memory.epoch) >= self.start_epoch and self.inter_weight:  # type: ignore[union-attr,arg-type]
-            positives = memory.positives(batch)  # type: ignore[union-attr,operator]
+        if memory.epoch >= self.start_epoch and self.inter_weight:
+            positives = memory.positives(batch)
             losses = losses + self.inter_weight * self._inter(logits, positives)
         return (losses * per_camera_share(batch)).sum() * world_size()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..registry import LOSSES
-from ..structures import Batch
-from .base import Loss, unit
+from ..structures import Batch, MemoryLike
+from .base import LOW, Loss, unit
 from .memory_contrast import batch_mean
 
 
@@ -30,7 +32,6 @@ class ECN(Loss):
     """
 
     needs_memory = True
-    trained_on = "target"
     limits = {"neighbors": "[0, inf)", "start_epoch": "[0, inf)"}
 
     def __init__(self, *, neighbors: int = 6, start_epoch: int = 5) -> None:
@@ -38,18 +39,28 @@ class ECN(Loss):
         self.neighbors = neighbors
         self.start_epoch = start_epoch
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
+        """Only to the target's images."""
+        return part == "target"
+
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
-        assert memory is not None
-        targets = memory.targets(batch)  # type: ignore[operator]
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        mask = memory.loss_mask(batch)  # type: ignore[operator]
-        if mask is not None:
-            logits = logits.masked_fill(~(mask | (targets < 0)[:, None]), -1e30)
-        k = self.neighbors if int(memory.epoch) >= self.start_epoch else 0  # type: ignore[arg-type]
-        has_neighbors = targets >= int(memory.num_sources)  # type: ignore[arg-type]
+        targets, logits = memory.targets(batch), masked_logits(batch, memory)
+        k = self.neighbors if memory.epoch >= self.start_epoch else 0
+        has_neighbors = targets >= memory.num_sources
         losses = soft_cross_entropy(logits, neighbor_weights(logits, targets, k, has_neighbors))
         return batch_mean(losses, targets >= 0)
+
+
+def masked_logits(batch: Batch, memory: MemoryLike) -> Tensor:
+    """The memory's logits of a batch, [B, L], LOW where its mask leaves a class out.
+
+    Images without a target keep all classes, so that their softmax stays finite.
+    """
+    logits, mask = memory.logits(unit(batch.features), batch), memory.loss_mask(batch)
+    if mask is None:
+        return logits
+    return logits.masked_fill(~(mask | (memory.targets(batch) < 0)[:, None]), LOW)
 
 
 def neighbor_weights(logits: Tensor, targets: Tensor, k: int, has_neighbors: Tensor) -> Tensor:

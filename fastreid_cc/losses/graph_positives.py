@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal, Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import LOSSES
-from ..structures import Batch
-from .base import Loss, unit
-from .ecn import soft_cross_entropy
+from ..structures import Batch, MemoryLike
+from .base import Loss
+from .ecn import masked_logits, soft_cross_entropy
 from .memory_contrast import batch_mean
+
+
+@runtime_checkable
+class SourceMemory(MemoryLike, Protocol):
+    """A memory with a row for every image of the labelled sources (`InstanceMemory`).
+
+    Attributes:
+        source_rows: f32 [M, D], unit length, zero where never seen.
+        source_classes: i64 [M].
+    """
+
+    source_rows: Tensor
+    source_classes: Tensor
 
 
 @LOSSES.register()
@@ -41,7 +56,6 @@ class GraphPositives(Loss):
     """
 
     needs_memory = True
-    reads_source_rows = True
     limits = {
         "feature_size": "[1, inf)",
         "candidates": "[1, inf)",
@@ -68,9 +82,12 @@ class GraphPositives(Loss):
         self.threshold, self.start_epoch = threshold, start_epoch
         self.graph = CandidateGraph(feature_size + 1, hidden, layers, node_neighbors)
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
+        """To all images: source images are compared with `source_rows`."""
+        return True
+
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Source images train the graph network, target images the features."""
-        assert memory is not None
         if batch.features.shape[1] != self.feature_size:
             raise ValueError(
                 f"{self.key}.FEATURE_SIZE={self.feature_size} must be the size of the features,"
@@ -80,26 +97,24 @@ class GraphPositives(Loss):
             return self._on_source(batch, memory)
         return self._on_target(batch, memory)
 
-    def _on_source(self, batch: Batch, memory: nn.Module) -> Tensor:
+    def _on_source(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Binary cross-entropy over the candidates of source images, mean over images."""
+        if not isinstance(memory, SourceMemory):
+            raise ValueError("GraphPositives needs CC.MEMORY.NAME instance with SOURCE_ROWS True.")
         rows, classes = memory.source_rows, memory.source_classes
-        found, nodes, seen = self._nodes(batch.features, rows)  # type: ignore[arg-type]
-        logits = self.graph(nodes, rows[found])  # type: ignore[index]
-        is_same = (classes[found] == batch.targets[:, None]).to(logits.dtype)  # type: ignore[index]
+        found, nodes, seen = self._nodes(batch.features, rows)
+        logits = self.graph(nodes, rows[found])
+        is_same = (classes[found] == batch.targets[:, None]).to(logits.dtype)
         counted = (seen & (found != batch.indices[:, None])).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, is_same, reduction="none") * counted
         return batch_mean(losses.sum(1) / counted.sum(1).clamp(min=1), batch.targets >= 0)
 
-    def _on_target(self, batch: Batch, memory: nn.Module) -> Tensor:
+    def _on_target(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Soft cross-entropy over all rows, mean over the images with a target."""
-        targets = memory.targets(batch)  # type: ignore[operator]
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        mask = memory.loss_mask(batch)  # type: ignore[operator]
-        if mask is not None:
-            logits = logits.masked_fill(~(mask | (targets < 0)[:, None]), -1e30)
+        targets, logits = memory.targets(batch), masked_logits(batch, memory)
         weights = torch.zeros_like(logits)
-        if int(memory.epoch) >= self.start_epoch:  # type: ignore[arg-type]
-            weights = self.positives(batch.features, memory.rows, targets).to(logits.dtype)  # type: ignore[arg-type]
+        if memory.epoch >= self.start_epoch:
+            weights = self.positives(batch.features, memory.rows, targets).to(logits.dtype)
         weights.scatter_(1, targets.clamp(min=0)[:, None], 1.0)
         weights *= (targets >= 0)[:, None]
         return batch_mean(soft_cross_entropy(logits, weights), targets >= 0)

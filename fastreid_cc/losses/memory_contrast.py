@@ -6,11 +6,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..parallel.collectives import gather_rows, world_size
 from ..registry import LOSSES
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 from .base import Loss, unit
 
 
@@ -39,12 +39,11 @@ class MemoryContrast(Loss):
         self.eps = eps
         self.camera_entropy = camera_entropy
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
-        assert memory is not None
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        mask = memory.loss_mask(batch)  # type: ignore[operator]
-        targets = memory.targets(batch)  # type: ignore[operator]
+        logits = memory.logits(unit(batch.features), batch)
+        mask = memory.loss_mask(batch)
+        targets = memory.targets(batch)
         losses = cross_entropy(logits, targets, mask=mask, eps=self.eps)
         if self.camera_entropy:
             losses = losses * local_weights(batch).to(losses.dtype)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..registry import LOSSES
-from ..structures import Batch
-from .base import Loss, unit
+from ..structures import Batch, MemoryLike
+from .base import LOW, Loss, unit
 from .memory_contrast import batch_mean
 
 
@@ -35,15 +35,15 @@ class SoftContrast(Loss):
         super().__init__()
         self.sharpness = sharpness
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
-        assert memory is not None and batch.teacher_logits is not None
-        logits = memory.logits(unit(batch.features), batch)  # type: ignore[operator]
-        taught = batch.teacher_logits.detach().to(logits.dtype) / self.sharpness
+        assert batch.teacher_logits is not None
+        logits = memory.logits(unit(batch.features), batch)
+        wanted = batch.teacher_logits.detach().to(logits.dtype) / self.sharpness
         valid = batch.targets >= 0
-        mask = memory.loss_mask(batch)  # type: ignore[operator]
+        mask = memory.loss_mask(batch)
         if mask is not None:
             outside = ~(mask | ~valid[:, None])
-            logits, taught = (z.masked_fill(outside, -1e30) for z in (logits, taught))
-        losses = -(taught.softmax(1) * logits.log_softmax(1)).sum(1)
+            logits, wanted = (z.masked_fill(outside, LOW) for z in (logits, wanted))
+        losses = -(wanted.softmax(1) * logits.log_softmax(1)).sum(1)
         return batch_mean(losses * valid, valid)

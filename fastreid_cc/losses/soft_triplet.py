@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..parallel.collectives import gather_rows, gather_rows_with_grad
 from ..registry import LOSSES
-from ..structures import Batch
+from ..structures import Batch, MemoryLike
 from .base import LOW, Loss, mean_over, whole_batch
 
 
@@ -26,7 +26,7 @@ class SoftTriplet(Loss):
 
     needs_teacher = True
 
-    def compute(self, batch: Batch, memory: nn.Module | None) -> Tensor:
+    def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
         assert batch.teacher_features is not None
         taught = gather_rows(batch.teacher_features.to(batch.features.dtype))

@@ -8,6 +8,8 @@ gradient accumulation writes once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,37 +17,43 @@ from torch import Tensor, nn
 from ..labels.numbering import Outliers, build_label_space, count_clusters
 from ..registry import MEMORIES, Part
 from ..structures import Batch
+from .updates import group_means
 
-State = dict[str, Tensor | int | float | str]
+State = dict[str, Any]
+COUNTS = ("epoch", "num_sources", "num_clusters", "num_images")
 
 
 class Memory(Part, nn.Module):
-    """Base of all memories. The rows live on the module's device (`memory.to(device)`).
+    """Base of all memories: a subclass writes `reset_rows` and `update_rows`.
 
-    Attributes:
-        needs_labels: False if clusters play no part; then none are made.
-        follows_sources: whether `update` gets images of the sources though none of their classes is
-            a row (CC.SOURCES.IN_MEMORY False).
+    `rows` live on the module's device (`memory.to(device)`) and keep the dtype of the features that
+    filled them. A row has unit length, or is zero where nothing was written yet. What more a memory
+    has to keep it sets by `set_buffer`; then `get_state` and `set_state` carry it along.
 
     Args:
         temperature: logits are cosines divided by it.
-        momentum: weight of the OLD row in an update.
+        momentum: weight of the OLD row in an update; 1 = rows never move.
+
+    Attributes:
+        outliers: what happens to images in no cluster, see `labels.numbering.build_label_space`.
+        needs_labels: False if clusters play no part; then none are made.
+        rows: f32 [R, D], empty before the first `reset`.
+        epoch: the epoch at hand, from 0.
+        num_sources: S, source classes with a row.
+        num_clusters: C, outliers excluded.
+        num_images: N.
     """
 
     outliers: Outliers = "drop"
     needs_labels: bool = True
-    follows_sources: bool = False
     rows: Tensor
     limits = {"temperature": "(0, inf)", "momentum": "[0, 1]"}
 
-    def __init__(self, *, temperature: float, momentum: float) -> None:
+    def __init__(self, *, temperature: float, momentum: float = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
         self.momentum = momentum
-        self.epoch = 0
-        self.num_sources = 0
-        self.num_clusters = 0
-        self.num_images = 0
+        self.epoch = self.num_sources = self.num_clusters = self.num_images = 0
         self.set_buffer("rows", torch.empty(0, 0))
 
     def set_buffer(self, name: str, value: Tensor) -> None:
@@ -67,7 +75,12 @@ class Memory(Part, nn.Module):
         self.epoch = epoch
 
     def set_source_classes(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
-        """Hears the class of every image of the sources, i64 [M], before the first `reset`."""
+        """Receives i64 [M], the class of each source image; called before every `reset`."""
+
+    @property
+    def takes_source_images(self) -> bool:
+        """Whether `update` gets the batch's source images too: if their classes have rows."""
+        return self.num_sources > 0
 
     def reset(
         self,
@@ -123,8 +136,29 @@ class Memory(Part, nn.Module):
         sources: Tensor,
         generator: torch.Generator,
     ) -> None:
-        """Sets the rows; arguments are checked, on the device, and `sources` is unit f32 [S, D]."""
+        """Sets the rows, of source classes first, then of the target: targets number them so.
+
+        Arguments were checked and lie on the memory's device; `num_sources`, `num_clusters` and
+        `num_images` are set.
+
+        Args:
+            features: [N, D], unit rows, in dataset order.
+            labels: i64 [N], clusters 0..C-1, -1 = outlier.
+            cameras: i64 [N], None if unknown.
+            sources: [S, D], unit rows, one per source class, of the features' dtype; S may be 0.
+            generator: source of random choices.
+        """
         raise NotImplementedError
+
+    def cluster_means(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Mean feature of each cluster, scaled to unit length, [C, D]; for `reset_rows`.
+
+        Raises:
+            ValueError: if a cluster has no image.
+
+        Cost: O(N·D) time; summed in dataset order, so equal on every process.
+        """
+        return F.normalize(group_means(features, labels, self.num_clusters))
 
     def label_space(self, labels: Tensor) -> Tensor:
         """Targets of all images, i64 [N], -1 = not trained. Call after `reset`."""
@@ -161,7 +195,12 @@ class Memory(Part, nn.Module):
         self.update_rows(F.normalize(features), batch)
 
     def update_rows(self, features: Tensor, batch: Batch) -> None:
-        """The update rule; `features` are unit rows of the memory's dtype, [B, D]."""
+        """Moves the rows of a batch, in place; a frozen memory passes.
+
+        Args:
+            features: [B, D], unit rows of the memory's dtype, on its device.
+            batch: their targets (< 0: leave out), indices, cameras and domains.
+        """
         raise NotImplementedError
 
     @property
@@ -173,12 +212,14 @@ class Memory(Part, nn.Module):
         """f32 [N, D] for the next labelling to cluster; None = extract them from the images."""
         return None
 
+    def source_centroids(self) -> Tensor | None:
+        """f32 [S, D], rows of the source classes to go on with at the next `reset`, or None."""
+        return self.rows[: self.num_sources] if self.persists and self.num_sources else None
+
     def get_state(self) -> State:
         """Everything needed to go on, as tensors and plain numbers (torch `weights_only` safe)."""
         state: State = {name: value.clone() for name, value in self.named_buffers(recurse=False)}
-        for name in ("epoch", "num_sources", "num_clusters", "num_images"):
-            state[name] = getattr(self, name)
-        return state
+        return state | {name: getattr(self, name) for name in COUNTS}
 
     def set_state(self, state: State) -> None:
         """Restores what `get_state` gave, on this module's device.

@@ -91,9 +91,5 @@ class CameraProxyMemory(Memory):
 
     def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the proxies of the batch's images."""
-        rule = {
-            "all": updates.update_all,
-            "hard": updates.update_hard,
-            "mean": updates.update_mean,
-        }[self.rule]
-        rule(self.rows, self.targets(batch), features, self.current_momentum)
+        targets = self.targets(batch)
+        updates.RULES[self.rule](self.rows, targets, features, self.current_momentum)

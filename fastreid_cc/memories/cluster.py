@@ -9,7 +9,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory
+from .base import Memory, State
 
 
 @MEMORIES.register("cluster")
@@ -56,7 +56,7 @@ class ClusterMemory(Memory):
         generator: torch.Generator,
     ) -> None:
         """Sets each row to the unit mean, or to one member, of its cluster."""
-        rows = F.normalize(updates.group_means(features, labels, self.num_clusters))
+        rows = self.cluster_means(features, labels)
         if self.init == "random":
             draw = torch.rand(len(labels), generator=generator, device=generator.device)
             chosen = updates.representatives(labels.cpu(), draw.cpu())
@@ -71,18 +71,13 @@ class ClusterMemory(Memory):
             draw = torch.rand(len(features), generator=self.generator).to(features.device)
             updates.update_random(self.rows, batch.targets, features, self.current_momentum, draw)
             return
-        rule = {
-            "all": updates.update_all,
-            "hard": updates.update_hard,
-            "mean": updates.update_mean,
-        }[self.rule]
-        rule(self.rows, batch.targets, features, self.current_momentum)
+        updates.RULES[self.rule](self.rows, batch.targets, features, self.current_momentum)
 
-    def get_state(self) -> dict:
+    def get_state(self) -> State:
         """Adds the state of the generator of the "random" rule."""
         return {**super().get_state(), "generator": self.generator.get_state()}
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: State) -> None:
         """Restores rows and generator."""
         super().set_state(state)
         self.generator.set_state(state["generator"].cpu())

@@ -94,8 +94,7 @@ class HybridMemory(Memory):
         index = torch.where(is_source, batch.targets, batch.indices + self.num_sources)
         slots = index[updates.representatives(index)].clamp(min=0)  # sorted; repeated on CUDA
         before = self.rows[slots]
-        rule = updates.update_all if self.rule == "all" else updates.update_mean
-        rule(self.rows, index, features, self.current_momentum)
+        updates.RULES[self.rule](self.rows, index, features, self.current_momentum)
         is_first = torch.cat([slots[:1] >= 0, slots[1:] != slots[:-1]])
         self._move_sums(self.row_classes[slots], (self.rows[slots] - before) * is_first[:, None])
 

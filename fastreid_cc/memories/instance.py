@@ -62,7 +62,7 @@ class InstanceMemory(Memory):
         self.init = init
         self.rule = update
         self.negatives = negatives
-        self.follows_sources = source_rows
+        self.keeps_source_rows = source_rows
         self.set_buffer("row_cameras", torch.empty(0, dtype=torch.int64))
         self.set_buffer("source_rows", torch.empty(0, 0))
         self.set_buffer("source_classes", torch.empty(0, dtype=torch.int64))
@@ -82,9 +82,14 @@ class InstanceMemory(Memory):
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
 
+    @property
+    def takes_source_images(self) -> bool:
+        """With `source_rows` too."""
+        return self.num_sources > 0 or self.keeps_source_rows
+
     def set_source_classes(self, classes: Tensor) -> None:
         """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
-        if self.follows_sources:
+        if self.keeps_source_rows:
             self.set_buffer("source_classes", classes.clone().to(self.rows.device))
 
     def reset_rows(
@@ -121,7 +126,7 @@ class InstanceMemory(Memory):
 
     def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images."""
-        if not self.follows_sources or batch.domains is None:
+        if not self.keeps_source_rows or batch.domains is None:
             self._move(self.rows, batch.targets, features)
             return
         nowhere = batch.indices.new_full((), -1)

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..structures import Batch
-from .base import Memory, check
+from .base import COUNTS, Memory, State, check
 
 
-class PairMemory(nn.Module):
+class PairMemory(Memory):
     """Gives the left half of every feature to one memory, the right half to the other.
 
     Features of a pair are [f1, f2] side by side, so the cosine of two rows is the mean of the two
-    networks' cosines, if both halves have unit length. Both memories share labels and targets.
+    networks' cosines, if both halves have unit length. Labels, targets and all that is counted are
+    the same in both memories. The rows are theirs; `rows` of the pair stays empty.
 
     Args:
-        first, second: memories of one kind, with the same settings.
+        first: the left half's memory.
+        second: the right half's, of the same kind and with the same settings.
     """
 
     def __init__(self, first: Memory, second: Memory) -> None:
-        super().__init__()
+        super().__init__(temperature=first.temperature, momentum=first.momentum)
         self.first, self.second = first, second
+        self.outliers, self.needs_labels = first.outliers, first.needs_labels
 
     @property
     def both(self) -> tuple[Memory, Memory]:
         """(first, second)."""
         return self.first, self.second
 
-    def __getattr__(self, name: str) -> Any:
-        """What the two have in common: num_sources, num_targets, epoch, survives and so on."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._modules["first"], name)
+    @property
+    def num_targets(self) -> int:
+        """Of each."""
+        return self.first.num_targets
 
     @property
-    def rows(self) -> Tensor:
-        """Rows of both side by side, f32 [R, 2 D]."""
-        return torch.cat([memory.rows for memory in self.both], dim=1)
+    def takes_source_images(self) -> bool:
+        """Of each."""
+        return self.first.takes_source_images
+
+    @property
+    def persists(self) -> bool:
+        """Of each."""
+        return self.first.persists
 
     def set_source_classes(self, classes: Tensor) -> None:
         """Tells both the classes of the sources' images, i64 [M]."""
@@ -52,6 +59,11 @@ class PairMemory(nn.Module):
         """Tells both the epoch."""
         for memory in self.both:
             memory.set_epoch(epoch)
+        self._count()
+
+    def _count(self) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self.first, name))
 
     def reset(
         self,
@@ -67,15 +79,30 @@ class PairMemory(nn.Module):
         Raises:
             ValueError: if the features do not split into halves, and as `Memory.reset`.
         """
-        centroids = [None, None] if source_centroids is None else halves(source_centroids)
+        centroids = (None, None) if source_centroids is None else halves(source_centroids)
         for memory, part, centers in zip(self.both, halves(features), centroids, strict=True):
             memory.reset(
-                torch.nn.functional.normalize(part),
+                F.normalize(part),
                 labels,
                 cameras=cameras,
                 source_centroids=centers,
                 generator=generator,
             )
+        self._count()
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Of each."""
+        return self.first.targets(batch)
+
+    def logits(self, features: Tensor, batch: Batch) -> Tensor:
+        """Mean of both memories' logits of their halves of features [B, 2 D]."""
+        parts = zip(self.both, halves(features), strict=True)
+        first, second = (memory.logits(F.normalize(part), batch) for memory, part in parts)
+        return (first + second) / 2
+
+    def loss_mask(self, batch: Batch) -> Tensor | None:
+        """Of each."""
+        return self.first.loss_mask(batch)
 
     def update(self, batch: Batch) -> None:
         """Moves the rows of both by their halves of the features, [B, 2 D]."""
@@ -84,15 +111,21 @@ class PairMemory(nn.Module):
 
     def clustering_features(self) -> Tensor | None:
         """Both memories' features side by side, or None."""
-        found = [memory.clustering_features() for memory in self.both]
-        parts = [part for part in found if part is not None]
-        return torch.cat(parts, dim=1) if len(parts) == 2 else None
+        return self._side_by_side(lambda memory: memory.clustering_features())
 
-    def get_state(self) -> dict[str, Any]:
+    def source_centroids(self) -> Tensor | None:
+        """Both memories' side by side, or None."""
+        return self._side_by_side(lambda memory: memory.source_centroids())
+
+    def _side_by_side(self, read: Callable[[Memory], Tensor | None]) -> Tensor | None:
+        parts = [part for part in map(read, self.both) if part is not None]
+        return torch.cat(parts, dim=1) if parts else None
+
+    def get_state(self) -> State:
         """States of both."""
         return {"first": self.first.get_state(), "second": self.second.get_state()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: State) -> None:
         """Restores `get_state`.
 
         Raises:
@@ -101,6 +134,7 @@ class PairMemory(nn.Module):
         check({"first", "second"} <= state.keys(), "memory state is not one of two networks")
         self.first.set_state(state["first"])
         self.second.set_state(state["second"])
+        self._count()
 
 
 def halves(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,6 +120,10 @@ def update_random(
     blend(rows, index[chosen], features[chosen], momentum)
 
 
+#: Rules by the name that CC.MEMORY.*.UPDATE gives them; "random" needs a draw more.
+RULES = {"all": update_all, "hard": update_hard, "mean": update_mean}
+
+
 def group_sums(features: Tensor, labels: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Sum of each group's features, [num_groups, D], and its size, i64 [num_groups].
 

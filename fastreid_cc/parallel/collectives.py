@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 LABELLING_MINUTES = 720.0
 
@@ -26,6 +26,11 @@ def world_size() -> int:
 def rank() -> int:
     """Index of this process, 0 alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel; the model itself if it is not wrapped."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class _PatientGroup:

@@ -36,7 +36,7 @@ from tabulate import tabulate
 
 from fastreid_cc import __version__
 from fastreid_cc.plugin.loading.datasets import configure_from
-from fastreid_cc.plugin.trainer.builders import seed_globals
+from fastreid_cc.plugin.seeding import seed_globals
 
 ROWS = {
     "untrained": "untrained network",

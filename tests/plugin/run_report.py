@@ -20,11 +20,11 @@ _domains: list[torch.Tensor] = []
 _values: list[float] = []
 
 
-def losses(self: ClusterContrast, outputs: Any, targets: Any, inputs: Any = None) -> Any:
-    found = _losses(self, outputs, targets, inputs)
-    _batches.append(torch.stack([inputs["indices"], targets]))
-    if "domains" in inputs:
-        _domains.append(inputs["domains"])
+def losses(self: ClusterContrast, outputs: Any, batch: Any, step: Any) -> Any:
+    found = _losses(self, outputs, batch, step)
+    _batches.append(torch.stack([batch.indices, batch.targets]))
+    if batch.domains is not None:
+        _domains.append(batch.domains)
     _values.append(float(sum(value.detach() for value in found.values())))
     return found
 

@@ -50,18 +50,26 @@ PRETRAIN: tuple[object, ...] = (
 def watched(
     output: Path, monkeypatch: pytest.MonkeyPatch, *options: object
 ) -> tuple[Any, list[dict[str, Any]], list[dict[str, float]]]:
-    """(the trainer, every step's batch without its pixels, every step's losses) of a run."""
+    """(the trainer, every step's batch without its pixels, every step's losses) of a run.
+
+    Of two networks each makes a step. A batch holds what the teacher made of it too.
+    """
     from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
-    original, batches, found = ClusterContrast.losses, [], []
+    steps, original, batches, found = ClusterContrast.train_step, ClusterContrast.losses, [], []
 
-    def losses(self: Any, outputs: Any, targets: Any, inputs: Any = None) -> Any:
-        values = original(self, outputs, targets, inputs)
+    def train_step(self: Any, inputs: Any, step: Any) -> Any:
         batches.append({k: v for k, v in inputs.items() if k != "images"})
+        return steps(self, inputs, step)
+
+    def losses(self: Any, outputs: Any, batch: Any, step: Any) -> Any:
+        values = original(self, outputs, batch, step)
+        batches[-1]["teacher_features"] = batch.teacher_features
         found.append({name: float(value.detach()) for name, value in values.items()})
         return values
 
     with monkeypatch.context() as patch:
+        patch.setattr(ClusterContrast, "train_step", train_step)
         patch.setattr(ClusterContrast, "losses", losses)
         trainer = build(config(output, *options))
         trainer.train()

@@ -37,5 +37,6 @@ def test_a_demo_method_trains_with_its_loss(path: Path, tmp_path: Path) -> None:
     cfg.merge_from_list([str(part) for pair in pairs.items() for part in pair])
     trainer = train(cfg)
     assert trainer.storage.history("total_loss").latest() > 0
-    _, losses = getattr(trainer.model, "_phase", (None, {}))
+    losses = getattr(trainer.model, "registered_losses", {})  # stock networks have none
     assert set(losses) == LOSS.get(path.stem, {"MemoryContrast"})
+    assert not losses or trainer.model.step.losses is None  # the stage uses those of the config

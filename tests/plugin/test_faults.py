@@ -214,9 +214,9 @@ def test_fewer_clusters_than_a_batch_wants_shrink_the_batch(
     sizes: list[int] = []
     original = ClusterContrast.losses
 
-    def spy(self: Any, outputs: Any, targets: Any, inputs: Any = None) -> Any:
-        sizes.append(len(targets))
-        return original(self, outputs, targets, inputs)
+    def spy(self: Any, outputs: Any, batch: Any, step: Any) -> Any:
+        sizes.append(len(batch.targets))
+        return original(self, outputs, batch, step)
 
     monkeypatch.setattr(ClusterContrast, "losses", spy)
     many = ("SOLVER.IMS_PER_BATCH", 192, "CC.COLLAPSE.EPS_BOUND", 0.0, "SOLVER.MAX_EPOCH", 1)

@@ -104,11 +104,10 @@ def test_mgn_weights_five_branches_by_a_fifth_with_and_without_a_classifier(head
         for i, name in enumerate(("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33"))
     }
     targets = inputs()["targets"]
-    model._inputs = {"targets": targets}
     from fastreid.utils.events import EventStorage
 
     with EventStorage():
-        found = model.losses(*outputs.values(), targets)
+        found = model.all_losses(outputs, targets, Batch(None, targets, targets, targets))
     parts = {
         "b1": ["b1"],
         "b2": ["b2"],
@@ -159,7 +158,11 @@ def test_mgn_trains_every_branch_and_keeps_the_targets_of_the_loader() -> None:
     assert model.eval()(inputs()).shape == (8, 128)
 
 
-def test_mgn_compares_the_joined_embedding_with_one_memory_on_pseudo_labels() -> None:
+def test_mgn_compares_the_joined_embedding_with_one_memory_on_pseudo_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastreid.modeling.meta_arch.mgn import MGN
+
     from fastreid_cc.memories.cluster import ClusterMemory
 
     model = build(
@@ -170,18 +173,21 @@ def test_mgn_compares_the_joined_embedding_with_one_memory_on_pseudo_labels() ->
         "('MemoryContrast','SupCon')",
         "MODEL.HEADS.NAME",
         "ClusterContrastHead",
+        device="cpu",
     )
     outputs = [branch(i, "ClusterContrastHead") for i in range(8)]
     targets = inputs()["targets"]
     memory = ClusterMemory()
     memory.reset(torch.nn.functional.normalize(torch.randn(8, 48)), targets)
-    model.watch(memory)
-    model._inputs = {"targets": targets, "camids": targets + 3, "indices": targets + 5}
-    found = model.losses(*outputs, targets)
+    model.step.start_stage(memory)
+    monkeypatch.setattr(MGN, "forward", lambda self, inputs: self.losses(*outputs, targets))
+    cameras = targets + 3
+    found = model.train()({"targets": targets, "camids": cameras, "indices": targets + 5})
     order = [0, 1, 4, 2, 3, 5, 6, 7]  # b1 b2 b3 b21 ... as MGN joins them in evaluation
     joined = torch.cat([outputs[i]["embedding"] for i in order], dim=1)
-    torch.testing.assert_close(model.seen.features, joined)
-    assert model.seen.cameras.tolist() == (targets + 3).tolist()
-    expected = model.registered_losses["MemoryContrast"](model.seen, memory)
+    batch = model.step.take_last_batch()
+    torch.testing.assert_close(batch.features, joined)
+    assert batch.cameras.tolist() == cameras.tolist() and model.step.last_batch is None
+    expected = model.registered_losses["MemoryContrast"](batch, memory)
     torch.testing.assert_close(found["loss_memory_contrast"], expected)
     assert {"loss_sup_con_b1", "loss_sup_con_b33"} < set(found)

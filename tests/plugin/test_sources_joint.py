@@ -181,9 +181,9 @@ def test_the_stage_of_source_labels_is_that_of_pretrain_to_the_byte_and_settles_
     snapshots: list[dict[str, torch.Tensor]] = []
 
     def end(hook: Any) -> None:
-        snapshots.append({k: v.clone() for k, v in hook._model().state_dict().items()})
+        snapshots.append({k: v.clone() for k, v in hook.network.state_dict().items()})
         original(hook)
-        snapshots.append({k: v.clone() for k, v in hook._model().state_dict().items()})
+        snapshots.append({k: v.clone() for k, v in hook.network.state_dict().items()})
 
     original = hooks.PseudoLabelHook._end_sources
     monkeypatch.setattr(hooks.PseudoLabelHook, "_end_sources", end)

@@ -162,9 +162,9 @@ def test_batches_hold_p_clusters_of_k_images(
     seen: list[np.ndarray] = []
     original = ClusterContrast.losses
 
-    def spy(self: Any, outputs: Any, targets: Any, inputs: Any = None) -> Any:
-        seen.append(targets.numpy().copy())
-        return original(self, outputs, targets, inputs)
+    def spy(self: Any, outputs: Any, batch: Any, step: Any) -> Any:
+        seen.append(batch.targets.numpy().copy())
+        return original(self, outputs, batch, step)
 
     monkeypatch.setattr(ClusterContrast, "losses", spy)
     train(config(tmp_path, "SOLVER.IMS_PER_BATCH", 12, "CC.ITERS_PER_EPOCH", 3))

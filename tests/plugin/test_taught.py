@@ -78,14 +78,15 @@ def test_each_network_is_taught_by_the_teacher_of_the_other(pair: Any) -> None:
     model, teacher, memory = trainer.model, trainer._hooks[0].model, trainer._hooks[1].memory
     pixels = torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(0)) * 255
     first, second = teacher.eval().features_of({"images": pixels})
-    model.train().watch(memory)
-    own, other = model.with_teacher({"images": pixels})
+    model.train()
+    own, other = model.inputs_of_both({"images": pixels}, model.step)
     assert torch.equal(own["teacher_features"], second) and torch.equal(
         other["teacher_features"], first
     )
     assert not torch.equal(first, second)
-    assert model._taught_memory == (memory.second,)
-    assert model.peer._taught_memory == (memory.first,)
+    halves = model.step.split()
+    assert [step.memory for step in halves] == [memory.first, memory.second]
+    assert [step.teacher_memory for step in halves] == [memory.second, memory.first]
     assert not torch.equal(memory.first.rows, memory.second.rows)
 
 

@@ -6,9 +6,7 @@ epoch, so the number of workers changes nothing and the global generators stay u
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,21 +16,7 @@ from fastreid.data.data_utils import DataLoaderX, read_image
 from fastreid.utils import comm
 from torch.utils.data import Dataset
 
-
-@contextmanager
-def random_state(*entropy: int) -> Iterator[None]:
-    """Seeds python's, numpy's and torch's global generators within, and puts them back after."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.random.default_generator.manual_seed(int(words[2]))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+from ..seeding import random_state
 
 
 class ContrastDataset(Dataset):

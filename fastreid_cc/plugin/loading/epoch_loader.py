@@ -14,6 +14,7 @@ from fastreid.utils import comm
 
 from ...data.samplers import ClusterSampler, ViewSampler, augmentation_slots, extra_batches
 from ...data.sources import SourceImages, join_batches
+from ..seeding import seed_words
 from ..trainer.stages import Stage
 from .dataset import ContrastDataset, build_loader
 from .target_images import TargetImages
@@ -112,13 +113,12 @@ def _source_batches(
         own = sources.domains == domain
         cameras = sources.cameras[own]
         shared = _shared(cfg, images)
-        words = np.random.SeedSequence((shared["seed"], domain)).generate_state(1)
         sampler = ClusterSampler(
             sources.classes[own],
             cameras if _is_camera_aware(cfg, cameras) else None,
             num_instances=cfg.CC.SOURCES.NUM_INSTANCE,
             batch_size=cfg.CC.SOURCES.IMS_PER_BATCH,
-            **{**shared, "seed": int(words[0])},
+            **{**shared, "seed": seed_words(shared["seed"], domain)[0]},
         )
         first = len(images.paths) + int(own.argmax())
         found.append([batch + first for batch in sampler.local_batches(epoch)])

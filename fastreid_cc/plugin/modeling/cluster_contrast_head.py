@@ -53,6 +53,7 @@ class ClusterContrastHead(nn.Module):
         self.bottleneck = nn.Sequential(*neck)
         self.feature_size = feat_dim
         self.bottleneck.apply(weights_init_kaiming)
+        self.num_classes = num_classes
         if num_classes:
             self.weight = nn.Parameter(torch.empty(num_classes, feat_dim))
             self.cls_layer = getattr(any_softmax, cls_type)(num_classes, scale, margin)
@@ -83,16 +84,16 @@ class ClusterContrastHead(nn.Module):
             embedding: [b, D], the neck's output for images of sources.
             targets: i64 [b], their classes.
         """
-        if type(self.cls_layer).__name__ == "Linear":
-            logits = F.linear(embedding, self.weight)
-        else:
-            logits = F.linear(F.normalize(embedding), F.normalize(self.weight))
-        return self.cls_layer(logits.clone(), targets)  # it may work in place
+        return class_logits(embedding, targets, self.weight, self.cls_layer)
+
+    def spare_parameters(self) -> list[nn.Parameter]:
+        """Parameters that some batches of a training do not use: the classifier's."""
+        return [self.weight] if self.num_classes else []
 
     def forward(
-        self, features: Tensor, targets: Tensor | None = None
+        self, features: Tensor, targets: Tensor | None = None, domains: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:
-        """Maps a feature map [B, C, H, W] to features [B, D].
+        """Maps a feature map [B, C, H, W] to features [B, D]; targets and domains are not used.
 
         Returns:
             In evaluation the neck's output, as EmbeddingHead does. In training a dict: "features"
@@ -105,3 +106,14 @@ class ClusterContrastHead(nn.Module):
             return embedding
         before = self.neck_feat == "before"
         return {"features": pooled[..., 0, 0] if before else embedding, "embedding": embedding}
+
+
+def class_logits(embedding: Tensor, targets: Tensor, weight: Tensor, layer: nn.Module) -> Tensor:
+    """Logits [b, S] of a classifier with `weight` [S, D] and one of fastreid's softmax layers.
+
+    As in EmbeddingHead: all layers but Linear work on cosines.
+    """
+    if type(layer) is not any_softmax.Linear:
+        embedding, weight = F.normalize(embedding), F.normalize(weight)
+    logits: Tensor = layer(F.linear(embedding, weight).clone(), targets)  # it may work in place
+    return logits

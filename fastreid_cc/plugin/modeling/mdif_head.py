@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.layers import any_softmax, get_norm
 from fastreid.layers.weight_init import weights_init_kaiming
@@ -13,7 +12,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from ...networks.domain_fusion import DomainFusion
-from .cluster_contrast_head import ClusterContrastHead
+from .cluster_contrast_head import ClusterContrastHead, class_logits
 
 #: Keys under MODEL.HEADS.MDIF: name -> (default, one line).
 MDIF_KEYS: dict[str, tuple[Any, str]] = {
@@ -55,13 +54,15 @@ class MDIFHead(ClusterContrastHead):
         margin: float,
         **host: Any,
     ) -> None:
-        classifier = {
-            "num_classes": num_classes,
-            "cls_type": cls_type,
-            "scale": scale,
-            "margin": margin,
-        }
-        super().__init__(feat_dim=feat_dim, norm_type=norm_type, **classifier, **host)
+        super().__init__(
+            feat_dim=feat_dim,
+            norm_type=norm_type,
+            num_classes=num_classes,
+            cls_type=cls_type,
+            scale=scale,
+            margin=margin,
+            **host,
+        )
         if host["embedding_dim"] > 0:
             raise ValueError(
                 f"MODEL.HEADS.EMBEDDING_DIM={host['embedding_dim']}: MDIFHead fuses pooled"
@@ -90,11 +91,13 @@ class MDIFHead(ClusterContrastHead):
 
     def classify_fused(self, embedding: Tensor, targets: Tensor) -> Tensor:
         """Logits of source images from their fused features, as `classify`."""
-        if type(self.fused_layer).__name__ == "Linear":
-            logits = F.linear(embedding, self.fused_weight)
-        else:
-            logits = F.linear(F.normalize(embedding), F.normalize(self.fused_weight))
-        return self.fused_layer(logits.clone(), targets)
+        return class_logits(embedding, targets, self.fused_weight, self.fused_layer)
+
+    def spare_parameters(self) -> list[nn.Parameter]:
+        """The host's, and all that the fusion adds."""
+        found = [*super().spare_parameters(), *self.fusion.parameters()]
+        found += self.fused_neck.parameters()
+        return [*found, self.fused_weight] if self.num_classes else found
 
     def forward(self, features, targets=None, domains=None):
         """As ClusterContrastHead; in training also "fused", [B, D].

@@ -7,6 +7,7 @@ losses only. Any other name, which stock fastreid would ignore, makes it one of 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,13 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.modeling.meta_arch.mgn import MGN
 
 from ...config.keys import STOCK_LOSSES
-from .registered_losses import WithLosses, is_statistics_only, loss_arguments
+from .registered_losses import (
+    WithLosses,
+    batch_of,
+    batch_to_keep,
+    is_statistics_only,
+    loss_arguments,
+)
 from .source_losses import WithSources, source_arguments
 
 HEADS = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")  # the order MGN.losses gets them in
@@ -51,47 +58,57 @@ class ClusterContrast(WithSources, Baseline):
 
         "domains" in the batch chooses the batch norm of each image; without it the target's works.
         """
-        inputs = batched_inputs if isinstance(batched_inputs, dict) else {}
-        domains = inputs.get("domains")
-        if self.training and "teacher_features" not in inputs and self.teaching_needed():
-            inputs = {**inputs, "teacher_features": self.taught(inputs)}
+        if self.training:
+            found, self.step.last_batch = self.train_step(batched_inputs, self.step)
+            return found
+        domains = batched_inputs.get("domains") if isinstance(batched_inputs, dict) else None
         with self.images_of(domains):
             features = self.backbone(self.preprocess_image(batched_inputs))
-            if not self.training:
-                return self.heads(features, **self.for_head(domains))
-            targets = inputs["targets"].to(self.device)
-            is_precise_bn = is_statistics_only(targets)
-            classes = targets.clamp_min(0) if is_precise_bn else targets
+            return self.heads(features, **self.for_head(domains))
+
+    def train_step(self, inputs, step):
+        """(losses, the batch that the memory moves by or None) of a training batch."""
+        if self.is_taught(step):
+            inputs = {**inputs, "teacher_features": self.teacher_features(inputs, step)}
+        domains, targets = inputs.get("domains"), inputs["targets"].to(self.device)
+        is_precise_bn = is_statistics_only(targets)
+        classes = targets.clamp_min(0) if is_precise_bn else targets
+        with self.images_of(domains, complete=step.memory is not None):
+            features = self.backbone(self.preprocess_image(inputs))
             outputs = self.heads(features, classes, **self.for_head(domains))
         if is_precise_bn:
-            return {"loss_none": outputs["features"].sum() * 0}
-        return self.losses(outputs, targets, inputs)
+            return {"loss_none": outputs["features"].sum() * 0}, None
+        batch = batch_of(outputs.get("embedding", outputs["features"]), targets, inputs)
+        return self.losses(outputs, batch, step), batch_to_keep(batch, step)
 
-    def losses(self, outputs, gt_labels, batched_inputs=None):
-        """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
-        embedding, inputs = outputs.get("embedding", outputs["features"]), batched_inputs or {}
-        if "domains" in inputs:
-            found = self.joint_losses(outputs["features"], embedding, gt_labels, inputs)
+    def losses(self, outputs, batch, step):
+        """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE.
+
+        Args:
+            outputs: of the head. batch: with what extraction sees, [B, D]. step: see `registered`.
+        """
+        branches = {"": outputs["features"]}
+        if batch.domains is not None:
+            found = self.joint_losses(outputs["features"], batch, step)
         else:
-            branches = {"": outputs["features"]}
-            found = super().losses(outputs, gt_labels) if "cls_outputs" in outputs else {}
-            found = found or self.stock_pairwise(branches, gt_labels)
-            found = {**found, **self.registered(branches, embedding, gt_labels, inputs)}
+            found = super().losses(outputs, batch.targets) if "cls_outputs" in outputs else {}
+            found = found or self.stock_pairwise(branches, batch.targets)
+            found = {**found, **self.registered(branches, batch, step)}
         if "fused" in outputs:
-            found |= self.fused_losses(outputs["fused"], gt_labels, inputs)
-        return self.keep_in_graph(found)
+            found |= self.fused_losses(replace(batch, features=outputs["fused"]), step)
+        return self.keep_in_graph(found, step)
 
-    def features_of(self, batched_inputs):
+    def features_of(self, inputs):
         """[features], [B, D], in evaluation mode; leaves the pixels alone."""
-        images = batched_inputs["images"].clone()  # fastreid normalises in place
-        return [self({**batched_inputs, "images": images})]
+        images = inputs["images"].clone()  # fastreid normalises in place
+        return [self({**inputs, "images": images})]
 
     @torch.no_grad()
-    def taught(self, inputs):
+    def teacher_features(self, inputs, step):
         """The teacher's features of the batch, of its own view if the batch has one, [B, D]."""
         seen = {"images": inputs.get("images_2", inputs["images"])}
         seen |= {"domains": inputs["domains"]} if "domains" in inputs else {}
-        return self._teacher[0].features_of(seen)[0]
+        return step.teacher.features_of(seen)[0]
 
 
 @META_ARCH_REGISTRY.register()
@@ -102,8 +119,6 @@ class ClusterContrastMGN(WithLosses, MGN):
     global ones of the branches, and the joined parts of the second and of the third. Those with a
     memory see the embedding, all eight heads joined as in evaluation.
     """
-
-    _inputs: Any = None  # the batch between forward and losses
 
     @configurable
     def __init__(self, *, losses, scales, samples_per_bn, **mgn):
@@ -120,28 +135,38 @@ class ClusterContrastMGN(WithLosses, MGN):
         if not self.training:
             return super().forward(batched_inputs)
         targets = batched_inputs["targets"].to(self.device)
-        self._inputs = {**batched_inputs, "targets": targets}
         # MGN sets targets of a negative sum to 0 in place
-        return super().forward({**self._inputs, "targets": targets.clone()})
-
-    def losses(self, *outputs_and_labels):
-        """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE."""
-        *outputs, labels = outputs_and_labels
-        inputs, self._inputs = self._inputs, None
+        outputs, classes = super().forward({**batched_inputs, "targets": targets.clone()})
+        if is_statistics_only(targets):
+            return {"loss_none": outputs[0]["features"].sum() * 0}
         by_head = dict(zip(HEADS, outputs, strict=True))
-        if is_statistics_only(inputs["targets"]):
-            return {"loss_none": by_head["b1"]["features"].sum() * 0}
+        heads = [by_head[name] for name in EMBEDDING]
+        embedding = torch.cat([head.get("embedding", head["features"]) for head in heads], dim=1)
+        batch = batch_of(embedding, targets, batched_inputs)
+        self.step.last_batch = batch_to_keep(batch, self.step)
+        return self.all_losses(by_head, classes, batch)
+
+    def losses(self, *outputs_and_classes):
+        """(outputs of the heads, classes): MGN's forward ends here, and ours goes on with them."""
+        *outputs, classes = outputs_and_classes
+        return outputs, classes
+
+    def all_losses(self, by_head, classes, batch):
+        """Stock losses by fastreid's own code, registered ones by theirs, each times its SCALE.
+
+        Args:
+            by_head: outputs of each of `HEADS`. classes: i64 [B], for the stock losses.
+            batch: with all heads joined, [B, D].
+        """
         branches = {
             suffix: torch.cat([by_head[name]["features"] for name in names], dim=1)
             for suffix, names in BRANCHES.items()
         }
         if "cls_outputs" in by_head["b1"]:
-            found = super().losses(*outputs, labels)
+            found = super().losses(*by_head.values(), classes)
         else:
-            found = self.stock_pairwise(branches, inputs["targets"])
-        heads = [by_head[name] for name in EMBEDDING]
-        embedding = torch.cat([head.get("embedding", head["features"]) for head in heads], dim=1)
-        return {**found, **self.registered(branches, embedding, inputs["targets"], inputs)}
+            found = self.stock_pairwise(branches, batch.targets)
+        return {**found, **self.registered(branches, batch, self.step)}
 
 
 def _choose(stock: type, ours: type) -> Any:

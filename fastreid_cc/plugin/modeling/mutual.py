@@ -30,6 +30,8 @@ class MutualContrast(ClusterContrast):
     memory instead of a classifier; the teachers' running statistics are averages.
     """
 
+    num_networks = 2
+
     @configurable
     def __init__(self, *, peer, **arguments):
         super().__init__(**arguments)
@@ -42,45 +44,41 @@ class MutualContrast(ClusterContrast):
 
     def forward(self, batched_inputs):
         """Features [B, 2 D] in evaluation, the losses of both networks in training."""
-        if not self.training:
-            both = self.features_of(batched_inputs)
-            return torch.cat([F.normalize(features) for features in both], dim=1)
-        first, second = self.with_teacher(batched_inputs)
-        found = super().forward(first)
-        found |= {f"{key}_peer": value for key, value in self.peer(second).items()}
-        if self.seen is not None:
-            both = [self.seen.features, self.peer.seen.features]
-            self.seen, self.peer.seen = replace(self.seen, features=torch.cat(both, dim=1)), None
-        return found
+        if self.training:
+            return super().forward(batched_inputs)
+        both = self.features_of(batched_inputs)
+        return torch.cat([F.normalize(features) for features in both], dim=1)
 
-    def features_of(self, batched_inputs) -> list[Tensor]:
+    def train_step(self, inputs, step):
+        """As ClusterContrast's, of both networks; the batch holds their features side by side."""
+        first, second = self.inputs_of_both(inputs, step)
+        own, others = step.split()
+        found, batch = super().train_step(first, own)
+        peer_found, peer_batch = self.peer.train_step(second, others)
+        found |= {f"{key}_peer": value for key, value in peer_found.items()}
+        if batch is not None:
+            both = [batch.features, peer_batch.features]
+            batch = replace(batch, features=torch.cat(both, dim=1))
+        return found, batch
+
+    def features_of(self, inputs) -> list[Tensor]:
         """[first network's features, the peer's], [B, D] each; in evaluation mode."""
-        is_tensor = isinstance(batched_inputs, Tensor)
-        inputs = {"images": batched_inputs} if is_tensor else batched_inputs
+        inputs = {"images": inputs} if isinstance(inputs, Tensor) else inputs
         images = inputs["images"]
         views = images.clone(), inputs.get("images_2", images).clone()  # normalised in place
         first = super().forward({**inputs, "images": views[0]})
         return [first, self.peer({**inputs, "images": views[1]})]
 
-    def with_teacher(self, batched_inputs) -> list[dict[str, Any]]:
+    @torch.no_grad()
+    def inputs_of_both(self, inputs, step) -> list[dict[str, Any]]:
         """The batch as each network sees it, with the features of the other's teacher."""
-        images = batched_inputs["images"]
-        taught: Any = [None, None]
-        if self.teaching_needed():
-            with torch.no_grad():
-                taught = self._teacher[0].features_of(batched_inputs)
-        second = batched_inputs.get("images_2", images).clone()
-        return [
-            {**batched_inputs, "images": images.clone(), "teacher_features": taught[1]},
-            {**batched_inputs, "images": second, "teacher_features": taught[0]},
-        ]
-
-    def watch(self, memory, losses=None):
-        """Sets a `PairMemory`, half for each network, and the losses."""
-        first, second = (None, None) if memory is None else memory.both
-        super().watch(first, losses)
-        self.peer.watch(second, losses)
-        self._taught_memory, self.peer._taught_memory = (second,), (first,)
+        images = inputs["images"]
+        views = images.clone(), inputs.get("images_2", images).clone()
+        found = [{**inputs, "images": view} for view in views]
+        if self.is_taught(step):
+            for own, features in zip(found, step.teacher.features_of(inputs)[::-1], strict=True):
+                own["teacher_features"] = features
+        return found
 
     def load_state_dict(self, state_dict, *args: Any, **kwargs: Any):
         """Loads weights; those of one network go to both."""

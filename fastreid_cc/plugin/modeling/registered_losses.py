@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 
 from ...config.keys import STOCK_LOSSES, build_part, loss_scale
 from ...errors import BadConfig
+from ...losses.base import Loss
 from ...networks.ghost_batch_norm import split_batch_norm
 from ...registry import LOSSES
 from ...structures import Batch
+from .step_context import StepContext
 from .stock_losses import stock_losses
 
 
 def loss_arguments(cfg: Any) -> dict[str, Any]:
-    """The registered losses a config names, their weights, and the batch-norm chunk.
+    """The registered losses a config names, their scales, and the batch-norm chunk.
 
     Raises:
         KeyError: for a loss that neither fastreid nor the plug-in knows (stock ignores it).
@@ -37,10 +40,11 @@ def refuse_memory_losses(cfg: Any) -> None:
     Raises:
         BadConfig: naming the losses that read a memory.
     """
-    names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
-    found = [name for name in names if _reads_a_memory(name)]
+    classes: dict[str, type[Loss]] = {name: LOSSES.get(name) for name in LOSSES.names()}
+    reading = [name for name, loss in classes.items() if loss.needs_memory]
+    found = [name for name in cfg.MODEL.LOSSES.NAME if name in reading]
     if found:
-        without = [name for name in LOSSES.names() if not _reads_a_memory(name)]
+        without = [name for name in classes if name not in reading]
         raise BadConfig(
             f"MODEL.LOSSES.NAME holds {', '.join(found)}, which needs the memory that CC.ENABLED"
             " True fills; it is False. Set CC.ENABLED True to learn without labels, or choose among"
@@ -48,62 +52,71 @@ def refuse_memory_losses(cfg: Any) -> None:
         )
 
 
-def _reads_a_memory(name: str) -> bool:
-    return bool(getattr(LOSSES.get(name), "needs_memory", False))
-
-
 def is_statistics_only(targets: Tensor) -> bool:
     """Whether a batch has fastreid's sign of PreciseBN: every target is -1."""
     return bool((targets < 0).all())
 
 
+def batch_of(features: Tensor, targets: Tensor, inputs: Mapping[str, Any]) -> Batch:
+    """The loader's batch with its features [B, D]; indices and cameras are 0 where it has none."""
+
+    def column(key: str) -> Tensor:
+        values: Tensor = inputs.get(key, torch.zeros_like(targets))
+        return values.to(targets.device)
+
+    domains = column("domains") if "domains" in inputs else None
+    return Batch(
+        features,
+        targets,
+        column("indices"),
+        column("camids"),
+        domains,
+        teacher_features=inputs.get("teacher_features"),
+    )
+
+
+def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
+    """What the memory's update needs of a batch, without gradient; None without a memory."""
+    if step.memory is None:
+        return None
+    return replace(batch, features=batch.features.detach(), teacher_features=None)
+
+
 class WithLosses:
     """Mixin of meta-architectures that compute registered losses, with labels or pseudo-labels.
 
-    The memory is no part of the network: its rows change in number with every labelling, and a
-    checkpoint has to load in stock fastreid. The pseudo-label hook hands it in by `watch`.
-
     Attributes:
-        seen: the last training batch with detached features, for the memory's update.
+        step: what the hooks tell the network, and what it tells them.
+        num_networks: networks that train side by side, each with a memory of its own.
     """
 
+    num_networks: ClassVar[int] = 1
     registered_losses: nn.ModuleDict
     scales: dict[str, float]
+    step: StepContext
     loss_kwargs: dict[str, Any]
-    seen: Batch | None
-    source_weight: float = 1.0
+    source_scale: float = 1.0
 
     def add_losses(
-        self, losses: dict[str, nn.Module], scales: dict[str, float], samples_per_bn: int
+        self, losses: dict[str, Loss], scales: dict[str, float], samples_per_bn: int
     ) -> None:
         """Takes what `loss_arguments` gave; called at the end of the constructor."""
         split_batch_norm(self, samples_per_bn)  # type: ignore[arg-type]
         self.registered_losses = nn.ModuleDict(losses)
-        self.scales, self.seen = scales, None
-        self._phase: tuple[Any, dict[str, nn.Module]] = (None, losses)
-        self._teacher: tuple[Any, ...] = ()  # in tuples, so that they are no part of the network
-        self._taught_memory: tuple[Any, ...] = ()  # the teacher's, if it is not this network's
+        self.scales, self.step = scales, StepContext()
 
-    def watch(self, memory: Any, losses: dict[str, nn.Module] | None = None) -> None:
-        """Sets the memory, and the losses to use with it (default: those of the config)."""
-        chosen = dict(self.registered_losses.items()) if losses is None else losses
-        self._phase = (memory, chosen)
+    def active_losses(self, step: StepContext) -> dict[str, Loss]:
+        """The losses of the stage by name: the context's, else those of the config."""
+        losses: Any = self.registered_losses if step.losses is None else step.losses
+        return dict(losses.items())
 
-    def learn_from(self, teacher: nn.Module) -> None:
-        """Sets the network, in evaluation mode, that soft losses learn from."""
-        self._teacher = (teacher,)
-
-    def teaching_needed(self) -> bool:
-        """Whether a loss of the stage at hand learns from a teacher, and there is one."""
-        needed = any(getattr(loss, "needs_teacher", False) for loss in self._phase[1].values())
-        return needed and bool(self._teacher)
+    def is_taught(self, step: StepContext) -> bool:
+        """Whether a loss of the stage learns from a teacher, and there is one."""
+        needed = any(loss.needs_teacher for loss in self.active_losses(step).values())
+        return needed and step.teacher is not None
 
     def registered(
-        self,
-        branches: dict[str, Tensor],
-        embedding: Tensor,
-        targets: Tensor,
-        inputs: dict[str, Any] | None,
+        self, branches: dict[str, Tensor], batch: Batch, step: StepContext
     ) -> dict[str, Tensor]:
         """Registered losses by name, each times its SCALE.
 
@@ -113,72 +126,56 @@ class WithLosses:
         Args:
             branches: suffix of the loss's name -> features [B, D]. Losses without a memory see each
                 branch, with weight 1 / number of branches.
-            embedding: [B, D], what extraction sees; losses with a memory see it once.
-            targets: i64 [B].
-            inputs: the loader's batch; indices and cameras are 0 where it has none.
-        Raises:
-            RuntimeError: if a loss needs a memory and none is set.
+            batch: its features [B, D] are what extraction sees; losses with a memory see them.
+            step: memory, teacher and losses.
         """
-        inputs = inputs or {}
-        keys = ("indices", "camids", *(["domains"] if "domains" in inputs else []))
-        rest = [inputs.get(key, torch.zeros_like(targets)).to(targets.device) for key in keys]
-        whole = Batch(embedding, targets, *rest)
-        if self._phase[0] is not None:
-            self.seen = replace(whole, features=embedding.detach())
-        whole = replace(whole, teacher_features=inputs.get("teacher_features"))
-        if whole.domains is None:
-            return self._of_part("target", branches, whole)
-        target, source = ~whole.is_source, whole.is_source
-        found = self._of_part(
-            "source", {k: v[source] for k, v in branches.items()}, whole.select(source)
-        )
-        found = {f"{key}_source": self.source_weight * value for key, value in found.items()}
-        if self._phase[0] is None:
-            return found
-        return found | self._of_part(
-            "target", {k: v[target] for k, v in branches.items()}, whole.select(target)
-        )
+        if batch.domains is None:
+            return self._of_part("target", branches, batch, step)
+        found = self._of_part("source", branches, batch, step)
+        found = {f"{key}_source": self.source_scale * value for key, value in found.items()}
+        if step.memory is not None:
+            found |= self._of_part("target", branches, batch, step)
+        return found
 
-    def _of_part(self, part: str, branches: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Registered losses of "target" or "source" images; `batch` holds their embedding.
-
-        Sources meet a memory only if it has rows for them.
-        """
-        memory, chosen = self._phase
-        if memory is not None and batch.teacher_features is not None:
-            batch = replace(batch, teacher_logits=self._taught_logits(memory, batch))
+    def _of_part(
+        self,
+        part: Literal["target", "source"],
+        branches: dict[str, Tensor],
+        batch: Batch,
+        step: StepContext,
+    ) -> dict[str, Tensor]:
+        """Registered losses of the images of the target or of the sources."""
+        if batch.domains is not None:
+            rows = batch.is_source if part == "source" else ~batch.is_source
+            branches = {suffix: features[rows] for suffix, features in branches.items()}
+            batch = batch.select(rows)
+        batch = replace(batch, teacher_logits=_teacher_logits(batch, step))
         found = {}
-        for name, loss in chosen.items():
-            if loss.needs_memory and memory is None:
-                raise RuntimeError(
-                    f"Loss {name} needs a memory, and none is set: it works with CC.ENABLED True"
-                    " only."
-                )
-            has_rows = part == "target" or not loss.needs_memory or memory.num_sources
-            has_rows = has_rows or loss.reads_source_rows
-            if loss.trained_on not in ("all", part) or not has_rows:
+        for name, loss in self.active_losses(step).items():
+            if not loss.applies_to(part, step.memory):
                 continue
             scale = self.scales.get(name, 1.0)
             on_embedding = loss.needs_memory or (loss.needs_teacher and branches)
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
-                value = loss(replace(batch, features=features), memory)
+                value = loss(replace(batch, features=features), step.memory)
                 found[f"loss_{loss.log_name}{suffix}"] = value * (scale / len(seen))
         return found
 
-    @torch.no_grad()
-    def _taught_logits(self, memory: Any, batch: Batch) -> Tensor:
-        """The teacher's logits over its memory, f32 [B, L]."""
-        taught: Any = batch.teacher_features
-        own = self._taught_memory[0] if self._taught_memory else memory
-        logits: Tensor = own.logits(F.normalize(taught.float()), batch)
-        return logits
-
     def stock_pairwise(self, branches: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """fastreid's losses that need no classifier, for heads that have none; as `registered`."""
-        names, weight = self.loss_kwargs["loss_names"], 1 / len(branches)
+        names, share = self.loss_kwargs["loss_names"], 1 / len(branches)
         found: dict[str, Tensor] = {}
         for suffix, features in branches.items():
             values = stock_losses(self.loss_kwargs, names, features, targets)
-            found |= {f"{key}{suffix}": weight * value for key, value in values.items()}
+            found |= {f"{key}{suffix}": share * value for key, value in values.items()}
         return found
+
+
+@torch.no_grad()
+def _teacher_logits(batch: Batch, step: StepContext) -> Tensor | None:
+    """The teacher's logits over its memory, f32 [B, L]; None without a teacher or a memory."""
+    memory = step.memory if step.teacher_memory is None else step.teacher_memory
+    if memory is None or batch.teacher_features is None:
+        return None
+    return memory.logits(F.normalize(batch.teacher_features.float()), batch)

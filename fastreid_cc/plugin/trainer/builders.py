@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
 from fastreid.data.transforms import build_transforms
 
 from ...config.keys import build_part
 from ...data.augment import AUGMENT_KEYS
 from ...labeling.collapse import CollapsePolicy
 from ...labeling.pseudo_labeler import PseudoLabeler
+from ...memories.base import Memory
 from ...memories.pair import PairMemory
 from ...registry import CLUSTERERS, DISTANCES, MEMORIES, NEIGHBORS, REFINERS
+from ..modeling.registered_losses import WithLosses
 
 
 def build_labeler(cfg: Any) -> PseudoLabeler:
@@ -50,14 +49,6 @@ def build_warmup_transform(cfg: Any) -> Any:
     return build_transforms(cfg, is_train=True)
 
 
-def seed_globals(*entropy: int) -> None:
-    """Seeds python's, numpy's and torch's global generators (initial weights, dropout)."""
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
-
-
 def build_collapse_policy(cfg: Any) -> CollapsePolicy:
     """What CC.COLLAPSE allows when a labelling finds fewer clusters than a batch needs."""
     cc = cfg.CC
@@ -69,27 +60,26 @@ def build_collapse_policy(cfg: Any) -> CollapsePolicy:
     )
 
 
-def build_memory(cfg: Any, model: Any) -> Any:
-    """The memory of CC.MEMORY, or one for each of two networks."""
-    return for_all_networks(model, lambda: build_part(cfg, MEMORIES, cfg.CC.MEMORY.NAME))
+def build_memory(cfg: Any, network: WithLosses) -> Memory:
+    """The memory of CC.MEMORY, or a pair of them for two networks."""
+    return _for_all(network, lambda: build_part(cfg, MEMORIES, cfg.CC.MEMORY.NAME))
 
 
-def build_warmup_memory(cfg: Any, model: Any) -> Any:
-    """The instance memory of the warm-up, or one for each of two networks."""
-    cc = cfg.CC
-    return for_all_networks(
-        model,
+def build_warmup_memory(cfg: Any, network: WithLosses) -> Memory:
+    """The instance memory of the warm-up, or a pair of them for two networks."""
+    node = cfg.CC.WARMUP
+    return _for_all(
+        network,
         lambda: MEMORIES.get("instance")(
-            temperature=cc.WARMUP.TEMPERATURE,
-            momentum=cc.WARMUP.MOMENTUM,
+            temperature=node.TEMPERATURE,
+            momentum=node.MOMENTUM,
             momentum_growth=0.0,
             init="features",
             update="mean",
-            negatives=cc.WARMUP.NEGATIVES,
+            negatives=node.NEGATIVES,
         ),
     )
 
 
-def for_all_networks(model: Any, build: Callable[[], Any]) -> Any:
-    """What `build` gives, in a pair where the model trains a second network beside itself."""
-    return PairMemory(build(), build()) if hasattr(model, "peer") else build()
+def _for_all(network: WithLosses, build: Callable[[], Memory]) -> Memory:
+    return build() if network.num_networks == 1 else PairMemory(build(), build())

@@ -1,7 +1,7 @@
 """The hook that turns fastreid's stock trainer into a label-free one: it only orchestrates.
 
-Before an epoch: 1 extract, 2 label, 3 settle a collapse, 4 reset the memory, 5 swap the loader in.
-After a step: 6 update the memory. Around it all: 7 the state a checkpoint keeps.
+`before_epoch` says what an epoch trains on, `after_update` what follows a step; then come the
+stages, the labelling, and what a checkpoint keeps.
 """
 
 from __future__ import annotations
@@ -13,119 +13,107 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
-from fastreid.engine.train_loop import HookBase
 from torch import Tensor
 
 from ...labeling.collapse import recover_from_collapse
 from ...labels.numbering import outliers_as_clusters
+from ...losses.memory_contrast import MemoryContrast
+from ...memories.base import Memory
 from ...networks.domain_batch_norm import init_target_from_sources
 from ...parallel.collectives import gather_rows
 from ...parallel.rank_zero import run_on_rank0
-from ...registry import LOSSES
 from ...structures import PseudoLabels
 from ..compat import close_loader, swap_loader
 from ..loading.collect_sources import source_centroids
 from ..loading.epoch_loader import epoch_loader
 from ..loading.extract import extract_features, reestimate_target_statistics
 from ..loading.target_images import TargetImages
+from ..seeding import seed_globals, seed_words
 from .builders import (
     build_collapse_policy,
     build_labeler,
     build_memory,
     build_warmup_memory,
     build_warmup_transform,
-    seed_globals,
 )
 from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
 from .run_log import log_labelling, log_results, log_setup, put_back, recent_scalars
 from .stages import Stages
+from .teacher_hook import TeacherHook
+from .update_hook import UpdateHook
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
 
-class PseudoLabelHook(HookBase):
+class PseudoLabelHook(UpdateHook):
     """Labels the images before an epoch, trains the epoch on the labels, keeps the memory moving.
 
     Args:
         cfg: fastreid config with CC.ENABLED.
         images: the loader that stands in for the stock one; holds paths and cameras.
+        teacher: the hook of the mean teacher, with CC.TEACHER.ENABLED.
+
+    Attributes:
+        memory: None before the first labelling or warm-up.
+        labels: `PseudoLabels`, None before the first labelling.
+        targets: i64 [N], row of the label space of each target image, -1 = not trained on.
     """
 
-    def __init__(self, cfg: Any, images: TargetImages) -> None:
-        self.cfg, self.images = cfg, images
+    memory: Memory | None = None
+    labels: Any = None  # PseudoLabels
+    targets: np.ndarray
+
+    def __init__(self, cfg: Any, images: TargetImages, teacher: TeacherHook | None = None) -> None:
+        self.cfg, self.images, self.teacher = cfg, images, teacher
         self.labeler = build_labeler(cfg)
         self.transform = build_transforms(cfg, is_train=True)
         self.warmup_transform = build_warmup_transform(cfg)
-        self.teacher: Any = None  # TeacherHook, with CC.TEACHER.ENABLED
-        self.memory: Any = None
-        self.labels: Any = None  # PseudoLabels, from the first labelling on
-        self._restored: Any = None  # a checkpoint's "cc" entry, when resuming
-        self._scale: float | None = None
         self.stages = Stages(cfg)
         self.is_joint = images.sources is not None and cfg.CC.SOURCES.MODE == "joint"
+        self._restored: dict[str, Any] = {}  # of a checkpoint's entry, each until it is used
 
     # ---- what the trainer calls -------------------------------------------------------------
 
     def before_train(self) -> None:
         """Says what the run will do; evaluates the weights it starts from, if asked to."""
         log_setup(self.cfg, self.images)
-        put_back(self.trainer.storage, recent_of(self._restored or {}))
+        put_back(self.trainer.storage, self._restored.pop("recent", {}))
         if self.trainer.start_epoch == 0:
             self._evaluate("start")
 
-    def _end_sources(self) -> None:
-        """After the source labels alone: the target gets its batch norm; CC.EVAL_BEFORE."""
-        if self.is_joint:
-            for model in {id(m): m for m in (self._model(), self._labelling_model())}.values():
-                if init_target_from_sources(model):
-                    reestimate_target_statistics(self.cfg, model, self.images)
-        self._evaluate("transfer")
-
-    def _evaluate(self, name: str) -> None:
-        """Results under `name`, with CC.EVAL_BEFORE."""
-        if self.cfg.CC.EVAL_BEFORE and self.cfg.DATASETS.TESTS:
-            results = self.trainer.test(self.cfg, self.trainer.model)
-            self.trainer.storage.iter = self.trainer.iter
-            log_results(self.trainer, name, results)
-
     def before_epoch(self) -> None:
-        """Labels if it is time to, and swaps in the epoch's loader."""
+        """Makes what the epoch trains on: memory and targets, then the loader."""
         epoch = self.trainer.epoch
+        stage = self.stages.at(epoch)
+        # 1. Seeds; where a stage begins, its learning rates.
         seed_globals(self.cfg.CC.SEED, epoch)
         self.stages.restart(self.trainer)
-        if self.stages.at(epoch) == "warm-up":
+        # 2. Memory and targets: of single images, none, of a new labelling, or a checkpoint's.
+        if stage == "warm-up":
             self._start_warmup()
-        elif self.stages.at(epoch) == "source":
+        elif stage == "source":
             self._start_sources()
         elif self.stages.is_due(epoch):
             if self.stages.source == epoch > 0:
                 self._end_sources()
             self._label(epoch)
         elif self.memory is None:
-            self._restore()
+            self._resume_labels()
         if self.memory is not None:
             self.memory.set_epoch(epoch)
-        stage = self.stages.at(epoch)
+        # 3. The epoch's loader, in place of the last one.
         transform = self.warmup_transform if stage == "warm-up" else self.transform
         loader = epoch_loader(self.cfg, self.images, self.targets, transform, epoch, stage)
         swap_loader(self.trainer._trainer, loader)
 
-    def before_step(self) -> None:
-        """Notes the loss scale, to see whether mixed precision skips the step."""
-        scaler = self.trainer.grad_scaler
-        self._scale = scaler.get_scale() if scaler is not None else None
-
-    def after_step(self) -> None:
-        """Moves the memory by the batch of all processes, unless the step was skipped."""
-        model = self._model()
-        seen, model.seen = model.seen, None
-        scaler = self.trainer.grad_scaler
-        if seen is None or (scaler is not None and scaler.get_scale() < self._scale):
+    def after_update(self) -> None:
+        """Moves the memory by the last batch, of all processes; shows it to the refiners first."""
+        batch = self.network.step.take_last_batch()
+        if batch is None or self.memory is None:
             return
-        meets_sources = self.memory.num_sources or self.memory.follows_sources
-        if seen.domains is not None and not meets_sources:
-            seen = seen.select(~seen.is_source)
-        batch = seen.map(gather_rows)
+        if batch.domains is not None and not self.memory.takes_source_images:
+            batch = batch.select(~batch.is_source)
+        batch = batch.map(gather_rows)
         if self.stages.at(self.trainer.epoch) == "labels":
             for refiner in self._observers():
                 refiner.observe(batch, self.memory)
@@ -135,37 +123,56 @@ class PseudoLabelHook(HookBase):
         """Ends the loader's workers."""
         close_loader(self.trainer._trainer.data_loader)
 
-    # ---- labelling --------------------------------------------------------------------------
+    # ---- stages -----------------------------------------------------------------------------
 
     def _start_warmup(self) -> None:
+        """Every image is a class of its own, in an instance memory filled anew."""
         features = extract_features(self.cfg, self._labelling_model(), self.images)
-        self.memory = build_warmup_memory(self.cfg, self._model())
-        self._reset_memory(features, np.arange(len(features)))
-        self._model().watch(self.memory, {"MemoryContrast": LOSSES.get("MemoryContrast")()})
+        self.memory = build_warmup_memory(self.cfg, self.network)
+        self._reset_memory(self.memory, features, np.arange(len(features)))
+        self.network.step.start_stage(self.memory, {"MemoryContrast": MemoryContrast()})
 
     def _start_sources(self) -> None:
-        """Source labels alone."""
+        """Source labels alone: no memory, no registered loss."""
         self.targets = np.full(len(self.images.paths), -1, dtype=np.int64)
-        self._model().watch(None, {})
+        self.network.step.start_stage(None, {})
+
+    def _end_sources(self) -> None:
+        """Gives the target a batch norm of its own where domains have one; CC.EVAL_BEFORE."""
+        if self.is_joint:
+            for model in {id(m): m for m in (self.network, self._labelling_model())}.values():
+                if init_target_from_sources(model):
+                    reestimate_target_statistics(self.cfg, model, self.images)
+        self._evaluate("transfer")
+
+    def _evaluate(self, name: str) -> None:
+        """Results under `name`, with CC.EVAL_BEFORE."""
+        if self.cfg.CC.EVAL_BEFORE and self.cfg.DATASETS.TESTS:
+            model = self.trainer.model if self.teacher is None else self.teacher.evaluated
+            results = self.trainer.test(self.cfg, model)
+            self.trainer.storage.iter = self.trainer.iter
+            log_results(self.trainer, name, results)
+
+    # ---- labelling --------------------------------------------------------------------------
 
     def _label(self, epoch: int) -> None:
         """Steps 1 to 4."""
         start = time.perf_counter()
-        if self.memory is None and "memory" in (self._restored or {}):
-            self._restore_memory()
+        if self.memory is None and "memory" in self._restored:
+            self.memory = self._restored_memory()
         features = self.memory.clustering_features() if self.memory is not None else None
         if features is None:
             features = extract_features(self.cfg, self._labelling_model(), self.images)
         features = features.cpu()
         extracted = time.perf_counter() - start
         if self.memory is None or not self.memory.persists:
-            self.memory = build_memory(self.cfg, self._model())
+            self.memory = build_memory(self.cfg, self.network)
         if self.memory.needs_labels:
             self._cluster(features, epoch)
         else:
             self.labels = PseudoLabels(np.arange(len(features)))
-        self._reset_memory(features, self._training_labels())
-        self._model().watch(self.memory)
+        self._reset_memory(self.memory, features, self._training_labels())
+        self.network.step.start_stage(self.memory)
         if not self.memory.needs_labels:
             logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
             return
@@ -195,69 +202,71 @@ class PseudoLabelHook(HookBase):
             return outliers_as_clusters(labels)
         return labels
 
-    def _reset_memory(self, features: Tensor, labels: np.ndarray) -> None:
-        device = self._model().device
-        words = np.random.SeedSequence((self.cfg.CC.SEED, self.trainer.epoch)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(words[0]))
+    def _reset_memory(self, memory: Memory, features: Tensor, labels: np.ndarray) -> None:
+        """Fills the memory, and sets the targets, by labels i64 [N]."""
+        generator = torch.Generator()
+        generator.manual_seed(seed_words(self.cfg.CC.SEED, self.trainer.epoch)[0])
         if self.is_joint and self.images.sources is not None:
-            self.memory.set_source_classes(torch.from_numpy(self.images.sources.classes))
-        self.memory.reset(
+            memory.set_source_classes(torch.from_numpy(self.images.sources.classes))
+        memory.reset(
             features,
             torch.from_numpy(labels),
             cameras=torch.from_numpy(self.images.cameras),
-            source_centroids=self._source_rows(),
+            source_centroids=self._source_centroids(memory),
             generator=generator,
         )
-        self.targets = self.memory.label_space(torch.from_numpy(labels)).cpu().numpy()
-        self.memory.to(device)
+        self.targets = memory.label_space(torch.from_numpy(labels)).cpu().numpy()
+        memory.to(self.network.device)
 
-    def _source_rows(self) -> Tensor | None:
-        """[S, D], what source classes start from; None where the memory holds none."""
+    def _source_centroids(self, memory: Memory) -> Tensor | None:
+        """f32 [S, D], what source classes start from; None where the memory holds none."""
         sources = self.images.sources
         if sources is None or not (self.is_joint and self.cfg.CC.SOURCES.IN_MEMORY):
             return None
-        if self.memory.persists and self.memory.num_sources:
-            return self.memory.rows[: self.memory.num_sources]
-        return source_centroids(self.cfg, self._labelling_model(), sources)
+        kept = memory.source_centroids()
+        return (
+            source_centroids(self.cfg, self._labelling_model(), sources) if kept is None else kept
+        )
 
     def _labelling_model(self) -> Any:
         """The network whose features are clustered: the one trained, or its teacher."""
-        uses_teacher = self.teacher is not None and self.cfg.CC.TEACHER.USE_FOR_LABELS
-        return self.teacher.model if uses_teacher else self._model()
-
-    def _model(self) -> Any:
-        model = self.trainer.model
-        return getattr(model, "module", model)
+        if self.teacher is not None and self.cfg.CC.TEACHER.USE_FOR_LABELS:
+            return self.teacher.model
+        return self.network
 
     # ---- checkpoints ------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint's entry "cc": labels, refiner state, the memory if it is needed again."""
-        needs_memory = self.labels is not None and (
-            self.memory.persists or not self.stages.is_due(self.trainer.epoch + 1)
-        )
-        memory = self.memory.get_state() if needs_memory else None
+        memory = None
+        if self.labels is not None and self.memory is not None:
+            is_needed = self.memory.persists or not self.stages.is_due(self.trainer.epoch + 1)
+            memory = self.memory.get_state() if is_needed else None
         state = state_of(self.images, self.labeler, self.labels, memory)
         storage = getattr(self.trainer, "storage", None)  # none if saved outside the training
         return {**state, "recent": recent_scalars(storage)} if storage else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps a checkpoint's entry until the first epoch needs it."""
+        """Takes labels and refiner state; keeps the rest until the training needs it."""
         labels = labels_of(state, self.images.paths)
         check_sources(state, self.images)
         if labels is not None:
             restore_labeler(state, self.labeler)
             self.labels = labels
-        self._restored = state
+        self._restored = {"recent": recent_of(state)}
+        if "memory" in state:
+            self._restored["memory"] = state["memory"]
 
-    def _restore(self) -> None:
+    def _resume_labels(self) -> None:
         """Memory and targets of a run that goes on between two labellings."""
-        self._restore_memory()
+        self.memory = self._restored_memory()
         labels = torch.from_numpy(self._training_labels())
         self.targets = self.memory.label_space(labels).numpy()
-        self._model().watch(self.memory)
+        self.network.step.start_stage(self.memory)
 
-    def _restore_memory(self) -> None:
-        self.memory = build_memory(self.cfg, self._model())
-        self.memory.set_state(self._restored["memory"])
-        self.memory.to(self._model().device)
+    def _restored_memory(self) -> Memory:
+        """The checkpoint's memory; what was read of the checkpoint is let go."""
+        memory = build_memory(self.cfg, self.network)
+        memory.set_state(self._restored.pop("memory"))
+        memory.to(self.network.device)
+        return memory

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
 Stage = Literal["warm-up", "source", "labels"]
 
 
@@ -48,6 +50,6 @@ class Stages:
             trainer.optimizer.state.clear()
             for group, rate in zip(trainer.optimizer.param_groups, schedule.base_lrs, strict=True):
                 group["lr"] = rate
-        if hasattr(schedule, "T_max"):
+        if isinstance(schedule, CosineAnnealingLR):
             warm_up = -(-trainer.warmup_iters // trainer.iters_per_epoch) if not epoch else 0
             schedule.T_max = max(length - max(warm_up, 0 if epoch else trainer.delay_epochs), 1)

@@ -6,18 +6,18 @@ import logging
 import os
 from typing import Any
 
-from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
-from torch import nn
 
 from ...networks.mean_teacher import MeanTeacher
 from ...parallel.consistency import share_buffers
+from ..modeling.registered_losses import WithLosses
+from .update_hook import UpdateHook
 
 logger = logging.getLogger("fastreid.cc.teacher")
 
 
-class TeacherHook(HookBase):
+class TeacherHook(UpdateHook):
     """Follows the network after every step; evaluated in its place if CC.TEACHER.EVALUATE.
 
     The teacher lives in the checkpoint's entry "cc_teacher", and at the end of training as a plain
@@ -25,54 +25,48 @@ class TeacherHook(HookBase):
 
     Args:
         cfg: fastreid config with CC.TEACHER.ENABLED; works with and without CC.ENABLED.
+
+    Attributes:
+        teacher: from `before_train` on, for only then the network's weights are loaded.
     """
+
+    teacher: MeanTeacher
 
     def __init__(self, cfg: Any) -> None:
         self.cfg = cfg
-        self.teacher: Any = None  # MeanTeacher, from before_train on: weights are loaded then
-        self._restored: Any = None
-        self._scale: float | None = None
+        self._restored: dict[str, Any] | None = None  # until before_train
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
         """The teacher network, in evaluation mode."""
-        model: nn.Module = self.teacher.model
-        return model
+        return self.teacher.model
+
+    @property
+    def evaluated(self) -> Any:
+        """The network that evaluation measures, by CC.TEACHER.EVALUATE."""
+        return self.model if self.cfg.CC.TEACHER.EVALUATE else self.trainer.model
 
     def before_train(self) -> None:
         """Copies the network, or goes on from the checkpoint's teacher."""
         node = self.cfg.CC.TEACHER
-        self.teacher = MeanTeacher(self._student(), momentum=node.MOMENTUM, ramp=node.RAMP)
+        self.teacher = MeanTeacher(self.network, momentum=node.MOMENTUM, ramp=node.RAMP)
         if self._restored is not None:
             self.teacher.load_state_dict(self._restored)
+            self._restored = None
         elif self.trainer.start_epoch > 0:
             logger.warning("The checkpoint has no teacher: it starts as a copy of the network.")
-        student: Any = self._student()
-        if hasattr(student, "learn_from"):
-            student.learn_from(self.model)
-        if node.EVALUATE:
-            self._evaluate_the_teacher()
+        if isinstance(self.network, WithLosses):
+            self.network.step.teacher = self.model
 
-    def _evaluate_the_teacher(self) -> None:
-        """Lets the trainer's own `test`, called with its own network, measure the teacher."""
-        stock, trained, teacher = self.trainer.test, self.trainer.model, self.teacher
+    def evaluate(self) -> Any:
+        """Results of the evaluated network; also what `DefaultTrainer.train` returns at its end."""
+        self.trainer._last_eval_results = self.trainer.test(self.cfg, self.evaluated)
+        return self.trainer._last_eval_results
 
-        def test(cfg: Any, model: nn.Module) -> Any:
-            return stock(cfg, teacher.model if model is trained else model)
-
-        self.trainer.test = test
-
-    def before_step(self) -> None:
-        """Notes the loss scale, to see whether mixed precision skips the step."""
-        scaler = self.trainer.grad_scaler
-        self._scale = scaler.get_scale() if scaler is not None else None
-
-    def after_step(self) -> None:
-        """One step of the average, unless the network made none; equal buffers on all processes."""
-        scaler = self.trainer.grad_scaler
-        if scaler is None or scaler.get_scale() >= self._scale:
-            self.teacher.update(self._student())
-            share_buffers(self.model)
+    def after_update(self) -> None:
+        """One step of the average; equal buffers on all processes."""
+        self.teacher.update(self.network)
+        share_buffers(self.model)
 
     def after_epoch(self) -> None:
         """Saves the finished teacher as a checkpoint of its own."""
@@ -84,14 +78,9 @@ class TeacherHook(HookBase):
                 "model_final"
             )
 
-    def _student(self) -> nn.Module:
-        model = self.trainer.model
-        return getattr(model, "module", model)
-
     def state_dict(self) -> dict[str, Any]:
         """The teacher's state: tensors and a number."""
-        state: dict[str, Any] = self.teacher.state_dict()
-        return state
+        return self.teacher.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keeps a checkpoint's teacher until the training starts."""

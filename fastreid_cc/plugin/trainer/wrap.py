@@ -18,6 +18,7 @@ from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import build_transforms
 from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.hooks import EvalHook
 from fastreid.utils import comm
 
 from ...config.keys import REGISTRIES, add_key, all_keys, part_keys, validate
@@ -34,7 +35,7 @@ from ..loading.datasets import configure_from
 from ..loading.target_images import TargetImages
 from ..modeling import mdif_head as mdif
 from ..modeling.registered_losses import refuse_memory_losses
-from .builders import seed_globals
+from ..seeding import seed_globals
 from .consistency_hook import InStepHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import RecordHook
@@ -147,16 +148,17 @@ def _wrap_build_hooks(original: Any) -> Any:
             _builds_hooks.reset(token)
         if self.cfg.SOLVER.AMP.ENABLED and self.cfg.CC.AMP_DTYPE == "bfloat16":
             use_bfloat16(self._trainer)
+        teacher = TeacherHook(self.cfg) if self.cfg.CC.TEACHER.ENABLED else None
         if self.cfg.CC.ENABLED:
-            hook = PseudoLabelHook(self.cfg, self._trainer.data_loader)
+            hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
             self.checkpointer.checkpointables["cc"] = hook
             hooks[:0] = [hook, InStepHook(hook)] if comm.get_world_size() > 1 else [hook]
-        if self.cfg.CC.TEACHER.ENABLED:
-            teacher = TeacherHook(self.cfg)
+        if teacher is not None:
             self.checkpointer.checkpointables["cc_teacher"] = teacher
+            for at, stock in enumerate(hooks):
+                if isinstance(stock, EvalHook):
+                    hooks[at] = EvalHook(self.cfg.TEST.EVAL_PERIOD, teacher.evaluate)
             hooks.insert(0, teacher)
-            if self.cfg.CC.ENABLED:
-                hook.teacher = teacher
         if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
             hooks.append(RecordHook(self.cfg))
         return hooks
