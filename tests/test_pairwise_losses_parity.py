@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.losses import make_batch
+from oracles.losses import filled, make_batch
 
 from fastreid_cc.losses.adasp import AdaSP
-from fastreid_cc.losses.am_softmax import am_softmax, margin_logits
+from fastreid_cc.losses.am_softmax import AMSoftmax, margin_logits
 from fastreid_cc.losses.batch_hard_triplet import BatchHardTriplet
 from fastreid_cc.losses.easy_positive import EasyPositive
 from fastreid_cc.losses.multi_similarity import MultiSimilarity
@@ -143,12 +143,14 @@ def test_am_softmax_equals_the_formula(case, s_m):
     x = torch.from_numpy(data[f"{case}__x64"]).requires_grad_()
     w = torch.from_numpy(data[f"{case}__W64"]).requires_grad_()
     labels = torch.from_numpy(data[f"{case}__labels"])
-    loss = am_softmax(x, w, labels, s=s, margin=m)
+    unit = torch.nn.functional.normalize
+    logits = margin_logits(unit(x) @ unit(w).T, labels, s=s, margin=m)
+    loss = torch.nn.functional.cross_entropy(logits, labels)
     loss.backward()
     key = f"{case}__{s_m}"
     np.testing.assert_allclose(loss.detach(), data[f"{key}__loss"], rtol=1e-9, atol=1e-13)
     near_gradient(x.grad, data[f"{key}__grad_x"], 1e-9, 1e-13)
     near_gradient(w.grad, data[f"{key}__grad_W"], 1e-9, 1e-13)
-    unit = torch.nn.functional.normalize
-    logits = margin_logits(unit(x) @ unit(w).T, labels, s=s, margin=m)
+    on_memory = AMSoftmax(s=s, margin=m)(make_batch(x, labels), filled(w.detach(), temperature=0.2))
+    np.testing.assert_allclose(on_memory.detach(), loss.detach(), rtol=1e-9, atol=1e-13)
     np.testing.assert_allclose(logits.detach(), data[f"{key}__logits"], rtol=1e-9, atol=1e-12)

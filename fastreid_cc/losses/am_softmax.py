@@ -49,12 +49,3 @@ def margin_logits(cosines: Tensor, targets: Tensor, *, s: float, margin: float) 
     """s·(cosine - margin at the target), [B, C]; rows with target < 0 get no margin."""
     classes = torch.arange(cosines.shape[1], device=cosines.device)
     return s * torch.where(classes == targets[:, None], cosines - margin, cosines)
-
-
-def am_softmax(
-    features: Tensor, weights: Tensor, targets: Tensor, *, s: float = 30.0, margin: float = 0.35
-) -> Tensor:
-    """Mean AM-Softmax loss of features [B, D] against class weights [C, D], neither scaled."""
-    logits = margin_logits(unit(features) @ unit(weights).T, targets, s=s, margin=margin)
-    losses = cross_entropy(logits, targets)
-    return losses.sum() / (targets >= 0).sum().clamp(min=1)

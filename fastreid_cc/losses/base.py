@@ -149,12 +149,24 @@ def softplus(x: Tensor) -> Tensor:
     return -F.logsigmoid(-x)
 
 
-def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(same label and not the image itself, other label), bool [B, B]; False for labels < 0."""
+def identity_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(same label, the image itself too; other label), bool [B, B]; False for labels < 0."""
     valid = (labels >= 0) & (labels >= 0)[:, None]
     same = labels == labels[:, None]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return same & valid & ~itself, ~same & valid
+    return same & valid, ~same & valid
+
+
+def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(same label, not the image itself; other label), bool [B, B]; False for labels < 0."""
+    same, other = identity_masks(labels)
+    return same.fill_diagonal_(False), other
+
+
+def euclidean_distances(x: Tensor) -> Tensor:
+    """Distances of rows [B, D], [B, B]; at least 1e-6, where the gradient ends."""
+    x = x.clamp(-1e15, 1e15)  # squares beyond would overflow
+    squares = x.square().sum(1)
+    return (squares[:, None] + squares - 2 * (x @ x.T)).clamp(min=1e-12).sqrt()
 
 
 def mean_over(losses: Tensor, counted: Tensor) -> Tensor:

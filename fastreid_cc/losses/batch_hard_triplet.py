@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from ..registry import LOSSES
-from .base import LOW, PairwiseLoss, mean_over, softplus, unit
+from .base import (
+    LOW,
+    PairwiseLoss,
+    euclidean_distances,
+    identity_masks,
+    mean_over,
+    softplus,
+    unit,
+)
 
 
 @LOSSES.register()
@@ -40,10 +48,12 @@ class BatchHardTriplet(PairwiseLoss):
 
     def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean over all images with a label."""
-        d = self._distances(features)
-        valid = labels >= 0
-        same = (labels == labels[:, None]) & valid & valid[:, None]  # the image itself included
-        other = (labels != labels[:, None]) & valid & valid[:, None]
+        if self.distance == "cosine":
+            f = unit(features)
+            d = 2 - 2 * (f @ f.T)
+        else:
+            d = euclidean_distances(features)
+        same, other = identity_masks(labels)
         if self.mining == "hard":
             far = d.masked_fill(~same, 0.0).max(1).values
             near = d.masked_fill(~other, -LOW).min(1).values
@@ -52,15 +62,7 @@ class BatchHardTriplet(PairwiseLoss):
             near = (d * softmax_weights(-d, other)).sum(1)
         gap = (far - near).masked_fill(~other.any(1), LOW)
         losses = (gap + self.margin).clamp(min=0) if self.margin else softplus(gap)
-        return mean_over(losses, valid)
-
-    def _distances(self, x: Tensor) -> Tensor:
-        if self.distance == "cosine":
-            f = unit(x)
-            return 2 - 2 * (f @ f.T)
-        x = x.clamp(-1e15, 1e15)  # squares beyond would overflow
-        squares = x.square().sum(1)
-        return (squares[:, None] + squares - 2 * (x @ x.T)).clamp(min=1e-12).sqrt()
+        return mean_over(losses, labels >= 0)
 
 
 def softmax_weights(values: Tensor, mask: Tensor) -> Tensor:

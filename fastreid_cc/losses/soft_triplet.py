@@ -9,7 +9,7 @@ from torch import Tensor
 from ..parallel.collectives import gather_rows, gather_rows_with_grad
 from ..registry import LOSSES
 from ..structures import Batch, MemoryLike
-from .base import LOW, Loss, mean_over, whole_batch
+from .base import LOW, Loss, euclidean_distances, identity_masks, mean_over, whole_batch
 
 
 @LOSSES.register()
@@ -36,21 +36,11 @@ class SoftTriplet(Loss):
 
 def soft_triplet(features: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
     """The loss of rows [B, D] taught by rows [B, D'] with labels i64 [B], < 0 ignored."""
-    valid = labels >= 0
-    pairs = valid & valid[:, None]
-    same = (labels == labels[:, None]) & pairs  # the image itself included
-    other = (labels != labels[:, None]) & pairs
-    d, t = distances(features), distances(taught)
+    same, other = identity_masks(labels)
+    d, t = euclidean_distances(features), euclidean_distances(taught)
     far = d.detach().masked_fill(~same, LOW).argmax(1, keepdim=True)
     near = d.detach().masked_fill(~other, -LOW).argmin(1, keepdim=True)
     gap = (d.gather(1, near) - d.gather(1, far))[:, 0]
     wanted = (t.gather(1, near) - t.gather(1, far))[:, 0].sigmoid().detach()
     losses = -(wanted * F.logsigmoid(gap) + (1 - wanted) * F.logsigmoid(-gap))
-    return mean_over(torch.where(other.any(1), losses, 0.0), valid)
-
-
-def distances(x: Tensor) -> Tensor:
-    """Euclidean distances of rows, [B, B]; at least 1e-6, where the gradient ends."""
-    x = x.clamp(-1e15, 1e15)  # squares beyond would overflow
-    squares = x.square().sum(1)
-    return (squares[:, None] + squares - 2 * (x @ x.T)).clamp(min=1e-12).sqrt()
+    return mean_over(torch.where(other.any(1), losses, 0.0), labels >= 0)

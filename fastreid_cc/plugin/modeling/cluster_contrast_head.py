@@ -77,14 +77,19 @@ class ClusterContrastHead(nn.Module):
             "margin": cfg.MODEL.HEADS.MARGIN,
         }
 
-    def classify(self, embedding: Tensor, targets: Tensor) -> Tensor:
+    def classify(self, embedding: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """Logits of source images, [b, S], with the margin and scale of MODEL.HEADS.CLS_LAYER.
 
         Args:
             embedding: [b, D], the neck's output for images of sources.
             targets: i64 [b], their classes.
+            weight: [S, D]; None = the head's own. All layers but Linear work on cosines with it.
         """
-        return class_logits(embedding, targets, self.weight, self.cls_layer)
+        weight = self.weight if weight is None else weight
+        if type(self.cls_layer) is not any_softmax.Linear:
+            embedding, weight = F.normalize(embedding), F.normalize(weight)
+        logits = F.linear(embedding, weight)
+        return self.cls_layer(logits.clone(), targets)  # it may work in place
 
     def spare_parameters(self) -> list[nn.Parameter]:
         """Parameters that some batches of a training do not use: the classifier's."""
@@ -106,14 +111,3 @@ class ClusterContrastHead(nn.Module):
             return embedding
         before = self.neck_feat == "before"
         return {"features": pooled[..., 0, 0] if before else embedding, "embedding": embedding}
-
-
-def class_logits(embedding: Tensor, targets: Tensor, weight: Tensor, layer: nn.Module) -> Tensor:
-    """Logits [b, S] of a classifier with `weight` [S, D] and one of fastreid's softmax layers.
-
-    As in EmbeddingHead: all layers but Linear work on cosines.
-    """
-    if type(layer) is not any_softmax.Linear:
-        embedding, weight = F.normalize(embedding), F.normalize(weight)
-    logits: Tensor = layer(F.linear(embedding, weight).clone(), targets)  # it may work in place
-    return logits

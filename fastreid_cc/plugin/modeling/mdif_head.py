@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from fastreid.config import configurable
-from fastreid.layers import any_softmax, get_norm
+from fastreid.layers import get_norm
 from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
-from torch import Tensor, nn
+from torch import nn
 
 from ...networks.domain_fusion import DomainFusion
-from .cluster_contrast_head import ClusterContrastHead, class_logits
+from .cluster_contrast_head import ClusterContrastHead
 
 #: Keys under MODEL.HEADS.MDIF: name -> (default, one line).
 MDIF_KEYS: dict[str, tuple[Any, str]] = {
@@ -45,36 +45,22 @@ class MDIFHead(ClusterContrastHead):
         num_domains: int,
         evaluate: str,
         agent_momentum: float,
-        fused_weight: float,
-        feat_dim: int,
-        norm_type: str,
-        num_classes: int,
-        cls_type: str,
-        scale: float,
-        margin: float,
+        fused_scale: float,
         **host: Any,
     ) -> None:
-        super().__init__(
-            feat_dim=feat_dim,
-            norm_type=norm_type,
-            num_classes=num_classes,
-            cls_type=cls_type,
-            scale=scale,
-            margin=margin,
-            **host,
-        )
+        super().__init__(**host)
         if host["embedding_dim"] > 0:
             raise ValueError(
                 f"MODEL.HEADS.EMBEDDING_DIM={host['embedding_dim']}: MDIFHead fuses pooled"
                 " features; set it to 0."
             )
-        self.evaluate, self.fused_scale = evaluate, fused_weight
-        self.fusion = DomainFusion(feat_dim, num_domains, momentum=agent_momentum)
-        self.fused_neck = nn.Sequential(get_norm(norm_type, feat_dim, bias_freeze=True))
+        size = self.feature_size
+        self.evaluate, self.fused_scale = evaluate, fused_scale
+        self.fusion = DomainFusion(size, num_domains, momentum=agent_momentum)
+        self.fused_neck = nn.Sequential(get_norm(host["norm_type"], size, bias_freeze=True))
         self.fused_neck.apply(weights_init_kaiming)
-        if num_classes:
-            self.fused_weight = nn.Parameter(torch.empty(num_classes, feat_dim))
-            self.fused_layer = getattr(any_softmax, cls_type)(num_classes, scale, margin)
+        if self.num_classes:
+            self.fused_weight = nn.Parameter(torch.empty_like(self.weight))
             nn.init.normal_(self.fused_weight, std=0.01)
 
     @classmethod
@@ -86,12 +72,8 @@ class MDIFHead(ClusterContrastHead):
             "num_domains": 1 + len(cfg.CC.SOURCES.NAMES),
             "evaluate": node.EVALUATE,
             "agent_momentum": node.MOMENTUM,
-            "fused_weight": node.WEIGHT,
+            "fused_scale": node.WEIGHT,
         }
-
-    def classify_fused(self, embedding: Tensor, targets: Tensor) -> Tensor:
-        """Logits of source images from their fused features, as `classify`."""
-        return class_logits(embedding, targets, self.fused_weight, self.fused_layer)
 
     def spare_parameters(self) -> list[nn.Parameter]:
         """The host's, and all that the fusion adds."""

@@ -99,7 +99,7 @@ class WithSources(WithLosses):
         if batch.domains is not None and "CrossEntropyLoss" in self.source_losses:
             rows, name = batch.is_source, ("CrossEntropyLoss",)
             fused, targets = batch.features[rows], batch.targets[rows]
-            logits = self.heads.classify_fused(fused, targets)
+            logits = self.heads.classify(fused, targets, self.heads.fused_weight)
             stock = stock_losses(self.loss_kwargs, name, fused, targets, logits)
             found |= {f"{key}_source": self.source_scale * value for key, value in stock.items()}
         return {f"{key}_fused": self.heads.fused_scale * value for key, value in found.items()}
