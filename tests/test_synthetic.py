@@ -15,6 +15,7 @@ from PIL import Image
 
 from fastreid_cc.data.synthetic import (
     STYLES,
+    Pose,
     StyledOptions,
     SyntheticOptions,
     build,
@@ -25,7 +26,6 @@ from fastreid_cc.data.synthetic import (
     sample_camera,
     sample_identity,
 )
-from fastreid_cc.data.synthetic.figure import Pose
 
 SMALL = SyntheticOptions(
     seed=5, train_ids=3, test_ids=2, cameras=3, images_per_camera=2, height=64, width=32

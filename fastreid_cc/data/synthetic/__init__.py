@@ -1,8 +1,9 @@
 """Synthetic pedestrians: people, cameras and pictures drawn from a seed, no download needed."""
 
+from .body import Pose
 from .build import VERSION, StyledOptions, SyntheticOptions, build_synthetic
 from .camera import Camera, sample_camera
-from .figure import Pose, draw_figure
+from .figure import draw_figure
 from .identity import Identity, sample_identity
 from .market import read_market
 from .picture import draw_picture, sample_pose

@@ -7,8 +7,9 @@ from math import pi
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .body import Pose
 from .camera import Camera, background, expose
-from .figure import Pose, draw_figure
+from .figure import draw_figure
 from .identity import Identity
 
 
