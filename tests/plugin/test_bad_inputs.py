@@ -550,7 +550,7 @@ def test_weights_that_do_not_fit_are_named(place: Path, weights: dict[Any, Any])
 def test_damaged_checkpoints_are_refused_or_load(
     place: Path, data: bytes, at: float, cut: float
 ) -> None:
-    from fastreid_cc.plugin.compat.checkpoint import is_whole, load_file
+    from fastreid_cc.plugin.checkpoint_files import is_whole, load_file
 
     stream = io.BytesIO()
     torch.save({"model": torch.nn.Linear(4, 4).state_dict(), "cc": state()}, stream)

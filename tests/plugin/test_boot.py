@@ -102,7 +102,7 @@ def test_an_error_in_one_process_ends_all_and_is_shown(market, tmp_path):
         *options(tmp_path / "out"),
         data=market,
         CUDA_VISIBLE_DEVICES="",
-        FASTREID_CC_TIMEOUT="60",
+        FASTREID_CC_TIMEOUT_SECONDS="60",
     )
     assert answer.returncode == 1
     assert "ZeroDivisionError: rank one is broken" in answer.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ pytestmark = pytest.mark.usefixtures("plugin")
 
 @pytest.fixture
 def without():
-    from fastreid_cc.plugin.compat import checkpoint, disabled
+    from fastreid_cc.plugin.compat import disabled
+    from fastreid_cc.plugin.compat.repairs import checkpoints
 
-    checkpoint._warn.cache_clear()
+    checkpoints._warn.cache_clear()
     return disabled
 
 
@@ -54,7 +56,7 @@ def test_a_checkpoint_written_halfway_leaves_the_old_one(tmp_path, without, monk
 def test_a_tag_written_halfway_leaves_the_old_one(tmp_path, without, monkeypatch):
     keeper = checkpointer(tmp_path)
     keeper.save("model_a")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         keeper.tag_last_checkpoint("model_b.pth")
     assert keeper.get_checkpoint_file() == str(tmp_path / "model_a.pth")

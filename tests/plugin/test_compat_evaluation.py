@@ -1,8 +1,6 @@
-"""Shims of evaluation: no compiler, small galleries, flip test, re-ranking and distances."""
+"""Shims of evaluation: no compiler, small galleries, flip test, re-ranking."""
 
 from __future__ import annotations
-
-import warnings
 
 import numpy as np
 import pytest
@@ -89,7 +87,7 @@ def test_stock_cannot_rank_a_small_gallery(without):
 def test_single_shot_ranking_works_on_small_galleries_and_old_numpy(without, monkeypatch):
     from fastreid.evaluation import rank
 
-    from fastreid_cc.plugin.compat import imports
+    from fastreid_cc.plugin.compat.required import imports
 
     class Numpy124:
         def __getattr__(self, name):
@@ -141,30 +139,7 @@ def test_normalising_out_of_place_gives_the_same_bits(data_root, tmp_path, witho
         model.preprocess_image([1])
 
 
-# --- distances and re-ranking --------------------------------------------------------------------
-
-
-def test_euclidean_distances_warn_of_nothing_and_are_the_same(without):
-    from fastreid.utils.compute_dist import build_dist
-
-    a, b = torch.randn(5, 8), torch.randn(7, 8)
-
-    def distances():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.set_warn_always(True)
-            try:
-                return build_dist(a, b, "euclidean"), [
-                    w for w in caught if "addmm" in str(w.message)
-                ]
-            finally:
-                torch.set_warn_always(False)
-
-    ours, quiet = distances()
-    with without("add_distances_by_keyword"):
-        stock, warned = distances()
-    assert np.array_equal(ours, stock)
-    assert warned and not quiet
+# --- re-ranking ---------------------------------------------------------------------------------
 
 
 def test_reranking_runs_without_a_gpu(without):

@@ -53,7 +53,7 @@ def alive():
 
 @needs_no_cuda
 def test_stock_loaders_do_not_open_without_cuda(data_root, tmp_path, without):
-    with without("load_without_cuda_and_never_hang"), pytest.raises((RuntimeError, AssertionError)):
+    with without("load_without_cuda"), pytest.raises((RuntimeError, AssertionError)):
         next(iter(train_loader(data_root, tmp_path)))
     batch = next(iter(train_loader(data_root, tmp_path)))
     assert batch["images"].shape == (12, 3, 64, 32)
@@ -91,11 +91,18 @@ def test_on_the_cpu_test_loaders_have_the_workers_of_the_config(data_root, tmp_p
 def test_the_models_device_decides_where_batches_go(data_root, tmp_path, without, monkeypatch):
     """On a machine with CUDA, as we pretend: no stream is opened for a model on the CPU."""
     streams = []
+
+    def stream(rank):
+        streams.append(rank)
+        raise RuntimeError("no GPU here")
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda rank: streams.append(rank))
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
     loader = train_loader(data_root, tmp_path, "MODEL.DEVICE", "cpu")
-    assert loader.on_cpu and streams == []
+    assert loader.on_cpu and next(iter(loader))["images"].device.type == "cpu" and streams == []
     loader = train_loader(data_root, tmp_path, "MODEL.DEVICE", "cuda")
+    with pytest.raises(RuntimeError, match="no GPU here"):
+        iter(loader)
     assert not loader.on_cpu and streams == [0]
     with without("build_loaders_for_the_models_device"):
         assert not train_loader(data_root, tmp_path, "MODEL.DEVICE", "cpu").on_cpu
@@ -131,9 +138,11 @@ def failing():
     raise KeyError("image 7")
 
 
-def test_an_exception_in_the_background_thread_reaches_the_trainer(without):
-    from fastreid.data.data_utils import BackgroundGenerator
+def test_an_exception_in_the_background_thread_reaches_the_trainer(without, monkeypatch):
+    from fastreid.data import data_utils
 
+    monkeypatch.setattr(torch.cuda, "set_device", lambda rank: None)
+    BackgroundGenerator = data_utils.BackgroundGenerator
     batches = BackgroundGenerator(failing(), 0)
     assert next(batches) == {"number": 1}
     with pytest.raises(KeyError, match="image 7"):
@@ -141,10 +150,10 @@ def test_an_exception_in_the_background_thread_reaches_the_trainer(without):
     with pytest.raises(StopIteration):
         next(batches)
 
-    with without("load_without_cuda_and_never_hang"):
+    with without("hand_over_errors"):
         threading.excepthook, hook = lambda _: None, threading.excepthook
         try:
-            stock = BackgroundGenerator(failing(), 0)
+            stock = data_utils.BackgroundGenerator(failing(), 0)
             waiting = threading.Thread(target=lambda: list(stock), daemon=True)
             waiting.start()
             waiting.join(1)
@@ -158,15 +167,22 @@ def test_an_exception_in_the_background_thread_reaches_the_trainer(without):
 # --- ends ----------------------------------------------------------------------------------------
 
 
-def test_a_thread_that_waits_for_room_ends_when_it_is_stopped():
-    from fastreid.data.data_utils import BackgroundGenerator
-
-    batches = BackgroundGenerator(iter(range(1000)), 0, max_prefetch=2)
-    assert next(batches) == 0
-    batches.stop()
-    assert not batches.is_alive()
-    with pytest.raises(StopIteration):
-        next(batches)
+@pytest.mark.parametrize("shims", [(), ("hand_over_errors",)])
+def test_a_thread_that_waits_for_room_ends_when_its_loader_is_closed(
+    data_root, tmp_path, monkeypatch, without, shims
+):
+    """As on a machine with CUDA, but for the copy to it."""
+    loader_class = type(train_loader(data_root, tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda rank: "stream")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda rank: None)
+    monkeypatch.setattr(loader_class, "preload", lambda self: None)
+    with without(*shims):
+        loader = loader_class(0, dataset=range(1000))
+        thread = iter(loader).iter
+        assert next(thread).item() == 0 and thread.is_alive()
+        loader.close()
+    assert not thread.is_alive() and loader.iter is None
 
 
 @needs_no_cuda

@@ -1,7 +1,8 @@
-"""The affine transform builds and does what its old arguments say."""
+"""The affine transform builds and does what its old arguments say; warnings of old calls."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -27,15 +28,27 @@ def test_the_affine_transform_builds(data_root, tmp_path):
     assert affine(Image.new("RGB", (8, 8), "white")).size == (8, 8)
 
 
-def test_pixels_are_read_without_a_warning():
+@pytest.mark.parametrize("off", ["", "silence_deprecations"])
+def test_images_and_distances_are_computed_without_a_warning(off):
     """In a process of its own: pytest sets filters anew for every test."""
-    script = (
-        "import fastreid_cc.plugin\n"
-        "from fastreid.data.transforms.functional import to_tensor\n"
-        "from PIL import Image\n"
-        "assert to_tensor(Image.new('RGB', (2, 3), 'white')).shape == (3, 3, 2)\n"
-    )
+    script = """
+import torch
+import fastreid_cc.plugin
+from fastreid.data.transforms.functional import to_tensor
+from fastreid.utils.compute_dist import build_dist
+from PIL import Image
+
+torch.set_warn_always(True)
+assert to_tensor(Image.new("RGB", (2, 3), "white")).shape == (3, 3, 2)
+assert build_dist(torch.zeros(2, 4), torch.zeros(3, 4), "euclidean").shape == (2, 3)
+"""
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "FASTREID_CC_WITHOUT_REPAIRS": off},
     )
-    assert done.returncode == 0 and "TypedStorage" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    for warning in ("TypedStorage is deprecated", "addmm_ is deprecated"):
+        assert (warning in done.stderr) == bool(off), done.stderr

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tiny_runs import command, run, torchrun
 
-from fastreid_cc.plugin.compat.launch import torchrun_place
 from fastreid_cc.plugin.compat.process_group import Place
+from fastreid_cc.plugin.compat.repairs.torchrun import torchrun_place
 
 SET = {
     "RANK": "3",

@@ -1,40 +1,35 @@
-"""Run-time shims that make unmodified fastreid 1.4.0 run on today's Python and torch.
+"""Run-time patches ("shims") of unmodified fastreid 1.4.0. No file of fastreid is edited.
 
-One function per shim, in files by subject; `SHIMS` lists them in the order they are applied. Each
-docstring says what breaks, for which versions, what the shim does, which test shows it and when it
-may go. No file of fastreid is edited.
+`required/` holds those without which it does not import, train or evaluate on today's Python and
+torch, or on a machine without CUDA; `repairs/` mends its other bugs. One function per shim, in
+files by subject; each docstring says what breaks, for which versions, what the shim does, which
+test shows it and when it may go. The environment variable FASTREID_CC_WITHOUT_REPAIRS switches
+repairs off: "name,name" or "all" (docs/compatibility.md lists them).
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 from collections.abc import Callable, Iterator
 
-from fastreid_cc.errors import MissingPackage
+from fastreid_cc.errors import MissingPackage, WrongUse
+from fastreid_cc.parallel.launch_env import WITHOUT_REPAIRS
 
-from . import (
-    checkpoint,
-    config,
-    datasets,
-    evaluation,
-    hooks,
-    imports,
-    launch,
-    loader,
-    metrics,
-    model,
-    optimizer,
-    output,
-    patching,
-    precision,
-    transforms,
-    weights,
-)
-from .imports import import_fastreid, require_fastreid
-from .loader import close_loader, swap_loader
+from . import patching
+from .importing import import_fastreid, require_fastreid
+
+import_fastreid()  # the modules below subclass what is in it
+
+from .repairs import REPAIRS
+from .required import REQUIRED
+from .required.loader_without_cuda import close_loader, swap_loader
 
 __all__ = [
-    "SHIMS",
+    "REPAIRS",
+    "REQUIRED",
     "MissingPackage",
     "apply_shims",
     "close_loader",
@@ -43,74 +38,41 @@ __all__ = [
     "swap_loader",
 ]
 
-SHIMS: list[Callable[[], None]] = [
-    imports.restore_numpy_bool,
-    imports.stand_in_for_bughook,
-    imports.describe_environment_or_carry_on,
-    config.read_plain_yaml,
-    config.open_shipped_configs,
-    config.explain_wrong_keys,
-    loader.load_without_cuda_and_never_hang,
-    loader.build_loaders_for_the_models_device,
-    loader.collate_numpy_values,
-    datasets.sort_mixed_identities,
-    datasets.name_the_image_that_failed,
-    datasets.never_start_ghostscript,
-    datasets.refuse_too_few_identities,
-    datasets.sample_weighted_sets,
-    transforms.build_affine_transform,
-    transforms.read_pixels_quietly,
-    weights.load_cached_weights,
-    weights.explain_missing_hub_weights,
-    weights.read_own_weights_in_any_wrapping,
-    model.build_on_the_cpu_without_cuda,
-    model.distribute_models_on_the_cpu,
-    model.build_regnets_from_anywhere,
-    model.explain_flatten,
-    optimizer.keep_flat_gradients,
-    optimizer.check_schedule,
-    evaluation.evaluate_without_compiling,
-    evaluation.rank_small_galleries,
-    evaluation.normalise_images_once,
-    evaluation.add_distances_by_keyword,
-    evaluation.rerank_without_faiss_gpu,
-    checkpoint.save_whole_checkpoints,
-    checkpoint.load_tensors_only,
-    checkpoint.resume_from_the_newest_whole_checkpoint,
-    output.name_an_output_folder_that_cannot_be_written,
-    metrics.end_metrics_at_a_whole_line,
-    metrics.write_every_scalar,
-    metrics.write_metrics_before_the_checkpoint,
-    hooks.evaluate_never_when_period_is_zero,
-    hooks.train_to_the_end,
-    hooks.checkpoint_without_test_sets_and_remember_the_best,
-    metrics.print_in_short_runs,
-    metrics.write_the_metrics_of_an_evaluation,
-    hooks.close_precise_bn_loader,
-    hooks.average_weights,
-    hooks.profile_on_any_device,
-    hooks.explain_a_loss_that_is_not_finite,
-    precision.train_in_bfloat16_without_cuda,
-    launch.launch_without_cuda,
-    launch.launch_under_torchrun,
-]
-
-_applied = False
+_applied: list[Callable[[], None]] = []
 
 
 def apply_shims() -> None:
-    """Imports fastreid and applies every shim. Calling it again does nothing.
+    """Applies what is required and every repair that is not switched off, once.
 
     Raises:
-        MissingPackage: if fastreid, or something it needs, is not installed.
+        WrongUse: if FASTREID_CC_WITHOUT_REPAIRS names a repair that there is not.
     """
-    global _applied
     if _applied:
         return
-    import_fastreid()
-    for shim in SHIMS:
+    off = repairs_off()
+    _applied.extend(shim for shim in (*REQUIRED, *REPAIRS) if shim.__name__ not in off)
+    for shim in _applied:
         shim()
-    _applied = True
+    if off:
+        logging.getLogger("fastreid.cc.compat").warning(
+            f"Repairs of fastreid that {WITHOUT_REPAIRS} switches off: {', '.join(sorted(off))}."
+        )
+
+
+def repairs_off() -> set[str]:
+    """The repairs that FASTREID_CC_WITHOUT_REPAIRS names; "all" stands for every one.
+
+    Raises:
+        WrongUse: listing the repairs, if there is none of a name.
+    """
+    known = {shim.__name__ for shim in REPAIRS}
+    asked = {name.strip() for name in os.environ.get(WITHOUT_REPAIRS, "").split(",")} - {""}
+    if unknown := sorted(asked - known - {"all"}):
+        raise WrongUse(
+            f"{WITHOUT_REPAIRS}: no repair is called {', '.join(unknown)}. There are"
+            f" {', '.join(sorted(known))}, and all."
+        )
+    return known if "all" in asked else asked
 
 
 @contextlib.contextmanager
@@ -120,8 +82,7 @@ def disabled(*names: str) -> Iterator[None]:
     Raises:
         ValueError: if there is no such shim.
     """
-    unknown = set(names) - {shim.__name__ for shim in SHIMS}
-    if unknown:
+    if unknown := set(names) - {shim.__name__ for shim in (*REQUIRED, *REPAIRS)}:
         raise ValueError(f"no shim called {sorted(unknown)}")
-    with patching.without(names, SHIMS):
+    with patching.without(names, _applied):
         yield

@@ -32,6 +32,16 @@ def replace(owner: Any, name: str, value: Any) -> None:
             assign(module, name, value)
 
 
+class View:
+    """A module as it is, but for the names given."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        vars(self).update(names, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 def _restore(entries: list[tuple[Any, str, Any]]) -> None:
     for owner, name, value in entries:
         if value is not _MISSING:

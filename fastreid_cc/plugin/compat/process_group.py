@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from fastreid.utils import comm
 
 from fastreid_cc.errors import ClearError
+from fastreid_cc.parallel.launch_env import TIMEOUT
 
-from .imports import fastreid_module
-
-TIME_LIMIT = datetime.timedelta(minutes=30)
+TIME_LIMIT = 1800  # seconds after which a process gives up on one that is gone
 PATIENCE = 20.0  # seconds in which the launcher notices the process that failed first
 #: What gloo and NCCL say in a process whose peer has ended.
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote error")
@@ -46,18 +46,16 @@ def process_group(place: Place, init_method: str) -> Iterator[None]:
         RuntimeError: if there is CUDA but fewer GPUs than processes.
     """
     backend = _prepare_device(place)
-    seconds = os.environ.get("FASTREID_CC_TIMEOUT")
     dist.init_process_group(
         backend=backend,
         init_method=init_method,
         world_size=place.world,
         rank=place.rank,
-        timeout=datetime.timedelta(seconds=float(seconds)) if seconds else TIME_LIMIT,
+        timeout=datetime.timedelta(seconds=float(os.environ.get(TIMEOUT) or TIME_LIMIT)),
     )
-    comm = fastreid_module("utils.comm")
     try:
         comm.synchronize()
-        _group_by_machine(place, comm)
+        _group_by_machine(place)
         yield
     except Exception as error:
         if any(sign in str(error) for sign in LOST_PEER):
@@ -67,7 +65,7 @@ def process_group(place: Place, init_method: str) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _group_by_machine(place: Place, comm: object) -> None:
+def _group_by_machine(place: Place) -> None:
     """Sets fastreid's group of the processes on one machine; ranks of a machine are contiguous."""
     first = place.rank - place.local_rank
     firsts: list[int] = [0] * place.world
@@ -75,7 +73,7 @@ def _group_by_machine(place: Place, comm: object) -> None:
     for start in sorted(set(firsts)):
         group = dist.new_group([rank for rank, other in enumerate(firsts) if other == start])
         if start == first:
-            comm._LOCAL_PROCESS_GROUP = group  # type: ignore[attr-defined]
+            comm._LOCAL_PROCESS_GROUP = group
 
 
 def _prepare_device(place: Place) -> str:

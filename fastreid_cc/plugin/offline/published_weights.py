@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import NamedTuple
 
-import torch
-
-from ..compat.imports import fastreid_module
-from ..compat.weights import FAMILIES, weights_path
+from ..compat.repairs.pretrained_weights import FAMILIES, hub_path, weights_path
 
 HUB_FAMILIES = ("resnest", "mobilenetv3")  # these ask torch.hub, which has a folder of its own
 
@@ -31,9 +29,8 @@ def published_weights() -> list[Weights]:
     """Every published weights file, in fastreid's order."""
     found = []
     for family in (*FAMILIES, *HUB_FAMILIES):
-        for key, url in fastreid_module(f"modeling.backbones.{family}").model_urls.items():
-            path = weights_path(url, key)
-            if family in HUB_FAMILIES:
-                path = os.path.join(torch.hub.get_dir(), "checkpoints", url.split("/")[-1])
+        module = importlib.import_module(f"fastreid.modeling.backbones.{family}")
+        for key, url in module.model_urls.items():
+            path = hub_path(url) if family in HUB_FAMILIES else weights_path(url, key)
             found.append(Weights(family.split(".")[-1], key, path, url))
     return found

@@ -17,7 +17,7 @@ from fastreid.engine.defaults import DefaultTrainer
 from torch import nn
 
 from ...report.runs import Clustered, RunFeatures, TestSet
-from ..compat.checkpoint import is_whole
+from ..checkpoint_files import is_whole
 from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
 from ..loading.target_images import TargetImages

@@ -13,7 +13,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from ...errors import BadConfig, UnreadableFile, WrongUse, printable
-from ..compat.checkpoint import load_file
+from ..checkpoint_files import load_file
 
 logger = logging.getLogger("fastreid.cc.runs")
 

@@ -25,7 +25,7 @@ from ...config.keys import REGISTRIES, add_key, all_keys, part_keys, validate
 from ...data.items import cameras, sort_items, truth
 from ...parallel.collectives import set_label_timeout
 from ...registry import Registry
-from ..compat.precision import use_bfloat16
+from ..compat.required.mixed_precision import use_bfloat16
 from ..loading import augmentation as transforms
 from ..loading import datasets
 from ..loading.camera_styles import camera_style

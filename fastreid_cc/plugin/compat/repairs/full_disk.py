@@ -1,4 +1,4 @@
-"""What a run writes: whole or not at all, and one message when the disk is full or read-only."""
+"""One message when the disk is full or read-only."""
 
 from __future__ import annotations
 
@@ -6,42 +6,17 @@ import errno
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any
+
+from fastreid.engine import defaults
 
 from fastreid_cc.errors import Unwritable, printable
 
-from .imports import fastreid_module
-from .patching import replace
+from ..patching import replace
 
 #: What the system says when a folder takes no more bytes.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-def write_whole(path: str, write: Callable[[BinaryIO], object]) -> None:
-    """Writes beside `path`, flushes to disk, then renames: a killed process leaves the old file.
-
-    Args:
-        path: the file.
-        write: writes its bytes to the stream it is given.
-
-    Raises:
-        OSError: naming `path`, if its folder takes no more; nothing of the new file is left.
-    """
-    temporary = f"{path}.tmp"
-    try:
-        with open(temporary, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except Exception as error:
-        if os.path.lexists(temporary):
-            os.remove(temporary)
-        found = _no_room(error)
-        if found is None:
-            raise
-        raise OSError(found.errno, found.strerror, path) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -88,13 +63,12 @@ def _free(folder: str) -> str:
 
 
 def name_an_output_folder_that_cannot_be_written() -> None:
-    """`default_setup` on a read-only or full disk, or where OUTPUT_DIR is a file.
+    """Names OUTPUT_DIR where it is on a read-only or full disk, or is a file.
 
-    Breaks: a traceback out of `open("log.txt")` or `makedirs`, which names no key. All versions.
-    Does: one message with OUTPUT_DIR, before anything is built. Test: test_compat_output.py. May
-    go: when fastreid checks it.
+    Breaks: `default_setup` ends in a traceback out of `open("log.txt")` or `makedirs`. All
+    versions. Does: one message with OUTPUT_DIR, before anything is built. Test:
+    test_compat_output.py. May go: when fastreid checks it.
     """
-    defaults = fastreid_module("engine.defaults")
     stock = defaults.default_setup
 
     @functools.wraps(stock)

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import os
 import pickle
 import re
 import sys
 import types
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from fastreid.modeling.backbones import build, mobilenetv3, resnest
+from fastreid.utils import comm
 
 from fastreid_cc.errors import MissingWeights, UnreadableFile
+from fastreid_cc.files import write_atomically
 
-from .checkpoint import load_file
-from .imports import fastreid_module
-from .patching import assign, replace
+from ...checkpoint_files import load_file
+from ..patching import View, assign, replace
 
-_ABSENT = object()
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
 
 def load_cached_weights() -> None:
-    """`init_pretrained_weights` of ResNet, ResNeXt, OSNet, RegNet and EfficientNet.
+    """Loads cached weights of ResNet, ResNeXt, OSNet, RegNet and EfficientNet without gdown.
 
     Breaks: `import gdown`, which fastreid does not depend on, runs before the cache is looked at;
     without network the download fails in a traceback, or in silence and then as a missing file,
@@ -37,7 +38,7 @@ def load_cached_weights() -> None:
     May go: when fastreid asks torch.hub.
     """
     for family in FAMILIES:
-        module = fastreid_module(f"modeling.backbones.{family}")
+        module = importlib.import_module(f"fastreid.modeling.backbones.{family}")
         assign(module, "init_pretrained_weights", _guarded(module))
 
 
@@ -55,13 +56,10 @@ def _guarded(module: Any) -> Any:
                 "MODEL.BACKBONE.PRETRAIN False."
             )
         path = weights_path(module.model_urls[key], key)
-        _fetch(module.model_urls[key], path)
+        _load(module.model_urls[key], path)  # older torch would run what code the file holds
         with _gdown_stub():
             try:
-                load_file(path)  # older torch would run what code the file holds
                 return stock(*args, **kwargs)
-            except UnreadableFile as error:
-                raise MissingWeights(f"{error} Delete it, then it is fetched again.") from error
             except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
                 raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
 
@@ -71,16 +69,14 @@ def _guarded(module: Any) -> Any:
 @contextlib.contextmanager
 def _gdown_stub() -> Iterator[None]:
     """Lets `import gdown` pass. By now the file is there and nothing will be downloaded."""
-    before = sys.modules.get("gdown", _ABSENT)
-    if before in (None, _ABSENT) and importlib.util.find_spec("gdown") is None:
+    before = {name: module for name, module in sys.modules.items() if name == "gdown"}
+    if importlib.util.find_spec("gdown") is None:
         sys.modules["gdown"] = types.ModuleType("gdown")
     try:
         yield
     finally:
-        if before in (None, _ABSENT):
-            sys.modules.pop("gdown", None)
-        if before is None:
-            sys.modules["gdown"] = before  # type: ignore[assignment]
+        sys.modules.pop("gdown", None)
+        sys.modules.update(before)
 
 
 def weights_path(url: str, key: str) -> str:
@@ -90,14 +86,17 @@ def weights_path(url: str, key: str) -> str:
     return os.path.join(os.path.expanduser(cache), "checkpoints", name)
 
 
-def _fetch(url: str, path: str) -> None:
-    comm = fastreid_module("utils.comm")
-    reason: Any = "another process could not download it"
+def _load(url: str, path: str, hash_prefix: str | None = None) -> Any:
+    """Content of a weights file, which the first process downloads if it is missing.
+
+    Raises:
+        MissingWeights: if it is damaged, or missing still.
+    """
+    reason = "another process could not download it"
     if not os.path.exists(path) and comm.is_main_process():
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            _download(url, path + ".tmp")
-            os.replace(path + ".tmp", path)
+            _download(url, path, hash_prefix)
         except Exception as error:  # offline, refused, disk full: all become one message below
             reason = f"{type(error).__name__}: {error}"
     comm.synchronize()
@@ -108,66 +107,50 @@ def _fetch(url: str, path: str) -> None:
             f"(from {url}), or set MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or "
             "MODEL.BACKBONE.PRETRAIN False to start from random weights."
         )
+    try:
+        return load_file(path)
+    except UnreadableFile as error:
+        raise MissingWeights(f"{error} Delete it, then it is fetched again.") from error
 
 
-def _download(url: str, path: str) -> None:
-    if "drive.google" in url:
-        if importlib.util.find_spec("gdown") is None:
-            raise ConnectionError("the link needs the package gdown: pip install gdown")
-        import gdown
-
-        gdown.download(url, path, quiet=False)
+def _download(url: str, path: str, hash_prefix: str | None) -> None:
+    if "drive.google" not in url:
+        torch.hub.download_url_to_file(url, path, hash_prefix)
         return
-    with urllib.request.urlopen(url, timeout=20) as answer, open(path, "wb") as file:
-        while block := answer.read(1 << 20):
-            file.write(block)
+    if importlib.util.find_spec("gdown") is None:
+        raise ConnectionError("the link needs the package gdown: pip install gdown")
+    import gdown
+
+    with write_atomically(path) as part:
+        gdown.download(url, str(part), quiet=False)
 
 
 def explain_missing_hub_weights() -> None:
-    """ResNeSt and MobileNetV3 download through torch.hub.
+    """Loads weights of ResNeSt and MobileNetV3 as tensors only, and names what is missing.
 
-    Breaks: without network, a URLError that names neither file nor folder; and torch.hub runs what
-    code a file holds, on every version. Does: the same error as `load_cached_weights`, and tensors
-    only. A cached file loads as in stock. Test: test_compat_weights.py, test_security.py. May go:
-    never.
+    Breaks: they download through torch.hub; without network, a URLError that names neither file nor
+    folder; and torch.hub runs what code a file holds, on every version. Does: the same error as
+    `load_cached_weights`, and tensors only. A cached file loads as in stock. Test:
+    test_compat_weights.py, test_security.py. May go: never.
     """
-    resnest = fastreid_module("modeling.backbones.resnest")
-    mobilenet = fastreid_module("modeling.backbones.mobilenetv3")
-    assign(mobilenet, "load_state_dict_from_url", _load_from_hub)
-    assign(resnest, "torch", _TorchWithHub(_load_from_hub))
+    assign(mobilenetv3, "load_state_dict_from_url", _load_from_hub)
+    hub = View(torch.hub, load_state_dict_from_url=_load_from_hub)
+    assign(resnest, "torch", View(torch, hub=hub))
 
 
-class _TorchWithHub:
-    def __init__(self, load: Any) -> None:
-        self.hub = types.SimpleNamespace(load_state_dict_from_url=load)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
+def hub_path(url: str) -> str:
+    """Where torch.hub looks for weights: $TORCH_HOME/hub/checkpoints."""
+    return os.path.join(torch.hub.get_dir(), "checkpoints", url.split("/")[-1])
 
 
 def _load_from_hub(url: str, *args: Any, **kwargs: Any) -> Any:
     """`torch.hub.load_state_dict_from_url`: same folder and same check of the name's hash."""
-    name = url.split("/")[-1]
-    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
-    path = os.path.join(folder, name)
-    try:
-        if not os.path.exists(path):
-            os.makedirs(folder, exist_ok=True)
-            prefix = re.search(r"-([a-f0-9]{8,})\.", name)
-            torch.hub.download_url_to_file(url, path, prefix[1] if prefix else None)
-        return load_file(path)
-    except UnreadableFile as error:
-        raise MissingWeights(f"{error} Delete it, then it is fetched again.") from error
-    except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors
-        raise MissingWeights(
-            f"Pretrained weights are missing and cannot be downloaded ({error}).\n"
-            f"Place the file {name} in {folder}\n(from {url}), or set "
-            "MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False."
-        ) from error
+    prefix = re.search(r"-([a-f0-9]{8,})\.", url.split("/")[-1])
+    return _load(url, hub_path(url), prefix[1] if prefix else None)
 
 
 def read_own_weights_in_any_wrapping() -> None:
-    """MODEL.BACKBONE.PRETRAIN_PATH.
+    """Reads MODEL.BACKBONE.PRETRAIN_PATH in any wrapping, or says why it cannot.
 
     Breaks: most backbones read a bare state dict and ignore what does not fit, so a fastreid
     checkpoint (weights under "model", names that begin with "backbone.") trains from random weights
@@ -176,8 +159,7 @@ def read_own_weights_in_any_wrapping() -> None:
     "module." and "backbone."; if still nothing fits, or there is no file, an error that names the
     key. Test: test_compat_weights.py. May go: when fastreid refuses files that do not fit.
     """
-    module = fastreid_module("modeling.backbones.build")
-    stock = module.build_backbone
+    stock = build.build_backbone
 
     @functools.wraps(stock)
     def build_backbone(cfg: Any) -> Any:
@@ -192,7 +174,7 @@ def read_own_weights_in_any_wrapping() -> None:
             )
         return _build_from_file(stock, cfg)
 
-    replace(module, "build_backbone", build_backbone)
+    replace(build, "build_backbone", build_backbone)
 
 
 def _build_published(stock: Any, cfg: Any) -> Any:

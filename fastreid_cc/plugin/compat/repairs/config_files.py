@@ -8,71 +8,69 @@ import os
 from typing import Any
 
 import yaml
+from fastreid.config.config import CfgNode
+from fastreid.utils import file_io
 
 from fastreid_cc.config.shipped import PREFIX, resolve
 from fastreid_cc.errors import BadConfig, ClearError, printable
 
-from .imports import fastreid_module
-from .patching import assign
+from ..patching import assign
 
 BASE = "_BASE_"
 MOST_NODES = 100_000
 
 
 def read_plain_yaml() -> None:
-    """`CfgNode.load_yaml_with_base`.
+    """Loads a config file and its bases as plain YAML.
 
-    Breaks: `allow_unsafe=True` runs what `!!python/...` tags of a config say; a `_BASE_` that names
-    itself recurses until the stack ends; a few lines of aliases grow without bound; an empty file
-    is a TypeError. All versions. Does: plain YAML only, whatever the argument; each of these is one
-    message with the file's name; `fastreid_cc://x.yml` names a shipped config. Test:
-    test_compat_config.py. May go: never, for the shipped configs.
+    Breaks: `CfgNode.load_yaml_with_base(allow_unsafe=True)` runs what `!!python/...` tags of a
+    config say; a `_BASE_` that names itself recurses until the stack ends; a few lines of aliases
+    grow without bound; an empty file is a TypeError. All versions. Does: plain YAML only, whatever
+    the argument; each of these is one message with the file's name; `fastreid_cc://x.yml` names a
+    shipped config. Test: test_compat_config.py. May go: never, for the shipped configs.
     """
-    node = fastreid_module("config.config").CfgNode
 
     def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
         return load_config(filename)
 
-    assign(node, "load_yaml_with_base", staticmethod(load_yaml_with_base))
+    assign(CfgNode, "load_yaml_with_base", staticmethod(load_yaml_with_base))
+
+
+class ShippedConfigs(file_io.PathHandler):
+    """Opens fastreid_cc:// paths for reading."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [PREFIX]
+
+    def _get_local_path(self, path: str, **kwargs: Any) -> str:
+        return str(resolve(path))
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+        if mode not in ("r", "rb"):
+            raise BadConfig(f"{printable(path)} is shipped with fastreid_cc: it can only be read.")
+        return open(resolve(path), mode, buffering)
 
 
 def open_shipped_configs() -> None:
-    """`PathManager`, which `default_setup` opens the config file with.
+    """Lets `PathManager` open fastreid_cc://x.yml, as `default_setup` does with the config file.
 
-    Breaks: `fastreid_cc://x.yml` is no file. Does: a handler for that prefix, for reading. Test:
+    Breaks: it is no file. Does: a handler for that prefix, for reading. Test:
     test_compat_config.py. May go: never.
     """
-    module = fastreid_module("utils.file_io")
-
-    class ShippedConfigs(module.PathHandler):  # type: ignore[name-defined]
-        def _get_supported_prefixes(self) -> list[str]:
-            return [PREFIX]
-
-        def _get_local_path(self, path: str, **kwargs: Any) -> str:
-            return str(resolve(path))
-
-        def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
-            if mode not in ("r", "rb"):
-                raise BadConfig(
-                    f"{printable(path)} is shipped with fastreid_cc: it can only be read."
-                )
-            return open(resolve(path), mode, buffering)
-
-    handlers = dict(module.PathManager._PATH_HANDLERS)
-    handlers[PREFIX] = ShippedConfigs()
-    assign(module.PathManager, "_PATH_HANDLERS", handlers)
+    handlers = file_io.PathManager._PATH_HANDLERS | {PREFIX: ShippedConfigs()}
+    assign(file_io.PathManager, "_PATH_HANDLERS", handlers)
 
 
 def explain_wrong_keys() -> None:
-    """`CfgNode.merge_from_file` and `merge_from_list`.
+    """Says what is wrong with a key or a value, in one message.
 
-    Breaks: an unknown key or a value of another type is a traceback of yacs without a hint. All
-    versions. Does: a `BadConfig` (a KeyError and ValueError still) with yacs's sentence, the file
-    and the nearest key. Test: test_compat_config.py. May go: never.
+    Breaks: in `merge_from_file` and `merge_from_list` an unknown key or a value of another type is
+    a traceback of yacs without a hint. All versions. Does: a `BadConfig` (a KeyError and ValueError
+    still) with yacs's sentence, the file and the nearest key. Test: test_compat_config.py. May go:
+    never.
     """
-    node = fastreid_module("config.config").CfgNode
-    assign(node, "merge_from_file", _explained(node.merge_from_file))
-    assign(node, "merge_from_list", _explained(node.merge_from_list))
+    for name in ("merge_from_file", "merge_from_list"):
+        assign(CfgNode, name, _explained(getattr(CfgNode, name)))
 
 
 def _explained(stock: Any) -> Any:

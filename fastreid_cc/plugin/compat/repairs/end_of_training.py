@@ -1,0 +1,125 @@
+"""The ends of a training: evaluation, resuming a finished job, a loss that is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+from typing import Any
+
+from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.hooks import EvalHook
+from fastreid.engine.train_loop import SimpleTrainer
+from fastreid.utils import comm
+
+from ..patching import assign
+from ..required.loader_without_cuda import close_loader
+from .full_disk import explain_no_room
+
+logger = logging.getLogger("fastreid.cc.compat")
+
+
+def evaluate_at_the_end_only() -> None:
+    """Evaluates after training only if the training ended.
+
+    Breaks: TEST.EVAL_PERIOD=0 is a ZeroDivisionError; a job resumed at its last epoch has no
+    `trainer.epoch` (AttributeError); an exception in the last epoch is followed by an evaluation,
+    which hides it, and blocks the other processes. All versions. Does: 0 means never; evaluates
+    only after the last iteration, and in a job that was resumed for its evaluation alone. Test:
+    test_compat_training.py. May go: when fastreid guards these.
+    """
+
+    def after_train(self: Any) -> None:
+        epoch: Any = getattr(self.trainer, "epoch", None)
+        last = epoch is not None and epoch + 1 >= self.trainer.max_epoch
+        done = self.trainer.iter >= getattr(self.trainer, "max_iter", self.trainer.iter)
+        if self._period > 0 and last and done:
+            resumed_for_this = getattr(self.trainer, "start_epoch", 0) > epoch
+            if (epoch + 1) % self._period != 0 or resumed_for_this:
+                self.trainer.storage.epoch = epoch
+                self._do_eval()
+        del self._func
+
+    assign(EvalHook, "after_train", after_train)
+
+
+def train_to_the_end() -> None:
+    """Lets `DefaultTrainer.train` end well on finished jobs, without test sets and on full disks.
+
+    Breaks: a finished job that is resumed, or a training without evaluation, ends in an
+    AttributeError or AssertionError; a job killed during its last evaluation never gets it; a full
+    disk is a traceback; loader threads and worker processes live on after training. All versions.
+    Does: returns the last results, {} if there are none; a finished job does nothing, or what is
+    missing of its last evaluation; a full disk is one message; the training loader is closed
+    whatever happens. Test: test_compat_training.py. May go: when fastreid returns instead of
+    asserting.
+    """
+    stock = DefaultTrainer.train
+
+    @functools.wraps(stock)
+    def train(self: Any) -> Any:
+        if not hasattr(self, "_last_eval_results"):
+            self._last_eval_results = {}
+        try:
+            if self.start_epoch >= self.max_epoch:
+                logger.info(
+                    f"Training is finished already: {self.start_epoch} of SOLVER.MAX_EPOCH="
+                    f"{self.max_epoch} epochs are in {self.checkpointer.get_checkpoint_file()}."
+                )
+                if not _misses_results(self):
+                    return self._last_eval_results
+                logger.info("Its last evaluation is not in metrics.json: evaluated now.")
+                self.epoch = self.max_epoch - 1
+            return stock(self)
+        except Exception as error:
+            clear = explain_no_room(error, self.checkpointer)
+            if clear is None:
+                raise
+            raise clear from error
+        finally:
+            close_loader(self._trainer.data_loader)
+
+    assign(DefaultTrainer, "train", train)
+
+
+def _misses_results(trainer: Any) -> bool:
+    """Whether a finished job has a last evaluation to make that metrics.json does not know."""
+    cfg = trainer.cfg
+    if cfg.TEST.EVAL_PERIOD <= 0 or not cfg.DATASETS.TESTS:
+        return False
+    path, found = os.path.join(cfg.OUTPUT_DIR, "metrics.json"), False
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                entry = json.loads(line)
+                measured = any(key.endswith("metric") for key in entry)
+                found = found or (measured and entry["iteration"] >= trainer.max_iter)
+    return not comm.all_gather(found)[0]  # what process 0 read
+
+
+def explain_a_loss_that_is_not_finite() -> None:
+    """Says what may help where a loss is infinite or NaN.
+
+    Breaks: "Loss became infinite or NaN" names neither what may help nor what is kept. All
+    versions. Does: adds both; still FloatingPointError, before the optimizer's step. Test:
+    test_faults.py. May go: never.
+    """
+    stock = SimpleTrainer._write_metrics
+
+    @functools.wraps(stock)
+    def _write_metrics(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            stock(self, *args, **kwargs)
+        except FloatingPointError as error:
+            rates = sorted({group["lr"] for group in self.optimizer.param_groups})
+            raise FloatingPointError(
+                f"{error}\nFinite losses are wanted; the learning rate was"
+                f" {', '.join(f'{rate:.2g}' for rate in rates)}. The checkpoints before this step"
+                " are kept. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or raise the"
+                " temperature of the losses in MODEL.LOSSES; with SOLVER.AMP.ENABLED try"
+                " CC.AMP_DTYPE bfloat16. Then start in another OUTPUT_DIR, or with --resume."
+            ) from error
+
+    assign(SimpleTrainer, "_write_metrics", _write_metrics)

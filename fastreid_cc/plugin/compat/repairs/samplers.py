@@ -1,0 +1,125 @@
+"""Identity samplers: mixed identities, endless loops, weighted sets."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from fastreid.data import common
+from fastreid.data.samplers import triplet_sampler
+
+from ..patching import assign
+
+
+def sort_mixed_identities() -> None:
+    """Sorts identities that are text in one data set and numbers in another.
+
+    Breaks: `sorted` in CommDataset and the samplers, TypeError. All versions. Does: sorts by type,
+    then value; lists of one type sort as before. Test: test_compat_datasets.py. May go: when
+    fastreid's data sets agree on a type.
+    """
+    for module in (common, triplet_sampler):
+        assign(module, "sorted", _sorted)
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    values = list(values)
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=lambda v: (type(v).__name__, v))
+
+
+def refuse_too_few_identities() -> None:
+    """Refuses an identity sampler that can never fill a batch.
+
+    Breaks: with fewer identities than SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE, or when that
+    does not divide, `BalancedIdentitySampler` and `NaiveIdentitySampler` loop for ever. All
+    versions. Does: ValueError when iteration starts. Test: test_compat_datasets.py. May go: when
+    fastreid checks.
+    """
+    for cls in (triplet_sampler.BalancedIdentitySampler, triplet_sampler.NaiveIdentitySampler):
+        assign(cls, "__iter__", _checked(cls.__iter__))
+
+
+def _checked(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def __iter__(self: Any) -> Iterator[int]:
+        check_identities(self)
+        return stock(self)
+
+    return __iter__
+
+
+def check_identities(sampler: Any) -> None:
+    """Raises ValueError, naming the config keys, if the sampler could never fill one batch."""
+    size, instances, ranks = sampler.batch_size, sampler.num_instances, sampler._world_size
+    counts = np.array([len(sampler.pid_index[pid]) for pid in sampler.pids])
+    found = (
+        f"{type(sampler).__name__}: {len(counts)} identities, SOLVER.IMS_PER_BATCH={size} over "
+        f"{ranks} process(es), DATALOADER.NUM_INSTANCE={instances}"
+    )
+    if size // ranks % instances or size < instances * ranks:
+        raise ValueError(
+            f"{found}: each process's {size // ranks} images must be a multiple of NUM_INSTANCE. "
+            f"Set IMS_PER_BATCH to a multiple of {instances * ranks}."
+        )
+    per_rank = sampler.num_pids_per_batch
+    if isinstance(sampler, triplet_sampler.NaiveIdentitySampler):  # an identity once per process
+        turns = np.minimum(np.maximum(counts // instances, 1), ranks).sum()
+        enough = len(counts) >= per_rank and turns >= per_rank * ranks
+    else:
+        enough = len(counts) >= per_rank * ranks
+    if not enough:
+        raise ValueError(
+            f"{found}: a batch needs P={per_rank * ranks} identities (IMS_PER_BATCH / NUM_INSTANCE)"
+            ", so no batch can be filled. Lower IMS_PER_BATCH or raise NUM_INSTANCE."
+        )
+
+
+def sample_weighted_sets() -> None:
+    """Makes `SetReWeightSampler` fill its batches.
+
+    Breaks: it looks cameras up by number where data sets name them by text (an empty choice), and
+    its constructor asks for more images than one round gives, so a batch is never full. All
+    versions. Does: rounds of `SET_WEIGHT[c]` identities of the c-th camera (sorted), NUM_INSTANCE
+    images each, until the batch is full. Test: test_compat_datasets.py. May go: when fastreid
+    mends it.
+    """
+    assign(triplet_sampler.SetReWeightSampler, "_infinite_indices", _weighted_indices)
+
+
+def _weighted_indices(self: Any) -> Iterator[int]:
+    cameras = _sorted(self.cam_pid)
+    if len(cameras) != len(self.set_weight):
+        raise ValueError(
+            f"DATALOADER.SET_WEIGHT={tuple(self.set_weight)} needs one number for each of the "
+            f"{len(cameras)} cameras {cameras}."
+        )
+    np.random.seed(self._seed)
+    while True:
+        batch: list[int] = []
+        while len(batch) < self.batch_size:
+            for camera, number in zip(cameras, self.set_weight, strict=True):
+                for pid in _choose_identities(self.cam_pid[camera], number, camera):
+                    images, size = self.pid_index[pid], self.num_instances
+                    batch += np.random.choice(images, size, replace=len(images) <= size).tolist()
+        np.random.shuffle(batch)
+        yield from triplet_sampler.reorder_index(batch, self._world_size)
+
+
+def _choose_identities(images: list[Any], number: int, camera: Any) -> list[Any]:
+    """`number` identities of one camera, weighted by their images there."""
+    counts = collections.Counter(images)
+    pids = list(counts)
+    if len(pids) < number:
+        raise ValueError(
+            f"DATALOADER.SET_WEIGHT asks for {number} identities of camera {camera!r}, which has "
+            f"{len(pids)}."
+        )
+    weights = np.array([counts[pid] for pid in pids], dtype=float)
+    chosen = np.random.choice(len(pids), size=number, replace=False, p=weights / weights.sum())
+    return [pids[i] for i in chosen]

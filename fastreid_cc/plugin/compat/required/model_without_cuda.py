@@ -1,0 +1,61 @@
+"""Models on a machine without CUDA."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import torch
+from fastreid.engine import defaults
+from fastreid.modeling.meta_arch import build as meta_arch
+from torch import nn
+
+from ..patching import assign, replace
+
+logger = logging.getLogger("fastreid.cc.compat")
+
+
+def build_on_the_cpu_without_cuda() -> None:
+    """Builds on the CPU where MODEL.DEVICE says cuda and there is none.
+
+    Breaks: the default is "cuda"; `model.to` then fails. Does: builds on the CPU and says so. On a
+    machine with CUDA nothing changes. Test: test_compat_model.py. May go: when fastreid's default
+    follows the machine.
+    """
+    stock = meta_arch.build_model
+
+    @functools.wraps(stock)
+    def build_model(cfg: Any) -> nn.Module:
+        if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
+            logger.warning(
+                f"MODEL.DEVICE={cfg.MODEL.DEVICE!r} but there is no CUDA: using the CPU."
+            )
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.DEVICE = "cpu"
+        return stock(cfg)
+
+    replace(meta_arch, "build_model", build_model)
+
+
+def distribute_models_on_the_cpu() -> None:
+    """Wraps a model on the CPU in DistributedDataParallel without `device_ids`.
+
+    Breaks: `device_ids=[local rank]` with it is a ValueError, device_ids must be None for CPU
+    modules. Does: None there. Test: test_boot.py::test_two_processes_train_the_stock_script. May
+    go: when fastreid checks this.
+    """
+    parallel = nn.parallel.DistributedDataParallel
+
+    def distribute(model: nn.Module, device_ids: Any = None, **kwargs: Any) -> nn.Module:
+        if next(model.parameters()).is_cuda:
+            return parallel(model, device_ids=device_ids, **kwargs)
+        if torch.distributed.get_backend() == "nccl":
+            raise ValueError(
+                "MODEL.DEVICE='cpu' with --num-gpus > 1 on a machine with CUDA: hide the GPUs, "
+                "CUDA_VISIBLE_DEVICES='' python ..., so that the processes talk over gloo."
+            )
+        return parallel(model, device_ids=None, **kwargs)
+
+    assign(defaults, "DistributedDataParallel", distribute)
