@@ -35,8 +35,8 @@ class Part:
     ValueError: Dropper.SHARE=1.5 must lie in [0, 1).
 
     Attributes:
-        limits: argument -> interval or choices, see `fastreid_cc.limits`; those of base classes are
-            added by themselves.
+        limits: argument -> interval or choices, see `fastreid_cc.limits`; those of base classes
+            for arguments that the class has are added by themselves.
         key: the config node of the arguments, e.g. "CC.CLUSTER.DBSCAN", set by `register`; the name
             of the class until then.
     """
@@ -118,7 +118,9 @@ class Registry:
                     f" {self.base.__module__}.{self.base.__qualname__}."
                 )
             cls.key = self.node(label)
-            faults = argument_faults(cls, keyword_arguments(cls))
+            defaults = keyword_arguments(cls)
+            cls.limits = {name: limit for name, limit in cls.limits.items() if name in defaults}
+            faults = argument_faults(cls, defaults)
             if faults:
                 raise ValueError(f"default of {cls.__qualname__}: {' '.join(faults)}")
             self._classes[label] = cls

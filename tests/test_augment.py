@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastreid_cc.data.augment import AUGMENT_KEYS, ColorRobust
+from fastreid_cc.data.augment import ColorRobust
+from fastreid_cc.registry import keyword_arguments
 
-OFF = {k.lower(): 0.0 for k in AUGMENT_KEYS if k != "ENABLED"}
+OFF = dict.fromkeys(keyword_arguments(ColorRobust), 0.0)
 
 
 def picture(seed=0, size=(32, 64)):

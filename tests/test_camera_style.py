@@ -87,7 +87,7 @@ def test_one_camera_or_an_unknown_one_leaves_images_alone(shots: list[str]) -> N
     image = Image.open(shots[0]).convert("RGB")
     assert StyleStatistics(shots, np.zeros(9, dtype=np.int64))(image, shots[0], 0) is image
     assert StyleStatistics(shots, np.arange(9) % 3)(image, shots[0], 7) is image
-    with pytest.raises(ValueError, match=r"CC\.CAMSTYLE\.IMAGES=0"):
+    with pytest.raises(ValueError, match=r"CC\.CAMSTYLE\.IMAGES_PER_CAMERA=0"):
         StyleStatistics(shots, np.arange(9), images_per_camera=0)
 
 

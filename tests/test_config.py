@@ -22,6 +22,7 @@ from fastreid_cc.config import (
     part_keys,
     validate,
 )
+from fastreid_cc.limits import fault
 from fastreid_cc.memories.base import Memory
 from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES
 
@@ -110,25 +111,37 @@ def test_every_argument_of_every_part_is_a_key_with_its_default() -> None:
     for registry in REGISTRIES:
         assert registry.names()
         for name in registry.names():
-            for key, default in part_keys(registry, name).items():
+            for key, (default, _, _) in part_keys(registry, name).items():
                 assert get_key(cfg, key) == default, key
                 assert type(default) in (bool, int, float, str, tuple), key
 
 
 def test_keys_follow_the_signature() -> None:
     keys = part_keys(CLUSTERERS, "dbscan")
-    assert keys["CC.CLUSTER.DBSCAN.EPS"] == 0.6
-    assert keys["CC.CLUSTER.DBSCAN.MIN_SAMPLES"] == 4
+    assert keys["CC.CLUSTER.DBSCAN.EPS"] == (0.6, "Radius of a neighbourhood.", "(0, 1]")
+    assert keys["CC.CLUSTER.DBSCAN.MIN_SAMPLES"].default == 4
     assert "MODEL.LOSSES.MemoryContrast.SCALE" in part_keys(LOSSES, "MemoryContrast")
     part = build_part(load(None, "CC.CLUSTER.DBSCAN.EPS", 0.35), CLUSTERERS, "dbscan")
     assert part.eps == 0.35
 
 
 def test_every_key_has_a_line_of_help() -> None:
-    listed = list(all_keys())
-    assert len({key for key, _, _ in listed}) == len(listed)
-    assert all(line.strip() for _, _, line in listed)
-    assert {f"CC.{key}" for key in FIXED_KEYS} <= {key for key, _, _ in listed}
+    keys = all_keys()
+    for name, key in keys.items():
+        assert len(key.help.split()) >= 3, f"{name}: {key.help!r}"
+        assert key.help[0].upper() == key.help[0] and key.help.endswith("."), f"{name}: {key.help}"
+    assert set(FIXED_KEYS) < set(keys)
+
+
+def test_every_number_has_a_range_and_every_default_lies_in_it() -> None:
+    for name, key in all_keys().items():
+        if type(key.default) in (int, float):
+            assert key.limits is not None, name
+        for value in key.default if isinstance(key.default, tuple) else (key.default,):
+            if isinstance(key.limits, (str, tuple)):
+                assert fault(name, value, key.limits) is None
+            elif key.limits is not None:
+                assert value in key.range.split(" | "), name
 
 
 def test_a_config_survives_being_written_and_read(tmp_path: Path) -> None:

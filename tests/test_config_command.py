@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastreid_cc import __main__ as cli
-from fastreid_cc.config.docstrings import argument_lines
+from fastreid_cc.config.signatures import argument_lines
 
 
 def run(capsys, *words):
@@ -29,8 +29,7 @@ def test_every_key_has_a_text_and_its_default(capsys):
     for entry in keys:
         default = get_key(cfg, entry["key"])
         assert entry["default"] == (list(default) if isinstance(default, tuple) else default)
-    silent = [entry["key"] for entry in keys if entry["line"].endswith((": ", ": m.", ": t."))]
-    assert silent == []
+        assert entry["help"] and (entry["range"] or type(default) not in (int, float))
 
 
 def test_fastreids_keys_come_with_its_comments(capsys):
@@ -40,23 +39,42 @@ def test_fastreids_keys_come_with_its_comments(capsys):
     keys = {entry["key"]: entry for entry in json.loads(out)["keys"]}
     assert status == 0
     assert keys["SOLVER.BASE_LR"]["default"] == get_cfg().SOLVER.BASE_LR
-    assert "image normalization" in keys["MODEL.PIXEL_MEAN"]["line"]
+    assert "image normalization" in keys["MODEL.PIXEL_MEAN"]["help"]
     assert "CC.SEED" in keys
 
 
 def test_words_filter_and_few_keys_are_shown_in_full(capsys):
     status, out, _ = run(capsys, "dbscan", "EPS")
     assert status == 0
-    assert out.splitlines()[0].split() == ["CC.CLUSTER.DBSCAN.AUTO_RHO", "0.0"]
-    assert "CC.CLUSTER.DBSCAN.EPS  0.6\n    dbscan: radius, in (0, 1].\n" in out
+    assert out.splitlines()[0] == "CC.CLUSTER.DBSCAN.AUTO_RHO  0.0  [0, 1)"
+    assert "CC.CLUSTER.DBSCAN.EPS  0.6  (0, 1]\n    Radius of a neighbourhood.\n" in out
     many = run(capsys, "memory")[1].splitlines()
     assert len(many) > 8 and all(line.startswith(("CC.", "MODEL.")) for line in many)
 
 
 def test_no_match_names_near_keys(capsys):
-    status, out, err = run(capsys, "tempereture")
-    assert status == 1 and out == ""
-    assert "TEMPERATURE" in err
+    for word, near in (
+        ("tempereture", "TEMPERATURE"),
+        ("dbscn", "Near it: CC.CLUSTER.DBSCAN, "),
+        ("CC.MEMRY.NAME", "Near it: CC.MEMORY.NAME"),
+    ):
+        status, out, err = run(capsys, word)
+        assert status == 1 and out == ""
+        assert near in err
+    assert "no key holds 'dbscn'." in run(capsys, "eps", "dbscn")[2]
+
+
+def test_a_key_that_names_parts_lists_them(capsys):
+    out = run(capsys, "memory", "name")[1]
+    assert "CC.MEMORY.NAME  'cluster'  camera_proxy | cluster | hybrid | instance" in out
+    out = run(capsys, "MODEL.LOSSES.NAME")[1]
+    assert "CrossEntropyLoss" in out and "MemoryContrast" in out
+
+
+def test_files_are_filtered_by_words(capsys):
+    names = [line.split()[0] for line in run(capsys, "--files", "Market", "spcl")[1].splitlines()]
+    assert "fastreid_cc://Market1501/spcl_R50.yml" in names
+    assert run(capsys, "--files", "nosuchword")[0] == 1
 
 
 def test_the_shipped_configs_are_listed_and_found(capsys):

@@ -1,31 +1,35 @@
 """The plug-in's config keys: their defaults, help and checks, and the configs that are shipped."""
 
+from .checks import faults, validate
+from .fixed_keys import FIXED_KEYS
 from .keys import (
-    FIXED_KEYS,
     REGISTRIES,
-    STOCK_LOSSES,
     add_key,
     all_keys,
     build_part,
-    faults,
+    from_config,
     get_key,
     loss_scale,
+    near_keys,
     part_keys,
-    part_node,
-    validate,
+    walk,
 )
+from .signatures import STOCK_LOSSES, Key
 
 __all__ = [
     "FIXED_KEYS",
     "REGISTRIES",
     "STOCK_LOSSES",
+    "Key",
     "add_key",
     "all_keys",
     "build_part",
     "faults",
+    "from_config",
     "get_key",
     "loss_scale",
+    "near_keys",
     "part_keys",
-    "part_node",
     "validate",
+    "walk",
 ]

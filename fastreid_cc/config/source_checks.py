@@ -1,103 +1,92 @@
-"""What can be wrong with the CC.SOURCES keys of a config; reads no image."""
+"""What does not fit together among the CC.SOURCES keys of a config."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
-
-def source_faults(cfg: Any, *, known_losses: Sequence[str], world_size: int = 1) -> list[str]:
-    """Every fault of the sources' keys, each with its key; none where no source is named."""
-    sources = cfg.CC.SOURCES
-    if not sources.NAMES:
-        return []
-    found: list[str] = []
-    _check_names(cfg, found)
-    _check_choices(sources, known_losses, found)
-    _check_batch(sources, world_size, found)
-    _check_stages(cfg, found)
-    return found
+from ..registry import LOSSES
 
 
-def _check_names(cfg: Any, found: list[str]) -> None:
-    names = list(cfg.CC.SOURCES.NAMES)
-    both = sorted(set(names) & set(cfg.DATASETS.NAMES))
+def source_faults(cfg: Any, world_size: int) -> Iterator[str]:
+    """Every fault of the sources' keys; none where no source is named."""
+    if cfg.CC.SOURCES.NAMES:
+        for check in (names, batch, stages, modes, losses):
+            yield from check(cfg, world_size)
+
+
+def names(cfg: Any, world_size: int) -> Iterator[str]:
+    """Each data set is named once."""
+    listed = list(cfg.CC.SOURCES.NAMES)
+    both = sorted(set(listed) & set(cfg.DATASETS.NAMES))
     if both:
-        found.append(
+        yield (
             f"{', '.join(both)}: in CC.SOURCES.NAMES and in DATASETS.NAMES. A target's labels are"
             " never read, so it cannot be a source too; name it once."
         )
-    if len(set(names)) < len(names):
-        found.append(f"CC.SOURCES.NAMES={tuple(names)} names a data set twice.")
+    if len(set(listed)) < len(listed):
+        yield f"CC.SOURCES.NAMES={tuple(listed)} names a data set twice."
 
 
-def _check_choices(sources: Any, known_losses: Sequence[str], found: list[str]) -> None:
-    for key, choices in (
-        ("MODE", ("joint", "pretrain")),
-        ("BN", ("shared", "domain", "rectified")),
-    ):
-        if sources[key] not in choices:
-            found.append(f"CC.SOURCES.{key}={sources[key]!r} must be one of {', '.join(choices)}.")
-    unknown = sorted(set(sources.LOSSES) - set(known_losses))
-    if unknown:
-        found.append(
-            f"CC.SOURCES.LOSSES holds {', '.join(unknown)}; fastreid's own are"
-            f" {', '.join(known_losses)}. Losses of this plug-in go to MODEL.LOSSES.NAME."
-        )
-    if sources.WEIGHT < 0:
-        found.append(f"CC.SOURCES.WEIGHT={sources.WEIGHT} must be at least 0.")
-    if sources.GATE_SCALE <= 0:
-        found.append(f"CC.SOURCES.GATE_SCALE={sources.GATE_SCALE} must be above 0.")
-
-
-def _check_batch(sources: Any, world_size: int, found: list[str]) -> None:
-    batch, instances = sources.IMS_PER_BATCH, sources.NUM_INSTANCE
-    if instances < 1 or batch < 1 or batch % (instances * world_size):
-        found.append(
-            f"CC.SOURCES.IMS_PER_BATCH={batch} must be a multiple of CC.SOURCES.NUM_INSTANCE="
+def batch(cfg: Any, world_size: int) -> Iterator[str]:
+    """A step holds whole identities of each source, equally many in each process."""
+    images, instances = cfg.CC.SOURCES.IMS_PER_BATCH, cfg.CC.SOURCES.NUM_INSTANCE
+    if images < 1 or instances < 1:
+        return
+    if images % (instances * world_size):
+        yield (
+            f"CC.SOURCES.IMS_PER_BATCH={images} must be a multiple of CC.SOURCES.NUM_INSTANCE="
             f"{instances} x {world_size} process(es), so that every step holds every domain."
         )
-    elif batch // instances < 2:
-        found.append(
-            f"CC.SOURCES.IMS_PER_BATCH={batch} / CC.SOURCES.NUM_INSTANCE={instances} leaves one"
+    elif images // instances < 2:
+        yield (
+            f"CC.SOURCES.IMS_PER_BATCH={images} / CC.SOURCES.NUM_INSTANCE={instances} leaves one"
             " identity per step; at least 2 are needed."
         )
 
 
-def _check_stages(cfg: Any, found: list[str]) -> None:
-    sources, epochs = cfg.CC.SOURCES, cfg.CC.SOURCES.PRETRAIN_EPOCHS
-    if not 0 <= epochs <= cfg.SOLVER.MAX_EPOCH:
-        found.append(
-            f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} must lie between 0 and"
-            f" SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH}."
+def stages(cfg: Any, world_size: int) -> Iterator[str]:
+    """The epochs of source labels fit into the training and have something to learn."""
+    epochs, most = cfg.CC.SOURCES.PRETRAIN_EPOCHS, cfg.SOLVER.MAX_EPOCH
+    if epochs > most:
+        yield f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} must not exceed SOLVER.MAX_EPOCH={most}."
+    if epochs > 0 and not cfg.CC.SOURCES.LOSSES:
+        yield f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} needs CC.SOURCES.LOSSES, e.g. CrossEntropyLoss."
+    if cfg.CC.WARMUP.EPOCHS > 0:
+        yield (
+            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} beside CC.SOURCES.NAMES: sources take the"
+            " place of the warm-up; set it to 0 (and CC.SOURCES.PRETRAIN_EPOCHS as you need)."
         )
-    if epochs > 0 and not sources.LOSSES:
-        found.append(
-            f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} needs CC.SOURCES.LOSSES, e.g. CrossEntropyLoss."
-        )
-    if sources.MODE == "pretrain" and epochs == 0:
-        found.append(
+
+
+def modes(cfg: Any, world_size: int) -> Iterator[str]:
+    """The mode uses the sources, and what is asked for beside it is possible in it."""
+    sources = cfg.CC.SOURCES
+    if sources.MODE == "pretrain" and sources.PRETRAIN_EPOCHS == 0:
+        yield (
             "CC.SOURCES.MODE pretrain with CC.SOURCES.PRETRAIN_EPOCHS 0 would not use the sources."
             " Set PRETRAIN_EPOCHS; or, with a checkpoint that was trained on them (MODEL.WEIGHTS),"
             " leave CC.SOURCES.NAMES empty."
         )
     if sources.MODE == "pretrain" and sources.BN != "shared":
-        found.append(
+        yield (
             f"CC.SOURCES.BN={sources.BN} needs CC.SOURCES.MODE joint: in mode pretrain no step"
             " holds source and target."
         )
     if sources.MODE == "joint" and not sources.LOSSES and not sources.IN_MEMORY:
-        found.append(
+        yield (
             "CC.SOURCES.MODE joint with LOSSES () and IN_MEMORY False would not use the sources'"
             " labels; set one of the two."
         )
     if "MGN" in cfg.MODEL.META_ARCHITECTURE and (sources.LOSSES or sources.BN != "shared"):
-        found.append(
+        yield (
             f"MODEL.META_ARCHITECTURE={cfg.MODEL.META_ARCHITECTURE} learns from sources with"
             " CC.SOURCES.LOSSES () and CC.SOURCES.BN shared only; ClusterContrast knows the rest."
         )
-    if cfg.CC.WARMUP.EPOCHS > 0:
-        found.append(
-            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} beside CC.SOURCES.NAMES: sources take the"
-            " place of the warm-up; set it to 0 (and CC.SOURCES.PRETRAIN_EPOCHS as you need)."
-        )
+
+
+def losses(cfg: Any, world_size: int) -> Iterator[str]:
+    """Losses of this plug-in are not among those of the sources."""
+    ours = [name for name in cfg.CC.SOURCES.LOSSES if name in LOSSES]
+    if ours:
+        yield f"{', '.join(ours)} in CC.SOURCES.LOSSES: our losses go to MODEL.LOSSES.NAME."

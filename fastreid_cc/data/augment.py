@@ -14,36 +14,31 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-#: Keys under INPUT.COLOR_ROBUST: name -> (default, one line).
-AUGMENT_KEYS: dict[str, tuple[Any, str]] = {
-    "ENABLED": (False, "Colour-robust augmentation of training images, before ToTensor."),
-    "PROB": (0.9, "Share of images whose colours change."),
-    "GAMMA": (0.5, "Gamma exp(+-x), shared by the channels; each channel's own is half as wide."),
-    "GAIN": (0.25, "Channel gain exp(+-x)."),
-    "BIAS": (0.08, "Channel bias +-x of full scale."),
-    "BRIGHTNESS": (0.25, "Common gain exp(+-x)."),
-    "SHADE": (0.5, "Light rises or falls across the picture, gain exp(+-x) at the edges."),
-    "GRAY_PROB": (0.0, "Share of images turned grey."),
-    "BLUR_PROB": (0.3, "Share of images blurred."),
-    "BLUR_RADIUS": (1.2, "Largest Gaussian radius, pixels of the training size."),
-    "FLIP_PROB": (0.5, "Share of images mirrored. Set INPUT.FLIP.ENABLED False beside it."),
-    "SCALE": (0.12, "Zoom exp(+-x)."),
-    "SHIFT": (0.06, "Shift +-x of width and height."),
-    "MARGIN_PROB": (0.4, "Share of images whose left and right margins get another background."),
-    "MARGIN": (0.22, "Widest margin replaced, share of the width, each side."),
-    "ERASE_PROB": (0.4, "Share of images with a rectangle erased."),
-    "ERASE_AREA": (0.2, "Largest rectangle, share of the area."),
-}
+from ..registry import Part
 
 _LEVELS = np.linspace(0, 1, 256)[:, None]  # [256, 1]
 
 
-class ColorRobust:
+class ColorRobust(Part):
     """Changes colour, light, sharpness, frame, background and visibility of an image at random.
 
     Args:
-        prob, gamma, gain, bias, brightness, gray_prob, blur_prob, blur_radius, flip_prob, scale,
-        shift, margin_prob, margin, erase_prob, erase_area: see `AUGMENT_KEYS`.
+        prob: share of images whose colours change.
+        gamma: gamma exp(+-x), shared by the channels; each channel's own is half as wide.
+        gain: gain exp(+-x) of each channel.
+        bias: bias +-x of each channel, share of full scale.
+        brightness: gain exp(+-x) common to the channels.
+        shade: light rises or falls across the picture, gain exp(+-x) at the edges.
+        gray_prob: share of images turned grey.
+        blur_prob: share of images blurred.
+        blur_radius: largest Gaussian radius, in pixels of the training size.
+        flip_prob: share of images mirrored. Set INPUT.FLIP.ENABLED False beside it.
+        scale: zoom exp(+-x) of the picture.
+        shift: shift +-x, share of width and height.
+        margin_prob: share of images whose left and right margins get another background.
+        margin: widest margin replaced on each side, share of the width.
+        erase_prob: share of images with a rectangle erased.
+        erase_area: largest rectangle erased, share of the area.
 
     Called with a PIL image of mode RGB, or u8 [H, W, 3]; gives the same kind and size, and leaves
     the input alone. All randomness comes from Python's global `random`, as in fastreid's own
@@ -57,37 +52,36 @@ class ColorRobust:
     image: an image then depends on itself and its seed alone, not on what a worker saw before.
     """
 
+    key = "INPUT.COLOR_ROBUST"
+    limits = {
+        **dict.fromkeys(
+            ("gamma", "gain", "brightness", "shade", "blur_radius", "scale"), "[0, inf)"
+        ),
+        **dict.fromkeys(("prob", "gray_prob", "blur_prob", "flip_prob", "bias", "shift"), "[0, 1]"),
+        **dict.fromkeys(("margin_prob", "erase_prob", "erase_area"), "[0, 1]"),
+        "margin": "[0, 0.5]",
+    }
+
     def __init__(
         self,
         *,
-        prob: float = AUGMENT_KEYS["PROB"][0],
-        gamma: float = AUGMENT_KEYS["GAMMA"][0],
-        gain: float = AUGMENT_KEYS["GAIN"][0],
-        bias: float = AUGMENT_KEYS["BIAS"][0],
-        brightness: float = AUGMENT_KEYS["BRIGHTNESS"][0],
-        shade: float = AUGMENT_KEYS["SHADE"][0],
-        gray_prob: float = AUGMENT_KEYS["GRAY_PROB"][0],
-        blur_prob: float = AUGMENT_KEYS["BLUR_PROB"][0],
-        blur_radius: float = AUGMENT_KEYS["BLUR_RADIUS"][0],
-        flip_prob: float = AUGMENT_KEYS["FLIP_PROB"][0],
-        scale: float = AUGMENT_KEYS["SCALE"][0],
-        shift: float = AUGMENT_KEYS["SHIFT"][0],
-        margin_prob: float = AUGMENT_KEYS["MARGIN_PROB"][0],
-        margin: float = AUGMENT_KEYS["MARGIN"][0],
-        erase_prob: float = AUGMENT_KEYS["ERASE_PROB"][0],
-        erase_area: float = AUGMENT_KEYS["ERASE_AREA"][0],
+        prob: float = 0.9,
+        gamma: float = 0.5,
+        gain: float = 0.25,
+        bias: float = 0.08,
+        brightness: float = 0.25,
+        shade: float = 0.5,
+        gray_prob: float = 0.0,
+        blur_prob: float = 0.3,
+        blur_radius: float = 1.2,
+        flip_prob: float = 0.5,
+        scale: float = 0.12,
+        shift: float = 0.06,
+        margin_prob: float = 0.4,
+        margin: float = 0.22,
+        erase_prob: float = 0.4,
+        erase_area: float = 0.2,
     ) -> None:
-        values = {k: v for k, v in locals().items() if k != "self"}
-        one = {"bias", "margin", "erase_area", "shift"}
-        faults = []
-        for name, value in values.items():
-            high = 0.5 if name == "margin" else 1.0 if name in one or "prob" in name else math.inf
-            if not 0 <= value <= high:
-                key = f"INPUT.COLOR_ROBUST.{name.upper()}"
-                faults.append(f"{key}={value} must lie in [0, {high}].")
-        if faults:
-            raise ValueError("\n".join(faults))
-        self.values = values
         self.prob, self.gamma, self.gain, self.bias = prob, gamma, gain, bias
         self.brightness, self.shade, self.gray_prob = brightness, shade, gray_prob
         self.blur_prob, self.blur_radius, self.flip_prob = blur_prob, blur_radius, flip_prob
@@ -192,5 +186,5 @@ class ColorRobust:
         pixels[y : y + eh, x : x + ew] = self._noise(eh, ew)
 
     def __repr__(self) -> str:
-        text = ", ".join(f"{k}={v}" for k, v in self.values.items())
+        text = ", ".join(f"{k}={v}" for k, v in vars(self).items())
         return f"{type(self).__name__}({text})"

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..registry import Part
+
 _FAKE = re.compile(r"^(?P<stem>.+)_fake_(?:(?P<source>\d+)to)?(?P<target>\d+)$")
 _SMALL = (16, 32)  # width, height: enough for means
 
@@ -65,7 +67,7 @@ class StyleFolder:
             return found.convert("RGB").resize(image.size, Image.Resampling.BICUBIC)
 
 
-class StyleStatistics:
+class StyleStatistics(Part):
     """Substitute: colours moved from the statistics of the image's camera to those of another.
 
     A camera c' is drawn with probability 1/C each; the own camera leaves the image alone. Otherwise
@@ -76,11 +78,14 @@ class StyleStatistics:
     Args:
         paths: N images.
         cameras: i64 [N].
-        images_per_camera: images measured per camera, chosen by `seed`.
-        seed: of that choice.
+        images_per_camera: images measured per camera with MODE statistics, chosen by CC.SEED.
+        seed: seed of that choice.
 
     Cost: reads C · images_per_camera images once; 0.3 ms per 128x64 image and call.
     """
+
+    key = "CC.CAMSTYLE"
+    limits = {"images_per_camera": "[1, inf)"}
 
     def __init__(
         self,
@@ -90,8 +95,6 @@ class StyleStatistics:
         images_per_camera: int = 64,
         seed: int = 1,
     ) -> None:
-        if images_per_camera < 1:
-            raise ValueError(f"CC.CAMSTYLE.IMAGES={images_per_camera} must be at least 1.")
         self.names = np.unique(cameras).tolist()
         self.means, self.stds = {}, {}
         for camera in self.names:

@@ -16,23 +16,26 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..registry import Part
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-@dataclass(frozen=True)
-class FolderOptions:
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Part):
     """Where the images are and what their names mean (config node CC.FOLDER).
 
     Args:
-        root: the folder; a relative one lies below fastreid's data folder (FASTREID_DATASETS).
+        root: folder of the images; a relative one lies below fastreid's data folder
+            (FASTREID_DATASETS).
         include: regex; only matching images are trained on. "" = all.
         exclude: regex; matching images are used nowhere. "" = none.
         camera: rule for the camera. Not matching an image is an error.
         camera_sectors: (total, sectors): the camera text is a number 0..total-1 (a view angle, a
             frame) and is cut into that many equal sectors, e.g. (72, 4). Empty = as it is.
         identity: rule for the true identity; for evaluation and logged diagnostics only.
-        query: folder of query images; relative to `root`, or absolute. Never trained on.
-        gallery: folder of gallery images, likewise.
+        query: folder of query images; relative to ROOT, or absolute. Never trained on.
+        gallery: folder of gallery images, as QUERY.
         test_include: regex; matching images are test images instead (an alternative to folders).
             They are never trained on.
         query_cameras: test images of these cameras are queries ("01" and "1" are the same). Empty:
@@ -41,6 +44,9 @@ class FolderOptions:
         max_bad_share: images that cannot be read are reported and left out up to this share of all;
             above it the run stops.
     """
+
+    key = "CC.FOLDER"
+    limits = {"max_bad_share": "[0, 1)"}
 
     root: str = ""
     include: str = ""
@@ -78,8 +84,6 @@ class FolderOptions:
             )
         if (self.query or self.test_include) and not self.identity:
             faults.append(f"A test set needs true identities: set {key('identity')}.")
-        if not 0 <= self.max_bad_share < 1:
-            faults.append(f"{key('max_bad_share')}={self.max_bad_share} must lie in [0, 1).")
         sectors = self.camera_sectors
         if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
             faults.append(f"{key('camera_sectors')}={sectors} must be (total, sectors).")
@@ -89,7 +93,7 @@ class FolderOptions:
 
 def key(name: str) -> str:
     """The config key of an option."""
-    return f"CC.FOLDER.{name.upper()}"
+    return f"{FolderOptions.key}.{name.upper()}"
 
 
 class Rule:

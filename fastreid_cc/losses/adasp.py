@@ -20,8 +20,9 @@ class AdaSP(PairwiseLoss):
     0 where the hard one is negative.
 
     Args:
-        temp: temperature, above 0; 0.04 for persons, 0.05 for vehicles in the authors' configs.
-        type: "adasp", "sp-h" (small variation within an identity) or "sp-lh" (large).
+        temp: divides the cosines; 0.04 for persons, 0.05 for vehicles in the authors' configs.
+        type: the positive: "sp-h" for a small variation within an identity, "sp-lh" for a large
+            one, "adasp" for a mixture of the two.
 
     Any label order, group sizes, singletons; one identity alone gives 0. Cost: O(B²·D) time, a few
     B² floats. Source: Zhou et al., CVPR 2023, arXiv:2303.18247. Differs from the authors' code,

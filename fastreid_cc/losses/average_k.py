@@ -23,8 +23,8 @@ class AverageK(Loss):
     a sigmoid: no extra parameters. Before `start_epoch` plain cross-entropy.
 
     Args:
-        k: average size of a set over the batch, at least 1 (1.2 to 2 for pseudo-labels).
-        alpha: weight of the candidates S without the target, in [0, 1].
+        k: average size of a set over the batch (1.2 to 2 for pseudo-labels).
+        alpha: weight of the candidates S without the target.
         use: "two_head": + binary cross-entropy of head 2 with S as positives. "soft_positives":
             + alpha · sum over S of -log sigmoid. "mask_negatives": cross-entropy whose denominator
             leaves S out, the guard against false negatives.

@@ -22,8 +22,8 @@ class BatchHardTriplet(PairwiseLoss):
     """Mean of max(0, d+ - d- + margin), or of log(1 + exp(d+ - d-)) if the margin is 0.
 
     Args:
-        margin: 0 = soft margin.
-        distance: "euclidean" on the features as they are, or "cosine": 2 - 2·cosine.
+        margin: wanted distance between positive and negative; 0 = soft margin.
+        distance: "euclidean": of the features as they are. "cosine": 2 - 2·cosine.
         mining: "hard": d+ the farthest image of the identity, d- the nearest of another.
             "weighted": means weighted by softmax(d) over positives and softmax(-d) over negatives.
 

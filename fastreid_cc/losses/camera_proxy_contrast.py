@@ -31,9 +31,9 @@ class CameraProxyContrast(Loss):
     `negatives` most similar proxies of other clusters. Needs the memory "camera_proxy".
 
     Args:
-        inter_weight: weight of the inter term (0.5).
-        negatives: number of hard negative proxies (50).
-        start_epoch: first epoch (from 0) with the inter term (5).
+        inter_weight: weight of the inter term.
+        negatives: number of hard negative proxies.
+        start_epoch: first epoch (from 0) with the inter term.
 
     Cost: B·R·D and a top-k over R proxies per image. Source: Wang et al., CAP, AAAI 2021,
     arXiv:2012.10674; as the authors' code, the image's own proxy is among the positives. No

@@ -16,7 +16,7 @@ class EasyPositive(PairwiseLoss):
     negative has no positive cosine are left out.
 
     Args:
-        temperature: divides the difference (0.1).
+        temperature: divides the difference of the two cosines.
         semi_hard: take the hardest negative among those no more similar than the positive.
 
     Source: Xuan et al., WACV 2020, arXiv:1904.04370, with the thresholds of the AdaSP fork. Differs

@@ -22,7 +22,7 @@ class ECN(Loss):
     the memory's num_sources) have no neighbours.
 
     Args:
-        neighbors: k; 0 = own row only.
+        neighbors: most similar rows that are positives too; 0 = own row only.
         start_epoch: first epoch (from 0) with neighbours; the memory holds the epoch.
 
     Cost: B·N·D and a top-k over N per image. Source: Zhong et al., Invariance Matters, CVPR 2019

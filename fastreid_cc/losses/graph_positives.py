@@ -41,11 +41,11 @@ class GraphPositives(Loss):
     Needs CC.MEMORY.NAME instance with CC.MEMORY.INSTANCE.SOURCE_ROWS True, and joint sources.
 
     Args:
-        feature_size: D, the size of the features; the network is built for it.
-        candidates: k1, rows looked at per image.
-        node_neighbors: k2, neighbours of a candidate among the candidates.
+        feature_size: size of the features, D; the graph network is built for it.
+        candidates: rows looked at per image, k1.
+        node_neighbors: neighbours, k2, of a candidate among the candidates.
         hidden: width of the graph network.
-        layers: graph convolutions.
+        layers: number of graph convolutions.
         threshold: probability from which a candidate is a positive.
         start_epoch: first epoch (from 0) with positives on the target; the memory holds it.
 

@@ -19,7 +19,7 @@ class MemoryContrast(Loss):
     """Mean of -log softmax(memory.logits)[target]; which contrast it is depends on the memory.
 
     Args:
-        eps: SpCL's constant (1e-6 there): q = exp z / (sum exp z + eps), loss = -log(q + eps).
+        eps: SpCL's constant, 1e-6 there: q = exp z / (sum exp z + eps), loss = -log(q + eps).
             0 = plain cross-entropy. It caps the loss at -log eps and stops the gradient of images
             whose own class is improbable.
         camera_entropy: weight images by the camera entropy of their cluster in the batch:

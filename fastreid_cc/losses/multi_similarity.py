@@ -16,10 +16,10 @@ class MultiSimilarity(PairwiseLoss):
     most similar negative; an image without either costs 0.
 
     Args:
-        alpha: weight of positives (2).
-        beta: weight of negatives (40 in the AdaSP fork, 50 in the paper).
-        base: the similarity that costs nothing (lambda, 0.5).
-        eps: mining margin (0.1).
+        alpha: weight of the positives.
+        beta: weight of the negatives; 50 in the paper, 40 in the AdaSP fork.
+        base: the similarity that costs nothing, lambda.
+        eps: pairs easier than the hardest pair of the other kind by more than this are left out.
 
     Source: Wang et al., CVPR 2019, arXiv:1904.06627. Positives nearer than 1 - 1e-5 are left out,
     as in the authors' code. pytorch-metric-learning's loss with its miner divides otherwise.

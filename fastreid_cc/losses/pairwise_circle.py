@@ -36,8 +36,8 @@ class PairwiseCircle(_Pairwise):
     a+ = max(0, 1 + m - S_p), a- = max(0, S_n + m).
 
     Args:
-        margin: m, kept between positives and negatives.
-        gamma: g, inverse temperature.
+        margin: margin m kept between positives and negatives.
+        gamma: factor g of the exponents.
 
     Source: Sun et al., CVPR 2020, arXiv:2002.10857. Equal to fastreid's CircleLoss on one process;
     here labels < 0 are ignored and the batch is that of all ranks.
@@ -55,8 +55,8 @@ class PairwiseCosface(_Pairwise):
     """Mean of softplus(LSE -g·S_p + LSE g·(S_n + m)).
 
     Args:
-        margin: m, kept between positives and negatives.
-        gamma: g, inverse temperature.
+        margin: margin m kept between positives and negatives.
+        gamma: factor g of the exponents.
 
     Source: Sun et al., CVPR 2020, arXiv:2002.10857 (its unified form). Equal to fastreid's Cosface.
     """

@@ -13,8 +13,8 @@ class SupCon(PairwiseLoss):
     """-(t / base) · mean over anchors of the mean over positives of log softmax over all others.
 
     Args:
-        temperature: t, divides the cosines.
-        base_temperature: base; the loss is scaled by t / base.
+        temperature: divides the cosines, t.
+        base_temperature: the loss is scaled by t / base_temperature.
 
     Source: Khosla et al., arXiv:2004.11362 (the sum outside the logarithm). Differs from the common
     code: anchors without a positive are left out of the mean (there: the whole loss is NaN).

@@ -32,7 +32,7 @@ class Memory(Part, nn.Module):
 
     Args:
         temperature: logits are cosines divided by it.
-        momentum: weight of the OLD row in an update; 1 = rows never move.
+        momentum: weight of the old row in an update; 1 = rows never move.
 
     Attributes:
         outliers: what happens to images in no cluster, see `labels.numbering.build_label_space`.

@@ -23,8 +23,8 @@ class CameraProxyMemory(Memory):
 
     Args:
         temperature: logits are cosines divided by it.
-        momentum: weight of the OLD row.
-        update: "all" | "hard" | "mean", as in `ClusterMemory`, per proxy.
+        momentum: weight of the old row in an update.
+        update: which images move a proxy, as in `ClusterMemory`.
 
     Cost of a step: B·R·D multiply-adds for R proxies; R·D floats, R at most clusters times cameras.
     Source: Wang et al., Camera-aware Proxies, AAAI 2021, arXiv:2012.10674; from its description, no

@@ -18,12 +18,12 @@ class ClusterMemory(Memory):
 
     Args:
         temperature: logits are cosines divided by it.
-        momentum: weight of the OLD row: new = unit(momentum * old + (1 - momentum) * feature).
+        momentum: weight of the old row: new = unit(momentum * old + (1 - momentum) * feature).
         update: "all": each image of the batch in batch order (rank-major under DDP); the result
             depends on that order. "hard": only the image least similar to its row. "mean": the mean
             of the row's images (not scaled to unit length, as in SpCL's text). "random": one image
             of the row, drawn at random; with momentum 0 it replaces the row (real-time memory).
-        init: "mean": unit mean of the members. "random": one member, drawn with `generator`.
+        init: "mean": unit mean of the members. "random": one member, drawn at random.
 
     Cost of a step: B·(S+C)·D multiply-adds for logits, O(B·D) for the update; (S+C)·D floats.
     Source: Dai et al., Cluster Contrast, arXiv:2103.11568 (final text: mean, all; first version:

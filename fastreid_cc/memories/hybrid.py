@@ -19,8 +19,8 @@ class HybridMemory(Memory):
     mean of a cluster is not scaled to unit length (SpCL averages logits).
 
     Args:
-        temperature: logits are inner products with class means over temperature.
-        momentum: weight of the OLD row.
+        temperature: logits are inner products with class means, divided by it.
+        momentum: weight of the old row in an update.
         update: "all": samples in batch order, one by one (the authors' code). "mean": the mean of a
             row's samples once (their text).
         reinit: True: every `reset` takes the given features. False (SpCL): the first `reset` of a

@@ -17,14 +17,15 @@ class InstanceMemory(Memory):
 
     Args:
         temperature: logits are inner products divided by it.
-        momentum: weight of the OLD row at epoch 0.
-        momentum_growth: added per epoch; the sum is clipped to 1 (ECN's own code does not clip).
+        momentum: weight of the old row at epoch 0.
+        momentum_growth: added to the momentum per epoch; the sum is clipped to 1 (not so in ECN's
+            own code).
         init: "zeros": rows start at zero and survive later resets of the same size (ECN).
             "features": rows are the given features at every reset.
         update: "all": images in batch order, one by one. "mean": the unit mean of an image's views
             in the batch, once.
-        negatives: "all" rows, or "same_camera": only rows of the anchor's camera and its own row
-            stay in the softmax. Without cameras at reset, all.
+        negatives: "all": all rows are in the softmax. "same_camera": only rows of the anchor's
+            camera and its own row. Without cameras at reset, all.
         source_rows: also keep a row for every image of the labelled sources, outside the softmax,
             by the same rules; for GraphPositives. Needs CC.SOURCES.IN_MEMORY False.
 

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..registry import Part
 
-class DomainFusion(nn.Module):
+
+class DomainFusion(Part, nn.Module):
     """Adds to every image what its domain's agent has learnt from the other domains' agents.
 
     An agent is the attention-weighted mean of its domain's images in the batch. First convolution:
@@ -22,7 +24,7 @@ class DomainFusion(nn.Module):
     Args:
         size: D.
         num_domains: S + 1, the target (domain 0) and S sources.
-        momentum: weight of the old running agent in a step.
+        momentum: weight of a domain's old running agent in a step.
 
     Attributes:
         agents: f32 [S + 1, D], running agents.
@@ -34,6 +36,8 @@ class DomainFusion(nn.Module):
     degree of an agent in evaluation.
     """
 
+    key = "MODEL.HEADS.MDIF"
+    limits = {"momentum": "[0, 1]"}
     agents: Tensor
     counts: Tensor
 

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..registry import Part
 
-class MeanTeacher:
+
+class MeanTeacher(Part):
     """Exponential moving average of a network over its steps.
 
     Args:
         student: the network followed; copied here, never changed.
-        momentum: weight of the old teacher in a step, in [0, 1]; 1 = the teacher never moves.
+        momentum: weight of the old teacher in a step; with 1 the teacher never moves.
         ramp: use min(momentum, 1 - 1 / (step + 1)), so that the first step (0) copies the student
             and an early teacher is the plain mean of what it has seen.
 
@@ -29,9 +31,10 @@ class MeanTeacher:
     statistics are its own, from forward passes in training mode.
     """
 
+    key = "CC.TEACHER"
+    limits = {"momentum": "[0, 1]"}
+
     def __init__(self, student: nn.Module, *, momentum: float = 0.999, ramp: bool = True) -> None:
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"CC.TEACHER.MOMENTUM={momentum} must lie in [0, 1].")
         self.momentum, self.ramp, self.step = momentum, ramp, 0
         self.model = copy.deepcopy(student).eval().requires_grad_(False)
         for parameter in self.model.parameters():

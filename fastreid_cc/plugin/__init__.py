@@ -10,9 +10,9 @@ from .compat import apply_shims
 apply_shims()
 
 from . import adasp_keys  # noqa: F401  translates
-from .loading import personx  # noqa: F401  register
+from .loading import augmentation, personx  # noqa: F401  register
 from .modeling import cluster_contrast_head, mdif_head, meta_arch, mutual  # noqa: F401  register
-from .trainer.wrap import add_config_keys, extra_keys, wrap_trainer
+from .trainer.wrap import add_config_keys, wrap_trainer
 
-add_config_keys(extra_keys())
+add_config_keys()
 wrap_trainer()

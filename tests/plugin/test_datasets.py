@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from tiny_runs import config
 
+from fastreid_cc.config import all_keys
 from fastreid_cc.data.items import truth
 from fastreid_cc.data.naming import FolderOptions
 from fastreid_cc.data.synthetic import SyntheticOptions
+from fastreid_cc.registry import keyword_arguments
 
 TINY = {"train_ids": 3, "test_ids": 2, "cameras": 2, "images_per_camera": 2, "height": 32}
 
@@ -75,12 +77,11 @@ def test_a_folder_s_placeholders_are_as_many_classes_as_images(tmp_path: Path) -
 
 
 def test_every_option_is_a_key_with_a_description() -> None:
-    datasets = importlib.import_module("fastreid_cc.plugin.loading.datasets")
-    keys = datasets.keys()
-    assert keys["CC.FOLDER.MAX_BAD_SHARE"][0] == 0.05
-    assert "left out" in keys["CC.FOLDER.MAX_BAD_SHARE"][1]
-    assert keys["CC.SYNTHETIC.TRAIN_IDS"][0] == SyntheticOptions().train_ids
-    assert all(line for _, line in keys.values())
+    keys = all_keys()
+    assert keys["CC.FOLDER.MAX_BAD_SHARE"].default == 0.05
+    assert "left out" in keys["CC.FOLDER.MAX_BAD_SHARE"].help
+    for name, default in keyword_arguments(SyntheticOptions).items():
+        assert keys[f"CC.SYNTHETIC.{name.upper()}"].default == default
 
 
 def test_lists_from_yaml_become_tuples_and_faults_name_the_key(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_lists_from_yaml_become_tuples_and_faults_name_the_key(tmp_path: Path) -
         "[1, '02']",
     )
     datasets.configure_from(cfg)
-    assert datasets._current["FOLDER"].query_cameras == (1, "02")
+    assert datasets._current["folder"].query_cameras == (1, "02")
     bad = config(tmp_path, "CC.FOLDER.ROOT", "r", "CC.FOLDER.CAMERA", "c(")
     with pytest.raises(ValueError, match=r"CC\.FOLDER\.CAMERA='c\('"):
         datasets.configure_from(bad)

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("plugin")
     [
         (("CC.SOURCES.NAMES", '("SyntheticReID",)'), "in CC.SOURCES.NAMES and in DATASETS.NAMES"),
         (("CC.SOURCES.NAMES", '("SyntheticSource","SyntheticSource")'), "names a data set twice"),
-        (("CC.SOURCES.IMS_PER_BATCH", 0), "so that every step holds every domain"),
+        (("CC.SOURCES.IMS_PER_BATCH", 0), "CC.SOURCES.IMS_PER_BATCH=0 must be at least 1"),
+        (("CC.SOURCES.IMS_PER_BATCH", 15), "so that every step holds every domain"),
         (("CC.SOURCES.IMS_PER_BATCH", 2), "leaves one identity per step"),
         (("CC.SOURCES.IMS_PER_BATCH", 64), "8 identities fill 16 of the 64 places"),
         (("CC.SOURCES.MODE", "both"), "CC.SOURCES.MODE='both' must be one of joint, pretrain"),
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("plugin")
         (("CC.SOURCES.GATE_SCALE", 0.0), "CC.SOURCES.GATE_SCALE=0.0"),
         (("CC.SOURCES.WEIGHT", -1.0), "CC.SOURCES.WEIGHT=-1.0"),
         (("CC.SOURCES.LOSSES", '("MemoryContrast",)'), "go to MODEL.LOSSES.NAME"),
-        (("CC.SOURCES.PRETRAIN_EPOCHS", 9), "CC.SOURCES.PRETRAIN_EPOCHS=9 must lie between"),
+        (("CC.SOURCES.PRETRAIN_EPOCHS", 9), "CC.SOURCES.PRETRAIN_EPOCHS=9 must not exceed"),
         (("CC.SOURCES.PRETRAIN_EPOCHS", 1), "needs CC.SOURCES.LOSSES"),
         (("CC.SOURCES.IN_MEMORY", False), "would not use the sources' labels"),
         (("CC.SOURCES.MODE", "pretrain"), "PRETRAIN_EPOCHS 0 would not use the sources"),

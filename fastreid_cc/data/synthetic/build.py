@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ...registry import Part
 from .camera import Camera, sample_camera
 from .identity import sample_identity
 from .picture import draw_picture
@@ -26,20 +27,32 @@ VERSION = 3
 _PERSON, _CAMERA, _PICTURE = 1, 2, 3
 
 
-@dataclass(frozen=True)
-class SyntheticOptions:
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions(Part):
     """Size and seed of a synthetic data set (config node CC.SYNTHETIC).
 
     Args:
-        seed: of everything; another seed is another world: people, cameras, scenes.
+        seed: another seed is another world: people, cameras, scenes.
         train_ids: people to learn from.
         test_ids: other people to search for; 0 = no test set.
-        cameras: 1 to 9. With one camera there is no test set, for no query has a match elsewhere.
+        cameras: cameras of the world. With one there is no test set, for no query has a match in
+            another camera.
         images_per_camera: pictures of each person by each camera; of a test person the first is the
             query and the others are gallery.
-        height: of the stored pictures, pixels.
-        width: of the stored pictures, pixels.
+        height: height of the stored pictures, in pixels.
+        width: width of the stored pictures, in pixels.
     """
+
+    key = "CC.SYNTHETIC"
+    limits = {
+        "seed": "[0, 2147483647]",
+        "train_ids": "[1, 5000]",
+        "test_ids": "[0, 4999]",
+        "cameras": "[1, 9]",
+        "images_per_camera": "[1, 999]",
+        "height": "[16, 1024]",
+        "width": "[8, 1024]",
+    }
 
     seed: int = 1
     train_ids: int = 80
@@ -50,23 +63,10 @@ class SyntheticOptions:
     width: int = 64
 
     def __post_init__(self) -> None:
-        limits = {
-            "seed": (0, 2**31 - 1),
-            "train_ids": (1, 5000),
-            "test_ids": (0, 4999),
-            "cameras": (1, 9),
-            "images_per_camera": (1, 999),
-            "height": (16, 1024),
-            "width": (8, 1024),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"CC.SYNTHETIC.{name.upper()}={value} must lie in [{low}, {high}]")
         if self.has_test and self.images_per_camera < 2:
             raise ValueError(
-                "CC.SYNTHETIC.IMAGES_PER_CAMERA=1 leaves no gallery image for "
-                f"CC.SYNTHETIC.TEST_IDS={self.test_ids}; use at least 2, or TEST_IDS 0."
+                f"{self.key}.IMAGES_PER_CAMERA=1 leaves no gallery image for"
+                f" {self.key}.TEST_IDS={self.test_ids}; use at least 2, or TEST_IDS 0."
             )
 
     @property
@@ -88,7 +88,7 @@ class SyntheticOptions:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StyledOptions(SyntheticOptions):
     """A world that looks otherwise: another domain.
 
@@ -96,6 +96,7 @@ class StyledOptions(SyntheticOptions):
         look: name of a style in `style.STYLES`.
     """
 
+    key = "CC.SYNTHETIC"
     look: str = "studio"
 
     @classmethod

@@ -20,7 +20,7 @@ class ConnectedComponents(Part):
     bridging images merge identities, so eps must be tighter than DBSCAN's.
 
     Args:
-        eps: radius, in (0, 1].
+        eps: distance up to which two images are linked.
         min_size: images a cluster must have.
 
     Cost: time linear in the stored distances.

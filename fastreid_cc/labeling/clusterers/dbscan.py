@@ -55,7 +55,7 @@ class DBSCAN(Part):
     outliers. This is scikit-learn's rule, border images included (tested).
 
     Args:
-        eps: radius, in (0, 1].
+        eps: radius of a neighbourhood.
         min_samples: images within eps that make a core image, itself included.
         auto_rho: if above 0, eps is not used: the first labelling sets the radius to the mean of
             the smallest auto_rho N (N - 1) / 2 distances (see `labeling/eps.py`) and keeps it.

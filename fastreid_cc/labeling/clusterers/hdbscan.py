@@ -66,8 +66,8 @@ class HDBSCAN(Part):
     either side.
 
     Args:
-        eps: pairs farther apart do not link images, in (0, 1].
-        min_cluster_size: images a cluster must have, at least 2.
+        eps: pairs farther apart do not link images.
+        min_cluster_size: images a cluster must have.
         min_samples: neighbours that define an image's density, itself included.
 
     Cost: as scikit-learn's; about O(E log E) time for E stored distances, a few copies of them.

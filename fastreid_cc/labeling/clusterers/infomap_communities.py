@@ -33,10 +33,10 @@ class InfoMap(Part):
 
     Args:
         k1: neighbours per image, itself included.
-        min_similarity: cosine below which two images are not linked, in [-1, 1).
+        min_similarity: cosine below which two images are not linked.
         min_size: images a cluster must have (the reference's k2 = 4 keeps more than 4).
         trials: runs of the search; the one with the shortest code is kept.
-        seed: of the search, at least 1.
+        seed: seed of the search.
 
     Cost: about 60 bytes per link; near-linear time (single-threaded C++).
     """

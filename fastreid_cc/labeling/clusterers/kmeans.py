@@ -17,11 +17,11 @@ class KMeans(Part):
     """A set number of clusters, no outliers (as MMT and DeepCluster cluster).
 
     Args:
-        num_clusters: C; at most N is used.
-        iterations: of Lloyd's algorithm.
-        backend: "faiss", "sklearn", or "auto" = faiss if it is installed. They start differently,
+        num_clusters: number of clusters; at most N is used.
+        iterations: iterations of Lloyd's algorithm.
+        backend: library that does it; "auto" is faiss if it is installed. They start differently,
             so their labels differ.
-        seed: of the start.
+        seed: seed of the start.
 
     Cost: 2 N C D operations per iteration; faiss trains on at most 256 images per cluster.
     """
@@ -31,6 +31,7 @@ class KMeans(Part):
         "num_clusters": "[1, inf)",
         "iterations": "[1, inf)",
         "backend": ("auto", "faiss", "sklearn"),
+        "seed": "[0, 4294967295]",
     }
 
     def __init__(

@@ -31,12 +31,12 @@ class CameraAwareJaccardDistance(Part):
     equality is tested with a dense oracle only.
 
     Args:
-        k1_intra: same-camera list, the image itself included.
-        k1_inter: other-camera list.
-        k2_intra: same-camera images averaged, the image itself included.
-        k2_inter: other-camera images averaged.
-        k1: of the plain distance that one camera falls back to.
-        k2: likewise.
+        k1_intra: neighbours of the same camera, the image itself included.
+        k1_inter: neighbours of other cameras.
+        k2_intra: nearest images of the same camera averaged, the image itself included.
+        k2_inter: nearest images of other cameras averaged.
+        k1: as in "jaccard", for data of one camera.
+        k2: as in "jaccard", for data of one camera.
 
     Cost: the search of 2 (k1_intra + k1_inter) neighbours of all images, one search per camera
     within it, and one more per 256 images that have too few neighbours of other cameras in the
@@ -49,6 +49,8 @@ class CameraAwareJaccardDistance(Part):
         "k1_inter": "[1, inf)",
         "k2_intra": "[1, inf)",
         "k2_inter": "[0, inf)",
+        "k1": "[1, inf)",
+        "k2": "[1, inf)",
     }
 
     def __init__(

@@ -138,17 +138,17 @@ class CellSearch(Part):
     run at the processor's full speed; candidates are ranked exactly, as in `exact`.
 
     Args:
-        lists: cells; 0 = 4 sqrt(N).
-        share: of the cells each image is compared with, in (0, 1]; 1 is the exact search. Where
+        lists: number of cells; 0 = 4 sqrt(N).
+        share: share of the cells each image is compared with; 1 is the exact search. Where
             identities have fewer images than k, a small share merges clusters (docs/labels.md).
-        seed: of the k-means (faiss), which trains on at most 64 images per cell.
+        seed: seed of the k-means (faiss), which trains on at most 64 images per cell.
 
     Cost: about 2 M N D share operations. Memory beyond the features: a copy in order of cells
     (4 N D bytes) and 16 (k + 100) M bytes of candidates.
     """
 
     splits = True
-    limits = {"lists": "[0, inf)", "share": "(0, 1]"}
+    limits = {"lists": "[0, inf)", "share": "(0, 1]", "seed": "[0, inf)"}
 
     def __init__(self, *, lists: int = 0, share: float = 0.1, seed: int = 1) -> None:
         self.lists, self.share, self.seed = lists, share, seed

@@ -116,8 +116,8 @@ class ExactKNN(Part):
     number of threads and any split into `rows`.
 
     Args:
-        precision: of the product: "float32", "bfloat16", or "auto" = bfloat16 where the processor
-            multiplies it faster.
+        precision: number format of the product; "auto" is bfloat16 where the processor multiplies
+            it faster.
 
     Cost: N^2 D floating-point operations for all rows (each pair is multiplied once), 2 M N D for a
     slice of M. Memory beyond the features: about 8 (k + 100) M bytes of candidates, 4 MB per

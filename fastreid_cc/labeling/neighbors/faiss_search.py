@@ -102,17 +102,17 @@ class FaissIVF(_FaissSearch):
     """Inverted lists (IndexIVFFlat): each query looks through `probes` of `lists` cells.
 
     Args:
-        lists: cells; 0 = 4 sqrt(N), at least 1.
+        lists: number of cells; 0 = 4 sqrt(N).
         probes: cells searched per query; 0 = a tenth of them. Too few do more harm than missing
             neighbours: where identities have fewer than k images, those of the few cells become
             each other's reciprocal neighbours, and clusters merge (100,000 planted images of 5,814
             identities: ARI 0.19 with 16 of 1,264 cells, 0.999 with 128).
-        seed: of the cells' k-means, which trains on at most 64 images per cell.
+        seed: seed of the cells' k-means, which trains on at most 64 images per cell.
 
     Cost: about 2 M N D probes / lists operations; the index holds a copy of the features.
     """
 
-    limits = {"lists": "[0, inf)", "probes": "[0, inf)"}
+    limits = {"lists": "[0, inf)", "probes": "[0, inf)", "seed": "[0, inf)"}
 
     def __init__(self, *, lists: int = 0, probes: int = 0, seed: int = 1) -> None:
         self.lists = lists
@@ -142,7 +142,7 @@ class FaissHNSW(_FaissSearch):
 
     Args:
         links: neighbours per node and level (M).
-        ef_construction: candidates kept while building.
+        ef_construction: candidates kept while building the graph.
         ef_search: candidates kept per query, raised to k where it is less; recall rises with it.
 
     Cost: about N log N distance computations with random access; 4 D + 8 links bytes per image.

@@ -30,8 +30,8 @@ class MergeProposals(Part):
     training only, with a memory whose classes are the clusters ("cluster", "hybrid").
 
     Args:
-        k: average size of a set, at least 1.
-        share: in [0, 1).
+        k: average size of an ambiguity set.
+        share: share of the common sets above which two clusters are joined.
         start_epoch: first epoch (from 0) whose sets count.
 
     Cost of a step: that of the loss's logits, and C² floats for C clusters.

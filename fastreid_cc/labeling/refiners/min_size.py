@@ -16,7 +16,7 @@ class MinimumSize(Part):
     """Clusters of fewer than `min_size` images become outliers.
 
     Args:
-        min_size: images a cluster must have, at least 1 (1 changes nothing).
+        min_size: images a cluster must have; 1 changes nothing.
     """
 
     reach = 0.0

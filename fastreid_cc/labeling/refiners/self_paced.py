@@ -41,8 +41,8 @@ class SelfPaced(Part):
     of their own there; a cluster left with one image is an outlier too.
 
     Args:
-        eps_gap: in (0, 0.5).
-        quantile: in [0, 1].
+        eps_gap: how far the looser and the tighter eps are from the clusterer's.
+        quantile: quantile of R_indep over the clusters that becomes the threshold.
 
     Cost: two more clusterings of the same graph, O(N log N).
     """

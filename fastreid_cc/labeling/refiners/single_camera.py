@@ -18,8 +18,8 @@ class SingleCamera(Part):
     With a single camera in the data set nothing is dropped.
 
     Args:
-        max_share: in (0, 1); 0.99 drops clusters seen by one camera only (up to 99 images of a
-            hundred may share one).
+        max_share: share of a cluster's images that one camera may hold; 0.99 drops clusters seen
+            by one camera only (up to 99 images of a hundred may share one).
     """
 
     reach = 0.0

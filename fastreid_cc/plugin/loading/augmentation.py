@@ -13,21 +13,8 @@ from typing import Any
 from fastreid.data.transforms import build as stock
 from fastreid.data.transforms.transforms import ToTensor
 
-from ...data.augment import AUGMENT_KEYS, ColorRobust
-
-
-def keys() -> dict[str, tuple[Any, str]]:
-    """Full key -> (default, one line), e.g. "INPUT.COLOR_ROBUST.ENABLED"."""
-    return {f"INPUT.COLOR_ROBUST.{name}": value for name, value in AUGMENT_KEYS.items()}
-
-
-def from_config(node: Any) -> ColorRobust:
-    """The transform of a config node INPUT.COLOR_ROBUST.
-
-    Raises:
-        ValueError: all values out of range at once, with their full keys.
-    """
-    return ColorRobust(**{k.lower(): node[k] for k in AUGMENT_KEYS if k != "ENABLED" and k in node})
+from ...config import from_config
+from ...data.augment import ColorRobust
 
 
 def _wrap(original: Any) -> Any:
@@ -35,11 +22,10 @@ def _wrap(original: Any) -> Any:
     def build_transforms(cfg: Any, is_train: bool = True) -> Any:
         """fastreid's transforms; in training with the colour-robust one before ToTensor."""
         result = original(cfg, is_train)
-        node = cfg.INPUT.get("COLOR_ROBUST") if hasattr(cfg.INPUT, "get") else None
-        if is_train and node is not None and node.ENABLED:
+        if is_train and cfg.INPUT.COLOR_ROBUST.ENABLED:
             steps = result.transforms
             place = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-            steps.insert(place, from_config(node))
+            steps.insert(place, from_config(cfg, ColorRobust))
         return result
 
     build_transforms.fastreid_cc = True  # type: ignore[attr-defined]

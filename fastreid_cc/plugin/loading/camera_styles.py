@@ -32,4 +32,6 @@ def camera_style(cfg: Any, paths: list[str], cameras: np.ndarray) -> Any:
     if len(np.unique(cameras)) == 1:
         logger.warning("CC.CAMSTYLE.MODE statistics with one camera: images stay as they are.")
         return None
-    return StyleStatistics(paths, cameras, images_per_camera=node.IMAGES, seed=cfg.CC.SEED)
+    return StyleStatistics(
+        paths, cameras, images_per_camera=node.IMAGES_PER_CAMERA, seed=cfg.CC.SEED
+    )

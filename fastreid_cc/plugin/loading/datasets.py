@@ -7,36 +7,22 @@ here and set from the config by `configure_from(cfg)` before a loader is built.
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from ...config.docstrings import argument_lines
+from ...config import from_config
 from ...data.folder import FolderItems
 from ...data.naming import FolderOptions
 from ...data.synthetic import StyledOptions, SyntheticOptions, build_synthetic, read_market
+from ...registry import Part
 
-#: Config nodes under CC and the options they fill; keys are the fields' names in capitals.
-NODES: dict[str, type] = {"SYNTHETIC": SyntheticOptions, "FOLDER": FolderOptions}
+#: Options of a data set, from the config node of the same name in capitals under CC.
+OPTIONS: dict[str, type[Part]] = {"synthetic": SyntheticOptions, "folder": FolderOptions}
 
-_current: dict[str, Any] = {"SYNTHETIC": SyntheticOptions(), "FOLDER": FolderOptions()}
-
-
-def default_keys() -> dict[str, dict[str, Any]]:
-    """Config keys and defaults of both data sets: {"SYNTHETIC": {"SEED": 1, …}, "FOLDER": {…}}."""
-    return {n: {f.name.upper(): f.default for f in fields(cls)} for n, cls in NODES.items()}
-
-
-def keys() -> dict[str, tuple[Any, str]]:
-    """The same as full key -> (default, one line), e.g. "CC.SYNTHETIC.SEED"."""
-    return {
-        f"CC.{node}.{key}": (default, argument_lines(NODES[node]).get(key.lower(), ""))
-        for node, options in default_keys().items()
-        for key, default in options.items()
-    }
+_current: dict[str, Any] = {name: cls() for name, cls in OPTIONS.items()}
 
 
 def configure(**options: SyntheticOptions | FolderOptions) -> None:
@@ -46,25 +32,20 @@ def configure(**options: SyntheticOptions | FolderOptions) -> None:
         options: `synthetic` and `folder`; one not named stays as it is.
     """
     for name, value in options.items():
-        expected = NODES[name.upper()]
+        expected = OPTIONS[name]
         if not isinstance(value, expected):
             raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
-        _current[name.upper()] = value
+        _current[name] = value
 
 
 def configure_from(cfg: Any) -> None:
-    """Reads cfg.CC.SYNTHETIC and cfg.CC.FOLDER (`default_keys`), where they are present.
+    """Reads cfg.CC.SYNTHETIC and cfg.CC.FOLDER.
 
     Raises:
         ValueError: all faults of a node at once, with the full key.
     """
-    for name, cls in NODES.items():
-        node = cfg.CC.get(name) if "CC" in cfg else None
-        if node is None:
-            continue
-        values = {f.name: node[f.name.upper()] for f in fields(cls) if f.name.upper() in node}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        _current[name] = cls(**values)
+    for name, cls in OPTIONS.items():
+        _current[name] = from_config(cfg, cls)
 
 
 class SyntheticReID(ImageDataset):
@@ -78,7 +59,7 @@ class SyntheticReID(ImageDataset):
     look = ""
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        options = _current["SYNTHETIC"]
+        options = _current["synthetic"]
         if self.look:
             options = StyledOptions.beside(options, self.look)
         self.dataset_dir = build_synthetic(root, options)
@@ -114,7 +95,7 @@ class UnlabeledFolder(ImageDataset):
     dataset_name = "folder"
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        listed = FolderItems(_current["FOLDER"], os.path.abspath(root))
+        listed = FolderItems(_current["folder"], os.path.abspath(root))
         self.dataset_dir = listed.root
         super().__init__(listed.train, listed.query, listed.gallery, **kwargs)
 

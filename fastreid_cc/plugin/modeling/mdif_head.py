@@ -14,18 +14,6 @@ from torch import nn
 from ...networks.domain_fusion import DomainFusion
 from .cluster_contrast_head import ClusterContrastHead
 
-#: Keys under MODEL.HEADS.MDIF: name -> (default, one line).
-MDIF_KEYS: dict[str, tuple[Any, str]] = {
-    "WEIGHT": (1.0, "MDIFHead: factor of the losses of fused features, beside the host's."),
-    "EVALUATE": ("fused", "MDIFHead: features of evaluation and clustering: fused | host."),
-    "MOMENTUM": (0.9, "MDIFHead: weight of the old running agents in a step."),
-}
-
-
-def keys() -> dict[str, tuple[Any, str]]:
-    """Full key -> (default, one line)."""
-    return {f"MODEL.HEADS.MDIF.{name}": value for name, value in MDIF_KEYS.items()}
-
 
 @REID_HEADS_REGISTRY.register()
 class MDIFHead(ClusterContrastHead):

@@ -16,7 +16,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.modeling.meta_arch.mgn import MGN
 
-from ...config.keys import STOCK_LOSSES
+from ...config import STOCK_LOSSES
 from .registered_losses import (
     WithLosses,
     batch_of,

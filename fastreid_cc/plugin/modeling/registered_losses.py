@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config.keys import STOCK_LOSSES, build_part, loss_scale
+from ...config import STOCK_LOSSES, build_part, loss_scale
 from ...errors import BadConfig
 from ...losses.base import Loss
 from ...networks.ghost_batch_norm import split_batch_norm

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
 from fastreid.config import defaults, get_cfg
+
+from ...config import Key, walk
 
 _KEY = re.compile(r"_C\.([A-Z0-9_.]+) *=")
 
@@ -27,18 +28,7 @@ def comments(source: str) -> dict[str, str]:
     return found
 
 
-def stock_keys(ours: set[str]) -> list[tuple[str, Any, str]]:
-    """(key, default, line) of every key of fastreid that is not among `ours`."""
+def stock_keys() -> dict[str, Key]:
+    """Every key of fastreid's config, those of the plug-in among them without help."""
     lines = comments(inspect.getsource(defaults))
-    rows: list[tuple[str, Any, str]] = []
-
-    def walk(node: Any, path: str) -> None:
-        for name, value in node.items():
-            key = f"{path}{name}"
-            if hasattr(value, "items"):
-                walk(value, f"{key}.")
-            elif key not in ours:
-                rows.append((key, value, lines.get(key, "")))
-
-    walk(get_cfg(), "")
-    return rows
+    return {name: Key(value, lines.get(name, "")) for name, value in walk(get_cfg())}

@@ -7,13 +7,20 @@ from typing import Any
 
 from fastreid.data.transforms import build_transforms
 
-from ...config.keys import build_part
-from ...data.augment import AUGMENT_KEYS
+from ...config import build_part
+from ...data.augment import ColorRobust
 from ...labeling.collapse import CollapsePolicy
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
-from ...registry import CLUSTERERS, DISTANCES, MEMORIES, NEIGHBORS, REFINERS
+from ...registry import (
+    CLUSTERERS,
+    DISTANCES,
+    MEMORIES,
+    NEIGHBORS,
+    REFINERS,
+    keyword_arguments,
+)
 from ..modeling.registered_losses import WithLosses
 
 
@@ -43,8 +50,8 @@ def build_warmup_transform(cfg: Any) -> Any:
         return build_transforms(cfg, is_train=True)
     cfg = cfg.clone()
     cfg.defrost()
-    for name, (default, _) in AUGMENT_KEYS.items():
-        cfg.INPUT.COLOR_ROBUST[name] = default
+    for name, default in keyword_arguments(ColorRobust).items():
+        cfg.INPUT.COLOR_ROBUST[name.upper()] = default
     cfg.INPUT.COLOR_ROBUST.ENABLED = True
     return build_transforms(cfg, is_train=True)
 

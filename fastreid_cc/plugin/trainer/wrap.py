@@ -21,19 +21,15 @@ from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import EvalHook
 from fastreid.utils import comm
 
-from ...config.keys import REGISTRIES, add_key, all_keys, part_keys, validate
+from ...config import REGISTRIES, Key, add_key, all_keys, part_keys, validate
 from ...data.items import cameras, sort_items, truth
 from ...parallel.collectives import set_label_timeout
-from ...registry import Registry
 from ..compat.required.mixed_precision import use_bfloat16
-from ..loading import augmentation as transforms
-from ..loading import datasets
 from ..loading.camera_styles import camera_style
 from ..loading.collect_sources import collect_sources
 from ..loading.dataset import ContrastDataset, build_loader
 from ..loading.datasets import configure_from
 from ..loading.target_images import TargetImages
-from ..modeling import mdif_head as mdif
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .consistency_hook import InStepHook
@@ -178,23 +174,16 @@ def _wrap_build_optimizer(original: Any) -> Any:
     return classmethod(build_optimizer)
 
 
-def extra_keys() -> dict[str, tuple[Any, str]]:
-    """Keys that belong to no registered part: of the data sets, the transforms and a head."""
-    return datasets.keys() | transforms.keys() | mdif.keys()
-
-
-def add_config_keys(extra: dict[str, tuple[Any, str]]) -> None:
+def add_config_keys() -> None:
     """Adds every key to fastreid's defaults, now and for parts registered later."""
-    root = config_defaults._C
-    for key, default, _ in all_keys(extra):
-        add_key(root, key, default)
 
-    def add_part(registry: Registry, name: str) -> None:
-        for key, default in part_keys(registry, name).items():
-            add_key(root, key, default)
+    def add(keys: dict[str, Key]) -> None:
+        for name, key in keys.items():
+            add_key(config_defaults._C, name, key.default)
 
+    add(all_keys())
     for registry in REGISTRIES:
-        registry.listeners.append(add_part)
+        registry.listeners.append(lambda registry, name: add(part_keys(registry, name)))
 
 
 def wrap_trainer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from fastreid.config.config import CfgNode
 from fastreid.utils import file_io
 
+from fastreid_cc.config import near_keys, walk
 from fastreid_cc.config.shipped import PREFIX, resolve
 from fastreid_cc.errors import BadConfig, ClearError, printable
 
@@ -93,16 +93,7 @@ def _nearest(root: Any, message: str) -> str:
     if "xistent" not in message:
         return ""
     wanted = message.split(":")[-1].strip()
-    known: list[str] = []
-
-    def walk(node: Any, path: str) -> None:
-        for name, value in node.items():
-            known.append(f"{path}{name}")
-            if hasattr(value, "items"):
-                walk(value, f"{path}{name}.")
-
-    walk(root, "")
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
+    near = near_keys(wanted, (key for key, _ in walk(root)))
     hint = f" Did you mean {near[0]}?" if near else ""
     return f".{hint} `python -m fastreid_cc config WORD` lists keys."
 

@@ -1,0 +1,227 @@
+"""What can be wrong with a label-free config: values out of their limits, keys that do not fit.
+
+Reads no image and builds no network, so it runs before anything slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..limits import fault
+from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
+from .keys import all_keys, arguments, build_part, walk
+from .signatures import STOCK_LOSSES
+from .source_checks import source_faults
+
+#: Takes a config and the number of processes, gives one message for each fault.
+Check = Callable[[Any, int], Iterator[str]]
+
+
+def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
+    """Everything that is wrong with a label-free config, each with its key; empty when sound."""
+    return [message for check in CHECKS for message in check(cfg, world_size)]
+
+
+def validate(cfg: Any, *, world_size: int = 1) -> None:
+    """Raises one ValueError that lists all faults of a label-free config."""
+    found = faults(cfg, world_size=world_size)
+    if found:
+        lines = "\n".join(f"  {i}. {fault}" for i, fault in enumerate(found, 1))
+        raise ValueError(f"{len(found)} fault(s) in the config:\n{lines}")
+
+
+def values(cfg: Any, world_size: int) -> Iterator[str]:
+    """Values out of their limits; NaN and infinity, with which comparisons pass unnoticed."""
+    keys = all_keys()
+    for key, value in walk(cfg):
+        limits = keys[key].limits if key in keys else None
+        if isinstance(limits, (str, tuple)):
+            entries = value if isinstance(value, (tuple, list)) else (value,)
+            yield from filter(None, (fault(key, entry, limits) for entry in entries))
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{key}={value} must be a finite number."
+
+
+def batch(cfg: Any, world_size: int) -> Iterator[str]:
+    """A batch holds whole clusters, equally many in each process."""
+    images, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    if instances < 1 or images < 1 or images % (instances * world_size):
+        yield (
+            f"SOLVER.IMS_PER_BATCH={images} must be a multiple of DATALOADER.NUM_INSTANCE="
+            f"{instances} x {world_size} process(es)."
+        )
+    elif images // instances < 2:
+        yield (
+            f"SOLVER.IMS_PER_BATCH={images} / DATALOADER.NUM_INSTANCE={instances} leaves one"
+            " cluster per batch; at least 2 are needed."
+        )
+    views = cfg.CC.WARMUP.VIEWS
+    if cfg.CC.WARMUP.EPOCHS > 0 and views > 0 and images % (views * world_size):
+        yield (
+            f"SOLVER.IMS_PER_BATCH={images} must be a multiple of CC.WARMUP.VIEWS={views}"
+            f" x {world_size} process(es)."
+        )
+
+
+def schedule(cfg: Any, world_size: int) -> Iterator[str]:
+    """Stages fit into the training."""
+    solver, iters = cfg.SOLVER, cfg.CC.ITERS_PER_EPOCH
+    if cfg.CC.WARMUP.EPOCHS > solver.MAX_EPOCH:
+        yield (
+            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} must not exceed"
+            f" SOLVER.MAX_EPOCH={solver.MAX_EPOCH}."
+        )
+    if 0 < iters and solver.WARMUP_ITERS >= solver.MAX_EPOCH * iters:
+        yield (
+            f"SOLVER.WARMUP_ITERS={solver.WARMUP_ITERS} must be shorter than the training,"
+            f" SOLVER.MAX_EPOCH={solver.MAX_EPOCH} x CC.ITERS_PER_EPOCH={iters} iterations."
+        )
+
+
+def data(cfg: Any, world_size: int) -> Iterator[str]:
+    """There is a data set, and no number of its identities."""
+    if not cfg.DATASETS.NAMES:
+        yield "DATASETS.NAMES is empty; name the data set to learn from."
+    if cfg.MODEL.HEADS.NUM_CLASSES != 0 and not cfg.CC.SOURCES.NAMES:
+        yield (
+            f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
+            " classes is unknown; leave it 0."
+        )
+
+
+def parts(cfg: Any, world_size: int) -> Iterator[str]:
+    """The parts in use exist, are installed and take their arguments together."""
+    cc = cfg.CC
+    chosen = [(NEIGHBORS, cc.NEIGHBORS.NAME), (CLUSTERERS, cc.CLUSTER.NAME)]
+    chosen += [(MEMORIES, cc.MEMORY.NAME), *((REFINERS, name) for name in cc.REFINE.NAMES)]
+    if cc.CLUSTER.NAME in CLUSTERERS and CLUSTERERS.get(cc.CLUSTER.NAME).consumes == "distances":  # type: ignore[attr-defined]
+        chosen.append((DISTANCES, cc.DISTANCE.NAME))
+    chosen += [(LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
+    for registry, name in chosen:
+        try:
+            cls = registry.get(name)
+            if not argument_faults(cls, arguments(cfg, cls)):  # else `values` has told them
+                build_part(cfg, registry, name)
+        except (KeyError, ValueError, ImportError) as error:
+            yield str(error.args[0]) if error.args else str(error)
+        except (RuntimeError, MemoryError, OverflowError) as error:  # too large to be built
+            yield f"{registry.node(name)} cannot be built: {str(error)[:200]}"
+
+
+def losses(cfg: Any, world_size: int) -> Iterator[str]:
+    """At least one loss works without identities, none needs them."""
+    names = cfg.MODEL.LOSSES.NAME
+    if set(names) <= set(STOCK_LOSSES):
+        yield (
+            f"MODEL.LOSSES.NAME={tuple(names)} holds no loss of this plug-in;"
+            " label-free training needs one, e.g. MemoryContrast. Known:"
+            f" {', '.join(LOSSES.names())}."
+        )
+    if "CrossEntropyLoss" in names:
+        yield (
+            "MODEL.LOSSES.NAME holds CrossEntropyLoss, which needs a classifier and identities;"
+            " without labels use MemoryContrast. For labelled sources it goes to CC.SOURCES.LOSSES."
+        )
+
+
+def outliers(cfg: Any, world_size: int) -> Iterator[str]:
+    """Un-clustered images fill whole groups of a batch, and are there where a loss wants them."""
+    cc, group = cfg.CC, cfg.DATALOADER.NUM_INSTANCE * world_size
+    extra, most = cc.SAMPLER.OUTLIERS, cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE
+    if extra > 0 and (extra > most or extra % max(group, 1)):
+        yield (
+            f"CC.SAMPLER.OUTLIERS={extra} must be a multiple of DATALOADER.NUM_INSTANCE x processes"
+            f" = {group} and leave room for two clusters: at most {most}."
+        )
+    if "AverageK" not in cfg.MODEL.LOSSES.NAME or not cfg.MODEL.LOSSES.AverageK.RESCUE:
+        return
+    if not extra:
+        yield (
+            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on: CC.SAMPLER.OUTLIERS=0"
+            f" puts no un-clustered ones into a batch. Set it, e.g. to {group}."
+        )
+    known = cc.MEMORY.NAME in MEMORIES  # if not, that is another fault
+    drops = MEMORIES.get(cc.MEMORY.NAME).outliers == "drop" if known else True  # type: ignore[attr-defined]
+    if cc.LABELS.OUTLIERS != "drop" or not drops:
+        yield (
+            "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
+            f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
+            " a class of its own."
+        )
+
+
+def merges(cfg: Any, world_size: int) -> Iterator[str]:
+    """Merge proposals come from one network whose memory's classes are the clusters."""
+    name = cfg.CC.MEMORY.NAME
+    if "merge_proposals" not in cfg.CC.REFINE.NAMES:
+        return
+    if name in ("instance", "camera_proxy"):
+        yield (
+            f"CC.REFINE.NAMES holds merge_proposals, but the classes of CC.MEMORY.NAME={name} are"
+            " no clusters; use cluster or hybrid."
+        )
+    if cfg.MODEL.META_ARCHITECTURE == "MutualContrast":
+        yield "CC.REFINE.NAMES holds merge_proposals, which two networks do not feed yet."
+
+
+def teacher(cfg: Any, world_size: int) -> Iterator[str]:
+    """Losses that learn from a teacher have one."""
+    names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
+    taught = ", ".join(name for name in names if LOSSES.get(name).needs_teacher)  # type: ignore[attr-defined]
+    if taught and not cfg.CC.TEACHER.ENABLED:
+        yield f"{taught} learn from a teacher; set CC.TEACHER.ENABLED True."
+    if taught:
+        yield from _contrast_architecture(cfg, f"{taught} need")
+
+
+def graph(cfg: Any, world_size: int) -> Iterator[str]:
+    """GraphPositives has sources, their rows in the memory, and features of its size."""
+    if "GraphPositives" not in cfg.MODEL.LOSSES.NAME:
+        return
+    sources, memory = cfg.CC.SOURCES, cfg.CC.MEMORY
+    if not sources.NAMES or sources.MODE != "joint" or sources.IN_MEMORY:
+        yield (
+            "GraphPositives learns what a positive is from sources: set CC.SOURCES.NAMES,"
+            " CC.SOURCES.MODE joint and CC.SOURCES.IN_MEMORY False."
+        )
+    if memory.NAME != "instance" or not memory.INSTANCE.SOURCE_ROWS:
+        yield "GraphPositives needs CC.MEMORY.NAME instance, CC.MEMORY.INSTANCE.SOURCE_ROWS True."
+    size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
+    if cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE != size:
+        yield (
+            "MODEL.LOSSES.GraphPositives.FEATURE_SIZE="
+            f"{cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE} must be the size of the features,"
+            f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0)."
+        )
+
+
+def fusion(cfg: Any, world_size: int) -> Iterator[str]:
+    """MDIFHead works in architectures that hand it the domains."""
+    if cfg.MODEL.HEADS.NAME == "MDIFHead":
+        yield from _contrast_architecture(cfg, "MODEL.HEADS.NAME MDIFHead needs")
+
+
+def _contrast_architecture(cfg: Any, what: str) -> Iterator[str]:
+    if cfg.MODEL.META_ARCHITECTURE not in ("ClusterContrast", "MutualContrast"):
+        yield (
+            f"{what} MODEL.META_ARCHITECTURE ClusterContrast or MutualContrast, found"
+            f" {cfg.MODEL.META_ARCHITECTURE}."
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    values,
+    batch,
+    schedule,
+    data,
+    parts,
+    losses,
+    outliers,
+    merges,
+    teacher,
+    graph,
+    fusion,
+    source_faults,
+)
