@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +43,25 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def make_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """An empty folder beside `path` to fill, which takes its name when the block ends.
+
+    After an error or Ctrl-C the new folder is removed; a killed process leaves `.NAME-...` behind.
+    Several processes may make one folder at the same time: the first to end wins.
+
+    Args:
+        path: must not exist, or be an empty folder; in a folder that exists.
+    Raises:
+        OSError: if `path` is there already when the block ends, or its folder takes no more.
+    """
+    path = Path(path)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastreid_cc.files import write_atomically
+from fastreid_cc.files import make_folder_atomically, write_atomically
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -59,3 +59,25 @@ def test_an_error_about_another_file_names_that_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other.txt"):
         with write_atomically(tmp_path / "a.txt"):
             (tmp_path / "other.txt").read_text()
+
+
+def test_a_folder_appears_when_it_is_filled(tmp_path: Path) -> None:
+    with make_folder_atomically(tmp_path / "a") as part:
+        (part / "x").touch()
+        assert not (tmp_path / "a").exists()
+    assert os.listdir(tmp_path) == ["a"] and os.listdir(tmp_path / "a") == ["x"]
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_that_came_first_stays_and_ours_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(OSError), make_folder_atomically(tmp_path / "a"):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "theirs").touch()
+    assert os.listdir(tmp_path) == ["a"] and os.listdir(tmp_path / "a") == ["theirs"]
+
+
+def test_an_interrupt_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), make_folder_atomically(tmp_path / "a") as part:
+        (part / "x").touch()
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []

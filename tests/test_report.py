@@ -294,7 +294,6 @@ def test_the_command_writes_beside_the_run(tmp_path: Path, capsys) -> None:
         (["missing"], "no such folder"),
         (["."], "neither metrics.json nor config.yaml"),
         (["a", "--out", "nowhere/x.html"], "there is no folder nowhere"),
-        (["a", "--top", "0"], "--top 0 must be at least 1"),
     ],
 )
 def test_faults_say_what_was_wanted_and_leave_no_file(
@@ -306,6 +305,13 @@ def test_faults_say_what_was_wanted_and_leave_no_file(
         report.main([*arguments, "--no-images"])
     left = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert left == ["config.yaml", "metrics.json"]
+
+
+def test_a_count_below_1_is_refused(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        report.main([str(tmp_path), "--top", "0"])
+    assert end.value.code == 2
+    assert "--top: 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -146,22 +146,19 @@ def test_two_processes_may_build_at_once(tmp_path):
 
 
 def test_the_loser_of_a_race_takes_the_winner_s_files(tmp_path, monkeypatch):
-    """The other process finishes between our drawing and our renaming."""
+    """Another build of the same data set begins and ends while ours draws its first picture."""
+    drawn = []
 
-    def write_and_lose(options, target):
-        original(options, target)
-        original(options, winner)
+    def draw(*args):
+        drawn.append(args)
+        if len(drawn) == 1:
+            assert build_synthetic(tmp_path, SMALL) == winner
+        return draw_picture(*args)
 
-    original, winner = build._write, tmp_path / SMALL.folder
-    monkeypatch.setattr(build, "_write", write_and_lose)
-    winner_made = []
-    monkeypatch.setattr(build, "_shots", lambda o, f=build._shots: (winner_made.append(1), f(o))[1])
-    real_mkdir = Path.mkdir
-    monkeypatch.setattr(
-        Path, "mkdir", lambda self, *a, **k: real_mkdir(self, parents=True, exist_ok=True)
-    )
+    winner = tmp_path / SMALL.folder
+    monkeypatch.setattr(build, "draw_picture", draw)
     assert build_synthetic(tmp_path, SMALL) == winner
-    assert len(winner_made) == 2
+    assert len(drawn) == 2 * len(list(winner.rglob("*.jpg")))
     assert [p.name for p in tmp_path.iterdir()] == [SMALL.folder]
 
 

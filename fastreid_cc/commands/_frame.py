@@ -38,6 +38,14 @@ def make_parser(
     return parser
 
 
+def at_least_1(text: str) -> int:
+    """A whole number of 1 or more: a `type` for options that count."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
 def require_folder_of(path: Path) -> None:
     """Raises WrongUse if the folder that `path` is to be written to is not there."""
     if not path.absolute().parent.is_dir():

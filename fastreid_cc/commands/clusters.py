@@ -7,7 +7,6 @@ import csv
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
+from ..files import make_folder_atomically
 from ._frame import make_parser, print_json, require_folder_of
 
 NAME_LENGTH = 80
@@ -87,17 +87,10 @@ def main(argv: list[str]) -> int:
     if out.exists() or out.is_symlink():
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     require_folder_of(out)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}-", dir=out.parent))
-    try:
+    with make_folder_atomically(out) as part:
         write_table(part / "clusters.csv", images, labels)
         if not args.csv_only:
             write_folders(part, images, labels, copy=args.copy)
-        part.chmod(0o755)
-        part.rename(out)
-    except OSError as error:
-        raise ClearError(f"{printable(out)} is not written: {printable(error)}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     told |= {"out": str(out)}
     if args.json:
         print_json(told)

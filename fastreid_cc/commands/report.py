@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from .. import boot
 from ..errors import WrongUse, printable
 from ..files import write_atomically
 from ..requirements import require_extra
-from ._frame import make_parser, print_json, require_folder_of
+from ._frame import at_least_1, make_parser, print_json, require_folder_of
 
-#: Option -> (default for one run, for several), what it counts.
-COUNTS: dict[str, tuple[tuple[int, int], str]] = {
-    "queries": ((8, 8), "queries shown per test set"),
-    "top": ((10, 10), "answers shown per query"),
-    "clusters": ((6, 3), "clusters per sheet"),
-    "outliers": ((24, 12), "outliers shown per run"),
+#: Option -> (argument of `build_page`, default for one run, for several, what it counts).
+COUNTS = {
+    "queries": ("num_queries", 8, 8, "queries shown per test set"),
+    "top": ("top", 10, 10, "answers shown per query"),
+    "clusters": ("num_clusters", 6, 3, "clusters per sheet"),
+    "outliers": ("num_outliers", 24, 12, "outliers shown per run"),
 }
+
+
+class Told(TypedDict):
+    """What the command prints."""
+
+    file: str
+    bytes: int
+    runs: list[dict]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,21 +60,20 @@ def parser() -> argparse.ArgumentParser:
         help="curves and set-up only: no network, no data, seconds",
     )
     made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
-    for name, ((value, less), text) in COUNTS.items():
-        fewer = f"; {less} with several runs" if less < value else ""
-        made.add_argument(f"--{name}", type=int, help=f"{text} (default {value}{fewer})")
+    for name, (_, one, several, text) in COUNTS.items():
+        fewer = f"; {several} with several runs" if several < one else ""
+        made.add_argument(f"--{name}", type=at_least_1, help=f"{text} (default {one}{fewer})")
     return made
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> Told:
     """Reads the runs, writes the page, and says what was written.
 
     Raises:
-        WrongUse: for a folder that holds no run, or a number below 1.
+        WrongUse: for a folder that holds no run.
         MissingPackage: without matplotlib.
         OSError: if the page cannot be written.
     """
-    counts = _counts(args)
     require_extra("report")
     from ..report import build_page, read_run
     from ..report.runs import names
@@ -84,14 +91,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
         for entry in runs:
             entry.features = collect(entry.folder, device=args.device)
-    page = build_page(
-        runs,
-        title=args.title,
-        num_queries=counts["queries"],
-        top=counts["top"],
-        num_clusters=counts["clusters"],
-        num_outliers=counts["outliers"],
-    )
+    counts = {
+        argument: getattr(args, name) or (many if several else one)
+        for name, (argument, one, many, _) in COUNTS.items()
+    }
+    page = build_page(runs, title=args.title, **counts)
     with write_atomically(out) as part:
         part.write_text(page, "utf-8")
     return {
@@ -107,17 +111,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for entry in runs
         ],
     }
-
-
-def _counts(args: argparse.Namespace) -> dict[str, int]:
-    several = len(args.folders) > 1
-    found = {}
-    for name, (defaults, _) in COUNTS.items():
-        given = getattr(args, name)
-        if given is not None and given < 1:
-            raise WrongUse(f"--{name} {given} must be at least 1")
-        found[name] = defaults[several] if given is None else given
-    return found
 
 
 def main(argv: list[str]) -> int:

@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -57,7 +56,7 @@ class StyleFolder:
                 f" names like {example}. Without such images set CC.CAMSTYLE.MODE statistics."
             )
 
-    def __call__(self, image: Any, path: str, camera: int) -> Any:
+    def __call__(self, image: Image.Image, path: str, camera: int) -> Image.Image:
         """`image`, or one of its transfers, scaled to its size; from Python's global `random`."""
         choices = self.fakes.get(Path(path).stem, [])
         pick = random.randrange(len(choices) + 1)
@@ -105,18 +104,15 @@ class StyleStatistics(Part):
             self.means[camera] = pixels.mean(0)
             self.stds[camera] = pixels.std(0) + 1.0
 
-    def __call__(self, image: Any, path: str, camera: int) -> Any:
+    def __call__(self, image: Image.Image, path: str, camera: int) -> Image.Image:
         """The image in the colours of a random camera; from Python's global `random`."""
         other = self.names[random.randrange(len(self.names))]
         if other == camera or camera not in self.means:
             return image
         scale = self.stds[other] / self.stds[camera]
         table = (np.arange(256)[:, None] - self.means[camera]) * scale + self.means[other]
-        table = np.clip(np.rint(table), 0, 255).astype(np.uint8)  # [256, 3]
-        pixels = np.asarray(image.convert("RGB"))
-        return Image.fromarray(
-            np.stack([table[pixels[..., channel], channel] for channel in range(3)], axis=-1)
-        )
+        levels = np.clip(np.rint(table), 0, 255).astype(np.uint8)  # [256, 3]
+        return image.convert("RGB").point(levels.T.ravel().tolist())
 
 
 def _pixels(path: str | os.PathLike[str]) -> np.ndarray:

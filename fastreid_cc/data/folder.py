@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .checks import drop_bad
-from .items import UNKNOWN, Item, number
+from .items import UNKNOWN, Item, Label, is_unknown, number
 from .naming import EXTENSIONS, FolderOptions, Rule, key, list_images, plain
 
 __all__ = ["FolderItems", "FolderOptions"]
@@ -183,11 +183,10 @@ class FolderItems:
 
     def _require_matches(self, query: list[Item], gallery: list[Item]) -> None:
         """Evaluation must have something to count; fastreid would stop with a bare assertion."""
-        pairs = {(p, c) for _, p, c in gallery}
-        cameras_of: dict[int, set[int]] = {}
-        for p, c in pairs:
+        cameras_of: dict[Label, set[Label]] = {}
+        for _, p, c in gallery:
             cameras_of.setdefault(p, set()).add(c)
-        nameless = [path for path, p, _ in query if p < 0]
+        nameless = [path for path, p, _ in query if is_unknown(p)]
         if nameless:
             raise ValueError(
                 f"{key('identity')}={self.options.identity!r} gives no identity to "

@@ -11,18 +11,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-Item = tuple[str, Any, Any]
+#: An identity or a camera, as the data set names it.
+Label = str | int
+Item = tuple[str, Label, Label]
 
 #: Identity of an image nobody has named: "<this>_<row>", different for every image, so that a
 #: stock trainer sees N single images rather than one big person.
 UNKNOWN = "unknown"
 
 
-def sort_items(items: Iterable[Sequence[Any]]) -> list[Item]:
+def sort_items(items: Iterable[Sequence[Label]]) -> list[Item]:
     """Items ordered by path, separators counted as "/".
 
     Args:
@@ -60,7 +61,7 @@ def fingerprint(paths: Sequence[str]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def number(values: Iterable[Any]) -> tuple[np.ndarray, list[Any]]:
+def number(values: Iterable[Label]) -> tuple[np.ndarray, list[Label]]:
     """Numbers values 0, 1, 2, … in sorted order.
 
     Args:
@@ -75,17 +76,17 @@ def number(values: Iterable[Any]) -> tuple[np.ndarray, list[Any]]:
     return np.fromiter((rank[v] for v in listed), np.int64, len(listed)), distinct
 
 
-def cameras(items: Sequence[Sequence[Any]]) -> np.ndarray:
+def cameras(items: Sequence[Sequence[Label]]) -> np.ndarray:
     """i64 [N], the camera of each item, numbered 0..C-1; all 0 where none is known."""
     return number(item[2] for item in items)[0]
 
 
-def is_unknown(identity: Any) -> bool:
+def is_unknown(identity: Label) -> bool:
     """Whether an identity is a placeholder: -1 or "unknown_…"."""
     return identity == -1 or (isinstance(identity, str) and identity.startswith(f"{UNKNOWN}_"))
 
 
-def truth(items: Sequence[Sequence[Any]]) -> np.ndarray | None:
+def truth(items: Sequence[Sequence[Label]]) -> np.ndarray | None:
     """True identities, for logged diagnostics only; training must never read them.
 
     Returns:

@@ -86,7 +86,7 @@ def _facts(runs: Sequence[Run]) -> list[str]:
     """Data, network and length, where the runs agree."""
     facts = []
     for label, key in (("trained on", "DATASETS.NAMES"), ("tested on", "DATASETS.TESTS")):
-        found = {", ".join(map(str, run.config.get(key) or ())) for run in runs}
+        found = {", ".join(run.names(key)) for run in runs}
         if len(found) == 1 and (text := found.pop()):
             facts.append(f"{label} {text}")
     images = {len(r.features.clustered.paths) for r in runs if r.features.clustered is not None}

@@ -73,11 +73,8 @@ def rank(test: TestSet, *, top: int = 10) -> Ranking:
     )
     by_camera = np.full((len(cameras), len(cameras)), np.nan)
     for i, camera in enumerate(cameras):
-        mine = crossed[test.cameras[:split] == camera]
-        known = ~np.isnan(mine)
-        count = known.sum(axis=0)
-        total = np.where(known, mine, 0).sum(axis=0)
-        by_camera[i] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        mine = np.ma.masked_invalid(crossed[test.cameras[:split] == camera])
+        by_camera[i] = mine.mean(axis=0).filled(np.nan)
     return Ranking(precision, first, rows, right, similarity, cameras, by_camera)
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +80,7 @@ class Run:
     name: str
     folder: Path
     scalars: dict[str, Series]
-    config: dict[str, Any]
+    config: dict[str, object]
     versions: dict[str, str]
     features: RunFeatures = field(default_factory=RunFeatures)
     notes: list[str] = field(default_factory=list)
@@ -101,8 +100,13 @@ class Run:
         """Key of a measurement, e.g. "mAP": with several test sets the first one's."""
         if name in self.scalars:
             return name
-        tests = [f"{test}/{name}" for test in self.config.get("DATASETS.TESTS", ())]
-        return next((key for key in tests if key in self.scalars), name)
+        keys = [f"{test}/{name}" for test in self.names("DATASETS.TESTS")]
+        return next((key for key in keys if key in self.scalars), name)
+
+    def names(self, key: str) -> list[str]:
+        """A config key that holds names, such as DATASETS.NAMES; [] where it is unknown."""
+        found = self.config.get(key)
+        return list(map(str, found)) if isinstance(found, (list, tuple)) else []
 
 
 def read_metrics(path: Path) -> tuple[dict[str, Series], list[str]]:
@@ -139,17 +143,17 @@ def _series(points: dict[int, float]) -> Series:
     return np.array(list(points), dtype=np.int64), np.array(list(points.values()))
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested dictionaries as full key -> value."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in tree.items():
         found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return found
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+def read_config(path: Path) -> tuple[dict[str, object], list[str]]:
     """Full keys of config.yaml; tags that would build objects are refused."""
     import yaml
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ...files import make_folder_atomically
 from ...registry import Part
 from .camera import Camera, sample_camera
 from .identity import sample_identity
@@ -181,15 +180,10 @@ def build_synthetic(root: str | os.PathLike[str], options: SyntheticOptions) -> 
         return target
     root.mkdir(parents=True, exist_ok=True)
     logger.info("Drawing synthetic people into %s", target)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{options.folder}-", dir=root))
     try:
-        _write(options, temporary)
-        temporary.chmod(0o755)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():  # lost the race, or a real fault
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with make_folder_atomically(target) as part:
+            _write(options, part)
+    except OSError:
+        if not target.is_dir():  # else another process was faster
+            raise
     return target
