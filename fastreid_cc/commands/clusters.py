@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
 
 
 def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
-    """The run's images, their labels, and what is told of them."""
+    """The run's (image, camera)s, their labels i64 [N], and the figures to print."""
     from ..plugin.loading.datasets import configure_from
     from ..plugin.offline import run_folder
     from ..plugin.trainer.checkpoint_state import labels_of

@@ -24,7 +24,7 @@ class Published:
         parts: train, query and gallery: sub-folders of .jpg files, or .txt lists of images.
         counts: published numbers of images of the three.
         note: what else one should know when it is found.
-        junk: names that begin so are not counted.
+        junk: prefix of the names that are not counted.
     """
 
     name: str

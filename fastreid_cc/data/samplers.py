@@ -157,7 +157,7 @@ class ViewSampler:
 
 
 def in_passes(num_images: int, needed: int, generator: np.random.Generator) -> np.ndarray:
-    """i64 [needed]: 0..num_images-1 in random order, again and again."""
+    """i64 [needed]: one random order of 0..num_images-1 after another, cut to length."""
     passes = [generator.permutation(num_images) for _ in range(-(-needed // num_images))]
     return np.concatenate(passes)[:needed]
 
@@ -171,7 +171,9 @@ def extra_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> list[np.ndarray]:
-    """This process's slices of batches that go beside others: all `rows` in turn, again and again.
+    """Batches of images that join another sampler's batches, e.g. outliers: this process's slices.
+
+    All `rows` come once in random order, then all again, and so on.
 
     Args:
         rows: i64 [M], dataset rows, at least one.
@@ -189,15 +191,17 @@ def extra_batches(
 def augmentation_slots(
     sizes: Sequence[int], num_batches: int, rank: int, world_size: int
 ) -> list[np.ndarray]:
-    """Place in the epoch of each image of this process's batches, each i64 [sum of sizes].
+    """Indices in the epoch that seed the augmentation of the images of this process's batches.
 
-    One process's batch is part after part; with several, each part is cut into their slices. So the
-    same images have the same places, whatever the number of processes.
+    The same image has the same index for any number of processes: a batch is numbered part after
+    part, and each process takes its slice of every part.
 
     Args:
         sizes: images of each part of a batch on one process.
         num_batches: batches.
         rank, world_size: this process and their number.
+    Returns:
+        i64 [sum of sizes] for each batch.
     """
     first = np.cumsum([0, *sizes]) * world_size
     within = [start + rank * n + np.arange(n) for start, n in zip(first[:-1], sizes, strict=True)]

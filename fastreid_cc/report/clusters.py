@@ -1,4 +1,4 @@
-"""Which clusters to look at: the largest, tightest, most mixed over cameras and most doubtful."""
+"""Figures of clusters, and which ones to show: the largest, tightest, most mixed, most doubtful."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run left behind: scalars, config, versions; and what its final network says of images."""
+"""What a run left in its folder (scalars, config, versions), and features of its images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class RunFeatures:
-    """What a network says of images, and what could not be had (`notes`, sentences)."""
+    """A run's images with their features; `notes` says in sentences what could not be had."""
 
     clustered: Clustered | None = None
     tests: list[TestSet] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Run:
         scalars: series by name, from metrics.json.
         config: full key -> value, from config.yaml.
         versions: what it was trained with, from versions.json; empty where there is none.
-        features: what its final network says of images.
+        features: its images, with features by its final network.
         notes: what is missing, in sentences.
     """
 

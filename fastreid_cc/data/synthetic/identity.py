@@ -3,62 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .style import WORLD, Style
 
 Colour = tuple[int, int, int]
+T = TypeVar("T")
 
-SKIN: tuple[Colour, ...] = (
-    (236, 196, 170),
-    (220, 172, 138),
-    (188, 136, 100),
-    (142, 96, 68),
-    (92, 62, 46),
-)
-HAIR: tuple[Colour, ...] = (
-    (24, 22, 24),
-    (58, 40, 30),
-    (104, 70, 42),
-    (184, 146, 84),
-    (132, 128, 126),
-    (128, 52, 32),
-)
-CLOTH: tuple[Colour, ...] = (
-    (30, 30, 34),
-    (70, 72, 78),
-    (138, 140, 144),
-    (230, 230, 228),
-    (32, 44, 96),
-    (54, 98, 178),
-    (146, 182, 222),
-    (180, 38, 42),
-    (106, 28, 46),
-    (222, 124, 44),
-    (226, 196, 72),
-    (48, 124, 70),
-    (106, 106, 60),
-    (36, 130, 134),
-    (226, 140, 162),
-    (112, 66, 144),
-    (204, 184, 148),
-    (106, 72, 48),
-)
 
+def _palette(codes: str) -> tuple[Colour, ...]:
+    """Colours written in hexadecimal."""
+    return tuple((c[0], c[1], c[2]) for c in map(bytes.fromhex, codes.split()))
+
+
+SKIN = _palette("ecc4aa dcac8a bc8864 8e6044 5c3e2e")
+HAIR = _palette("181618 3a281e 68462a b89254 84807e 803420")
+CLOTH = _palette(
+    "1e1e22 46484e 8a8c90 e6e6e4 202c60 3662b2 92b6de b4262a 6a1c2e "
+    "de7c2c e2c448 307c46 6a6a3c 248286 e28ca2 704290 ccb894 6a4830"
+)
 UPPERS = ("tee", "shirt", "jacket", "coat", "sleeveless")
 LOWERS = ("trousers", "shorts", "skirt", "long skirt")
-PATTERNS = (
-    "plain",
-    "hoops",
-    "stripes",
-    "checks",
-    "dots",
-    "halves",
-    "band",
-    "diagonal",
-    "panel",
-)
+PATTERNS = tuple("plain hoops stripes checks dots halves band diagonal panel".split())
 PRINTS = ("none", "disc", "square", "bar", "triangle", "cross")
 HAIRCUTS = ("short", "bald", "long", "bun", "tail")
 HATS = ("none", "cap", "beanie", "brim")
@@ -72,10 +40,15 @@ class Identity:
     Args:
         stature: body height relative to the crop's usual one, 0.9 to 1.06.
         build: width relative to the average, 0.85 to 1.45.
-        hip: height of the hip, 0.47 to 0.54, counted from the top of the head.
-        pattern_period: size of the pattern's repeat.
-        side: +1 or -1, the side a bag hangs on.
+        hip: distance of the hip from the top of the head, 0.47 to 0.54.
         gait: stride relative to the average, 0.6 to 1.4.
+        side: +1 or -1, the side a bag hangs on.
+        haircut, hat, upper, pattern, lower, bag: of HAIRCUTS, HATS, UPPERS, PATTERNS, LOWERS, BAGS.
+        front_print, back_print: of PRINTS.
+        upper_colour, second_colour: of the upper garment and of the pattern on it.
+        pattern_period: size of the pattern's repeat.
+        lower_colour, seam_colour: of trousers or skirt, and of a stripe along the legs if any.
+        leg_colour: of legs that shorts or a skirt leave bare, or of tights.
     """
 
     stature: float
@@ -106,13 +79,15 @@ class Identity:
     bag_colour: Colour
 
 
-def _pick(rng: np.random.Generator, values: tuple, weights: tuple | None = None) -> int:
+def _one_of(
+    rng: np.random.Generator, values: tuple[T, ...], weights: tuple[float, ...] | None = None
+) -> T:
     p = None if weights is None else np.asarray(weights, float) / np.sum(weights)
-    return int(rng.choice(len(values), p=p))
+    return values[int(rng.choice(len(values), p=p))]
 
 
-def _colour(rng: np.random.Generator, weights: tuple | None = None) -> Colour:
-    base = np.array(CLOTH[_pick(rng, CLOTH, weights)], float)
+def _colour(rng: np.random.Generator, weights: tuple[float, ...]) -> Colour:
+    base = np.array(_one_of(rng, CLOTH, weights), float)
     shade = base * rng.uniform(0.85, 1.12) + rng.uniform(-10, 10, 3)
     r, g, b = (int(v) for v in np.clip(shade, 8, 247))
     return r, g, b
@@ -139,10 +114,10 @@ def sample_identity(rng: np.random.Generator, style: Style = WORLD) -> Identity:
     upper_colour = _colour(rng, upper)
     lower_colour = _colour(rng, trousers)
     bag_colour = _contrasting(rng, upper_colour, 35, upper)
-    lower = LOWERS[_pick(rng, LOWERS, (11, 3, 3, 2))]
-    skin = SKIN[_pick(rng, SKIN)]
-    front_print = PRINTS[_pick(rng, PRINTS, (3, 2, 2, 2, 2, 2))]
-    other_print = PRINTS[_pick(rng, PRINTS, (3, 1, 1, 1, 1, 1))]
+    lower = _one_of(rng, LOWERS, (11, 3, 3, 2))
+    skin = _one_of(rng, SKIN)
+    front_print = _one_of(rng, PRINTS, (3, 2, 2, 2, 2, 2))
+    other_print = _one_of(rng, PRINTS, (3, 1, 1, 1, 1, 1))
     leg_colour = _colour(rng, trousers) if rng.random() < 0.4 else skin
     has_seam = lower == "trousers" and rng.random() < 0.25
     return Identity(
@@ -152,14 +127,14 @@ def sample_identity(rng: np.random.Generator, style: Style = WORLD) -> Identity:
         gait=float(rng.uniform(0.6, 1.4)),
         side=1 if rng.random() < 0.5 else -1,
         skin=skin,
-        hair=HAIR[_pick(rng, HAIR, (5, 4, 3, 2, 1, 1))],
-        haircut=HAIRCUTS[_pick(rng, HAIRCUTS, (5, 1, 4, 2, 2))],
-        hat=HATS[_pick(rng, HATS, (7, 2, 2, 1))],
+        hair=_one_of(rng, HAIR, (5, 4, 3, 2, 1, 1)),
+        haircut=_one_of(rng, HAIRCUTS, (5, 1, 4, 2, 2)),
+        hat=_one_of(rng, HATS, (7, 2, 2, 1)),
         hat_colour=_colour(rng, upper),
-        upper=UPPERS[_pick(rng, UPPERS, (4, 4, 3, 3, 2))],
+        upper=_one_of(rng, UPPERS, (4, 4, 3, 3, 2)),
         upper_colour=upper_colour,
         second_colour=_contrasting(rng, upper_colour, 45, upper),
-        pattern=PATTERNS[_pick(rng, PATTERNS, (3, 2, 2, 2, 2, 2, 2, 2, 2))],
+        pattern=_one_of(rng, PATTERNS, (3, 2, 2, 2, 2, 2, 2, 2, 2)),
         pattern_period=float(rng.uniform(0.08, 0.18)),
         front_print=front_print,
         back_print=front_print if rng.random() < 0.5 else other_print,
@@ -170,6 +145,6 @@ def sample_identity(rng: np.random.Generator, style: Style = WORLD) -> Identity:
         leg_colour=leg_colour,
         shoe_colour=_colour(rng, trousers),
         boots=bool(rng.random() < 0.25),
-        bag=BAGS[_pick(rng, BAGS, (4, 3, 3, 3))],
+        bag=_one_of(rng, BAGS, (4, 3, 3, 3)),
         bag_colour=bag_colour,
     )

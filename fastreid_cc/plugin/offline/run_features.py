@@ -1,4 +1,4 @@
-"""What the final network of a run says of its images, for `fastreid_cc.report`.
+"""Features of a run's images by its final network, for `fastreid_cc.report`.
 
 Built from what lies in OUTPUT_DIR: config.yaml and the newest whole checkpoint. One process, no
 training state, nothing written.
