@@ -117,7 +117,7 @@ def test_the_published_names_and_folders_are_fastreids():
     import fastreid_cc.plugin  # noqa: F401
 
     for known in PUBLISHED:
-        assert known.name in DATASET_REGISTRY._obj_map
+        assert DATASET_REGISTRY.get(known.name).__name__ == known.name
     assert Published("X", "gone", ("a", "b", "c"), (1, 1, 1)).count("/nowhere") is None
 
 
