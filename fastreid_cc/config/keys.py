@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .. import losses, memories  # noqa: F401  register
+from .. import labeling, losses, memories  # noqa: F401  register
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, Registry
 from .docstrings import argument_lines
 from .limits import number_faults
