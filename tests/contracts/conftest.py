@@ -38,8 +38,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases = [case for family in metafunc.module.FAMILIES for case in parts.cases(family)]
     if BROUGHT:
         cases = [case for case in cases if (case.registry.family, case.name) in BROUGHT]
-    ids = [case.id for case in cases]
-    metafunc.parametrize("case", cases, ids=ids)
+    metafunc.parametrize("case", [parameter(case) for case in cases])
+
+
+def parameter(case: parts.Case) -> object:
+    lacks = pytest.mark.skipif(bool(case.missing), reason=f"{case.missing} is not installed")
+    return pytest.param(case, id=case.id, marks=lacks)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

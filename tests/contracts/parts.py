@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -105,6 +106,14 @@ MEMORY_OF = {
     "GraphPositives": "instance",
     "MemoryContrast:spcl": "hybrid",
 }
+#: Parts that need an optional package.
+NEEDS = {
+    "infomap": "infomap",
+    "cells": "faiss",
+    "faiss_flat": "faiss",
+    "faiss_hnsw": "faiss",
+    "faiss_ivf": "faiss",
+}
 #: Clusterers whose labels depend on the order of the images, and why.
 FROM_A_RANDOM_START = {"kmeans": "starts from images drawn by their number"}
 
@@ -121,6 +130,12 @@ class Case:
     @property
     def id(self) -> str:
         return f"{self.name}:{self.variant}" if self.variant else self.name
+
+    @property
+    def missing(self) -> str:
+        """The package that it needs and that is not installed, "" if there is none."""
+        package = NEEDS.get(self.name, "")
+        return package if package and find_spec(package) is None else ""
 
     @property
     def part(self) -> type:
