@@ -90,6 +90,28 @@ class Batch:
     teacher_features: Tensor | None = None
     teacher_logits: Tensor | None = None
 
+    @classmethod
+    def of(
+        cls,
+        features: Tensor,
+        targets: Tensor,
+        *,
+        indices: Tensor | None = None,
+        cameras: Tensor | None = None,
+        domains: Tensor | None = None,
+        teacher_features: Tensor | None = None,
+    ) -> Batch:
+        """A batch whose indices and cameras are 0 where they are not given."""
+        zeros = torch.zeros_like(targets)
+        return cls(
+            features,
+            targets,
+            zeros if indices is None else indices,
+            zeros if cameras is None else cameras,
+            domains,
+            teacher_features,
+        )
+
     @property
     def is_source(self) -> Tensor:
         """bool [B], whether an image is of a labelled source."""

@@ -25,7 +25,15 @@ class AMSoftmax(Loss):
         margin: subtracted from the target's cosine (0.35 for true labels, 0.1 to 0.2 for
             pseudo-labels).
 
-    Source: Wang et al., arXiv:1801.05599 (the same function as CosFace, arXiv:1801.09414).
+    Cost: that of `memory.logits`. Source: Wang et al., arXiv:1801.05599 (the same function as
+    CosFace, arXiv:1801.09414).
+
+    >>> from fastreid_cc.memories.cluster import ClusterMemory
+    >>> x, targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 0, 1])
+    >>> memory = ClusterMemory(temperature=0.5)
+    >>> memory.reset(x, targets)
+    >>> AMSoftmax()(Batch.of(x, targets), memory)
+    tensor(0.2377)
     """
 
     needs_memory = True

@@ -17,8 +17,9 @@ from .memory_contrast import batch_mean, cross_entropy
 
 @LOSSES.register()
 class AverageK(Loss):
-    """Cross-entropy plus what the ambiguity sets S of the batch (`average_k.py`) say.
+    """Cross-entropy that knows which classes an image may be mistaken for: its ambiguity set S.
 
+    The sets are those of `labels.ambiguity_sets`: over the batch they hold `k` classes on average.
     Head 1 is the softmax of `memory.logits`; head 2 the same logits with the bias -log(C / k) under
     a sigmoid: no extra parameters. Before `start_epoch` plain cross-entropy.
 
@@ -26,15 +27,22 @@ class AverageK(Loss):
         k: average size of a set over the batch (1.2 to 2 for pseudo-labels).
         alpha: weight of the candidates S without the target.
         use: "two_head": + binary cross-entropy of head 2 with S as positives. "soft_positives":
-            + alpha · sum over S of -log sigmoid. "mask_negatives": cross-entropy whose denominator
-            leaves S out, the guard against false negatives.
+            + alpha · sum over the candidates of -log sigmoid. "mask_negatives": cross-entropy whose
+            denominator leaves the candidates out, against false negatives.
         rescue: train images without a target (-1) too, with the binary cross-entropy of head 2 on
             S. CC.SAMPLER.OUTLIERS says how many of them a batch holds.
-        start_epoch: first epoch (from 0) with the sets.
+        start_epoch: first epoch (from 0) with the sets; the memory knows the epoch.
 
     Cost: that of `MemoryContrast`, one top-(B·k) over B·C probabilities.
     Source: Garcin et al., arXiv:2303.18118; the exact weighting was not readable, and the use on
     pseudo-labels is our proposal.
+
+    >>> from fastreid_cc.memories.cluster import ClusterMemory
+    >>> x, targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 0, 1])
+    >>> memory = ClusterMemory(temperature=0.5)
+    >>> memory.reset(x, targets)
+    >>> AverageK(start_epoch=0)(Batch.of(x, targets), memory)
+    tensor(0.1222)
     """
 
     needs_memory = True

@@ -29,6 +29,13 @@ class Loss(Part, nn.Module):
             so MemoryContrast gives loss_memory_contrast.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
+
+    >>> class Spread(Loss):
+    ...     def compute(self, batch, memory):
+    ...         return -unit(batch.features).var(0).sum()
+    >>> loss = Spread()
+    >>> loss(Batch.of(torch.eye(2), torch.tensor([0, 1]))), loss.log_name
+    (tensor(-1.), 'spread')
     """
 
     log_name: ClassVar[str]
@@ -88,12 +95,19 @@ LOSSES.base = Loss
 
 
 class PairwiseLoss(Loss):
-    """Base of losses on all pairs of the whole batch: subclasses write `pairwise`.
+    """Base of losses on all pairs of the whole batch: a subclass writes `pairwise`.
 
-    With several processes the features are gathered, every rank computes the loss of all rows, and
-    the gradient of a rank's own rows is scaled so that averaging over ranks gives the gradient of
-    the whole batch. Every rank must bring equally many rows. Cost: O(B²·D) time, O(B²) floats for B
-    rows of all ranks.
+    With several processes the features are gathered, every process computes the loss of all rows,
+    and the gradient of its own rows is scaled so that averaging over processes gives the gradient
+    of the whole batch. Every process must bring equally many rows. Cost: O(B²·D) time, O(B²) floats
+    for B rows of all processes.
+
+    >>> class Apart(PairwiseLoss):
+    ...     def pairwise(self, features, labels):
+    ...         _, other = pair_masks(labels)
+    ...         return (unit(features) @ unit(features).T)[other].mean()
+    >>> Apart()(Batch.of(torch.ones(2, 2), torch.tensor([0, 1])))
+    tensor(1.0000)
     """
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:

@@ -15,20 +15,27 @@ from .memory_contrast import batch_mean
 
 @LOSSES.register()
 class ECN(Loss):
-    """-sum_j w_ij log softmax_j over all rows, mean over images.
+    """Every image and its nearest neighbours as soft targets among all rows of an instance memory.
 
-    The own row weighs 1. From `start_epoch` on, the other rows among the `neighbors` most similar
-    ones weigh 1 / neighbors each; the weights are not scaled to sum 1. Source images (targets below
-    the memory's num_sources) have no neighbours.
+    -sum_j w_ij log softmax_j over all rows, mean over images. The own row weighs 1. From
+    `start_epoch` on, the other rows among the `neighbors` most similar ones weigh 1 / neighbors
+    each; the weights are not scaled to sum 1. Works on the target's images only.
 
     Args:
         neighbors: most similar rows that are positives too; 0 = own row only.
-        start_epoch: first epoch (from 0) with neighbours; the memory holds the epoch.
+        start_epoch: first epoch (from 0) with neighbours; the memory knows the epoch.
 
     Cost: B·N·D and a top-k over N per image. Source: Zhong et al., Invariance Matters, CVPR 2019
     (k 6, from the sixth epoch; weight 0.3 beside 0.7 cross-entropy on the source; camera invariance
     is the same loss on camera-style images). Differs from the authors' code: no dropout between
     unit features and memory.
+
+    >>> from fastreid_cc.memories.instance import InstanceMemory
+    >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> memory = InstanceMemory(init="features", temperature=0.5)
+    >>> memory.reset(x, torch.tensor([-1, -1, -1]))
+    >>> ECN(neighbors=2, start_epoch=0)(Batch.of(x, torch.arange(3)), memory)
+    tensor(1.1679)
     """
 
     needs_memory = True

@@ -47,12 +47,21 @@ class GraphPositives(Loss):
         hidden: width of the graph network.
         layers: number of graph convolutions.
         threshold: probability from which a candidate is a positive.
-        start_epoch: first epoch (from 0) with positives on the target; the memory holds it.
+        start_epoch: first epoch (from 0) with positives on the target; the memory knows the epoch.
 
     Cost per image: N·D for the candidates, k1²·D for their graph, k1·2·D·hidden for the network.
     Source: Zhong et al., Learning to Adapt Invariance in Memory for Person Re-identification, TPAMI
     2020 (arXiv:1908.00485). Reconstructed from its description, for there is no code: sizes, node
     features (row - feature, beside their cosine) and the number of layers are ours.
+
+    Before `start_epoch`, on the target, it is `ECN` without neighbours:
+
+    >>> from fastreid_cc.memories.instance import InstanceMemory
+    >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> memory = InstanceMemory(init="features", temperature=0.5)
+    >>> memory.reset(x, torch.tensor([-1, -1, -1]))
+    >>> GraphPositives(feature_size=2)(Batch.of(x, torch.arange(3)), memory)
+    tensor(0.6008)
     """
 
     needs_memory = True

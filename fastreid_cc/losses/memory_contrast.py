@@ -16,7 +16,9 @@ from .base import Loss, unit
 
 @LOSSES.register()
 class MemoryContrast(Loss):
-    """Mean of -log softmax(memory.logits)[target]; which contrast it is depends on the memory.
+    """Cross-entropy of a batch against a memory: mean of -log softmax(memory.logits)[target].
+
+    Which contrast it is depends on the memory: of clusters, of images, hybrid, or within cameras.
 
     Args:
         eps: SpCL's constant, 1e-6 there: q = exp z / (sum exp z + eps), loss = -log(q + eps).
@@ -29,6 +31,15 @@ class MemoryContrast(Loss):
     logit overflows (the authors of SpCL exponentiate directly).
     Sources: Dai et al., arXiv:2103.11568; Ge et al., SpCL, arXiv:2006.02713; the weights: 3C,
     arXiv:2408.09464.
+
+    >>> from fastreid_cc.memories.cluster import ClusterMemory
+    >>> x, targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 0, 1])
+    >>> memory = ClusterMemory(temperature=0.5)
+    >>> memory.reset(x, targets)
+    >>> MemoryContrast()(Batch.of(x, targets), memory)
+    tensor(0.2569)
+    >>> MemoryContrast()(Batch.of(x, torch.tensor([-1, -1, -1])), memory)
+    tensor(0.)
     """
 
     needs_memory = True

@@ -10,10 +10,12 @@ from .base import LOW, PairwiseLoss, masked_logsumexp, mean_over, pair_masks, so
 
 @LOSSES.register()
 class MultiSimilarity(PairwiseLoss):
-    """Mean over images of 1/alpha·log(1 + sum exp(-alpha(S_p - base))) + the same for negatives.
+    """Multi-similarity loss with its pair mining.
 
-    Kept are negatives with S + eps > the least similar positive and positives with S - eps < the
-    most similar negative; an image without either costs 0.
+    Mean over images of 1/alpha·log(1 + sum exp(-alpha(S_p - base))) over positives + the same for
+    negatives with beta and the other sign. Kept are negatives with S + eps > the least similar
+    positive and positives with S - eps < the most similar negative; an image without either costs
+    0.
 
     Args:
         alpha: weight of the positives.
@@ -21,8 +23,15 @@ class MultiSimilarity(PairwiseLoss):
         base: the similarity that costs nothing, lambda.
         eps: pairs easier than the hardest pair of the other kind by more than this are left out.
 
-    Source: Wang et al., CVPR 2019, arXiv:1904.06627. Positives nearer than 1 - 1e-5 are left out,
-    as in the authors' code. pytorch-metric-learning's loss with its miner divides otherwise.
+    Cost: O(B²·D) time, a few B² floats. Source: Wang et al., CVPR 2019, arXiv:1904.06627. Positives
+    nearer than 1 - 1e-5 are left out, as in the authors' code. pytorch-metric-learning's loss with
+    its miner divides otherwise.
+
+    >>> from fastreid_cc.structures import Batch
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [-0.6, 0.8]])
+    >>> batch = Batch.of(x, torch.tensor([0, 0, 1, 1]))
+    >>> MultiSimilarity()(batch)
+    tensor(0.9566)
     """
 
     limits = {"alpha": "(0, inf)", "beta": "(0, inf)", "base": "[-1, 1]", "eps": "[0, inf)"}

@@ -12,12 +12,11 @@ from .memory_contrast import batch_mean
 
 @LOSSES.register()
 class SoftContrast(Loss):
-    """-sum_c p_c log q_c, mean over images; p and q are softmaxes over the memory.
+    """Soft labels from a mean teacher: mean of -sum_c p_c log q_c over the memory's classes c.
 
-    q is the network's, p its teacher's:
-    p = softmax(teacher's memory logits / sharpness) is a constant. With one network the teacher is
-    its own; with two each is taught by the other's (CC.TEACHER, MODEL.META_ARCHITECTURE
-    MutualContrast). Images without a target are ignored, as everywhere.
+    q is the network's softmax; p = softmax(teacher's memory logits / sharpness) is a constant. With
+    one network the teacher is its own; with two each is taught by the other's (CC.TEACHER,
+    MODEL.META_ARCHITECTURE MutualContrast). Images without a target are ignored, as everywhere.
 
     Args:
         sharpness: below 1 sharpens the teacher's softmax, above 1 flattens it.
@@ -25,6 +24,15 @@ class SoftContrast(Loss):
     Cost: that of `memory.logits`, twice. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020 (soft
     classification loss, weight 0.5 beside 0.5 of the hard one). Differs: the classes are rows of a
     memory, not of a classifier.
+
+    >>> from dataclasses import replace
+    >>> from fastreid_cc.memories.cluster import ClusterMemory
+    >>> x, targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 0, 1])
+    >>> memory = ClusterMemory(temperature=0.5)
+    >>> memory.reset(x, targets)
+    >>> batch = Batch.of(x, targets)
+    >>> SoftContrast()(replace(batch, teacher_logits=memory.logits(x, batch)), memory)
+    tensor(0.5092)
     """
 
     needs_memory = True

@@ -14,14 +14,20 @@ from .base import LOW, Loss, euclidean_distances, identity_masks, mean_over, who
 
 @LOSSES.register()
 class SoftTriplet(Loss):
-    """Cross-entropy between sigmoid(d- - d+) of the network and of its teacher, mean over images.
+    """Soft triplets from a mean teacher: how much nearer a positive is than a negative, is learnt.
 
+    Cross-entropy between sigmoid(d- - d+) of the network and of its teacher, mean over images.
     d+ is the Euclidean distance to the network's farthest image of the identity, d- to its nearest
     of another one; the teacher's distances are those of the same pairs. Features are used as they
     are, not scaled. Images without an image of another identity cost nothing.
 
-    Cost: O(B²·D) for the batch of all ranks. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020
-    (softmax-triplet, weight 0.8). Differs: the whole batch under DDP; labels < 0 are ignored.
+    Cost: O(B²·D) for the batch of all processes. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020
+    (softmax-triplet, weight 0.8). Differs: the whole batch with several processes; labels < 0 are
+    ignored.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+    >>> SoftTriplet()(Batch.of(x, torch.tensor([0, 0, 1, 1]), teacher_features=2 * x))
+    tensor(0.5901)
     """
 
     needs_teacher = True

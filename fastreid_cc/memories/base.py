@@ -35,13 +35,29 @@ class Memory(Part, nn.Module):
         momentum: weight of the old row in an update; 1 = rows never move.
 
     Attributes:
-        outliers: what happens to images in no cluster, see `labels.numbering.build_label_space`.
+        outliers: what becomes of images in no cluster, see `labels.numbering.build_label_space`.
         needs_labels: False if clusters play no part; then none are made.
         rows: f32 [R, D], empty before the first `reset`.
         epoch: the epoch at hand, from 0.
         num_sources: S, source classes with a row.
         num_clusters: C, outliers excluded.
         num_images: N.
+
+    A whole memory, cluster means that never move:
+
+    >>> class FrozenMemory(Memory):
+    ...     def __init__(self, *, temperature: float = 0.05) -> None:
+    ...         super().__init__(temperature=temperature)
+    ...
+    ...     def reset_rows(self, features, labels, cameras, sources, generator):
+    ...         self.set_buffer("rows", torch.cat([sources, self.cluster_means(features, labels)]))
+    ...
+    ...     def update_rows(self, features, batch):
+    ...         pass
+    >>> memory = FrozenMemory()
+    >>> memory.reset(torch.eye(3), torch.tensor([0, 0, -1]))
+    >>> memory.rows
+    tensor([[0.7071, 0.7071, 0.0000]])
     """
 
     outliers: Outliers = "drop"

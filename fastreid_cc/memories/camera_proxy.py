@@ -14,11 +14,11 @@ from .base import Memory, camera_mask
 
 @MEMORIES.register("camera_proxy")
 class CameraProxyMemory(Memory):
-    """A cluster seen by k cameras has k rows; targets stay those of the clusters.
+    """One row (proxy) per cluster and camera that sees it (CAP); targets stay the clusters'.
 
-    `logits` has a column per proxy, `targets` the image's own proxy, and `loss_mask` leaves the
-    proxies of the image's camera: `MemoryContrast` on this memory is the intra-camera term,
-    `CameraProxyContrast` adds the inter-camera one. Without cameras at reset this is
+    `logits` has a column per proxy, `targets` gives the image's own proxy, and `loss_mask` keeps
+    the proxies of the image's camera: `MemoryContrast` on this memory is CAP's term within cameras,
+    `CameraProxyContrast` adds the one between them. Without cameras at reset this is
     `ClusterMemory`. Source classes have one row each and form a camera of their own.
 
     Args:
@@ -26,9 +26,22 @@ class CameraProxyMemory(Memory):
         momentum: weight of the old row in an update.
         update: which images move a proxy, as in `ClusterMemory`.
 
+    Attributes:
+        row_targets: i64 [R], target of each proxy: source class, or S + cluster.
+        row_cameras: i64 [R], -1 for source classes.
+        proxy_of: i64 [S + C, cameras], row of each target in each camera, -1 where there is none.
+
     Cost of a step: B·R·D multiply-adds for R proxies; R·D floats, R at most clusters times cameras.
     Source: Wang et al., Camera-aware Proxies, AAAI 2021, arXiv:2012.10674; from its description, no
     recording of the authors' code was at hand.
+
+    >>> memory = CameraProxyMemory()
+    >>> labels, cameras = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+    >>> memory.reset(torch.eye(3), labels, cameras=cameras)
+    >>> memory.row_targets, memory.row_cameras
+    (tensor([0, 0, 1]), tensor([0, 1, 0]))
+    >>> memory.targets(Batch.of(torch.eye(3), labels, cameras=cameras))
+    tensor([0, 1, 2])
     """
 
     row_targets: Tensor

@@ -14,22 +14,31 @@ from .base import Memory, State
 
 @MEMORIES.register("cluster")
 class ClusterMemory(Memory):
-    """Rows are cluster centroids; outliers are not trained.
+    """One row per source class and per cluster (Cluster Contrast); outliers are not trained.
 
     Args:
         temperature: logits are cosines divided by it.
         momentum: weight of the old row: new = unit(momentum * old + (1 - momentum) * feature).
-        update: "all": each image of the batch in batch order (rank-major under DDP); the result
-            depends on that order. "hard": only the image least similar to its row. "mean": the mean
-            of the row's images (not scaled to unit length, as in SpCL's text). "random": one image
-            of the row, drawn at random; with momentum 0 it replaces the row (real-time memory).
+        update: "all": each image of the batch moves its row, one by one in batch order (process
+            by process); the result depends on that order. "hard": only the image least similar to
+            its row. "mean": the mean of the row's images, once (not scaled to unit length, as in
+            SpCL's text). "random": one image of the row, drawn at random; with momentum 0 it
+            replaces the row (real-time memory).
         init: "mean": unit mean of the members. "random": one member, drawn at random.
 
     Cost of a step: B·(S+C)·D multiply-adds for logits, O(B·D) for the update; (S+C)·D floats.
     Source: Dai et al., Cluster Contrast, arXiv:2103.11568 (final text: mean, all; first version:
-    random, hard); random replacement after Yin et al., RTMem, TIP 2023, from its description only.
+    random, hard); "random" after Yin et al., RTMem, TIP 2023, from its description only.
     Differs from the authors' code: the update is a call of its own instead of a side effect of
     backward; same numbers (tests/test_cluster_memory.py).
+
+    >>> memory = ClusterMemory(momentum=0.5)
+    >>> memory.reset(torch.eye(3), torch.tensor([0, 0, -1]))
+    >>> memory.rows
+    tensor([[0.7071, 0.7071, 0.0000]])
+    >>> memory.update(Batch.of(torch.eye(3)[:1], torch.tensor([0])))
+    >>> memory.rows
+    tensor([[0.9239, 0.3827, 0.0000]])
     """
 
     limits = {"update": ("all", "hard", "mean", "random"), "init": ("mean", "random")}

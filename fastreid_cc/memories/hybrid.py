@@ -13,10 +13,10 @@ from .base import Memory
 
 @MEMORIES.register("hybrid")
 class HybridMemory(Memory):
-    """One row per source class and per target image; a class is the mean of its rows.
+    """One row per source class and per target image; a class is the mean of its rows (SpCL).
 
-    Classes are the label space: S source classes, C clusters, then one per un-clustered image. The
-    mean of a cluster is not scaled to unit length (SpCL averages logits).
+    Classes are S source classes, C clusters, then one per image in no cluster. The mean of a
+    cluster is not scaled to unit length, so its logit is the mean of its images' logits.
 
     Args:
         temperature: logits are inner products with class means, divided by it.
@@ -25,15 +25,29 @@ class HybridMemory(Memory):
             row's samples once (their text).
         reinit: True: every `reset` takes the given features. False (SpCL): the first `reset` of a
             size does; later ones keep the rows and take the labels only, and `clustering_features`
-            hands out the rows for the next labelling.
+            gives the rows to the next labelling.
+
+    Attributes:
+        row_classes: i64 [R], class of each row.
+        class_sums: f32 [L, D], sum of each class's rows.
+        class_sizes: i64 [L].
 
     Cost of a step: B·L·D multiply-adds for L classes; 2·(S+N)·D floats at most (rows and class
-    sums; the sums are moved with the rows, so no step touches all N rows).
+    sums; the sums move with the rows, so no step touches all N rows).
     Source: Ge et al., Self-paced Contrastive Learning, arXiv:2006.02713.
     Differs from the authors' code: all gradients are those of the memory as it was at forward (in
     their joint training the source half sees rows the target half has moved already); no 1e-6
-    unless the loss adds it; sizes of classes may have no gaps. The class sums follow the rows by
+    unless the loss adds it; class numbers may have no gaps. The class sums follow the rows by
     differences and are rebuilt at every reset: rounding of one epoch, about 1e-6.
+
+    >>> memory = HybridMemory(temperature=0.5)
+    >>> labels = torch.tensor([0, 0, -1])
+    >>> memory.reset(torch.eye(3), labels)
+    >>> memory.label_space(labels)
+    tensor([0, 0, 1])
+    >>> batch = Batch.of(torch.eye(3)[:1], torch.tensor([0]), indices=torch.tensor([0]))
+    >>> memory.logits(batch.features, batch)
+    tensor([[1., 0.]])
     """
 
     outliers = "singleton"

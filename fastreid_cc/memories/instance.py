@@ -13,7 +13,7 @@ from .base import Memory, camera_mask
 
 @MEMORIES.register("instance")
 class InstanceMemory(Memory):
-    """Every image is a class of its own: target = S + dataset row. Cluster labels are ignored.
+    """One row per image, which is a class of its own: target = S + dataset row. Labels are ignored.
 
     Args:
         temperature: logits are inner products divided by it.
@@ -29,10 +29,23 @@ class InstanceMemory(Memory):
         source_rows: also keep a row for every image of the labelled sources, outside the softmax,
             by the same rules; for GraphPositives. Needs CC.SOURCES.IN_MEMORY False.
 
+    Attributes:
+        row_cameras: i64 [R], -1 for source classes; empty without cameras.
+        source_rows: f32 [M, D], with `source_rows`.
+        source_classes: i64 [M], class of each source image.
+
     Cost of a step: B·(S+N)·D multiply-adds; (S+N)·D floats (106 MB for 12,936 images at D = 2048).
     Source: Zhong et al., Invariance Matters, CVPR 2019 (momentum 0, growth 0.01, zeros, all).
     Differs from the authors' code: clipped momentum; update after the step; features are scaled to
     unit length before the update (theirs pass a dropout and are not).
+
+    >>> memory = InstanceMemory(init="features", temperature=0.5)
+    >>> labels = torch.tensor([0, 0, -1])
+    >>> memory.reset(torch.eye(3), labels)
+    >>> memory.label_space(labels)
+    tensor([0, 1, 2])
+    >>> memory.logits(torch.eye(3)[:1], Batch.of(torch.eye(3)[:1], torch.tensor([0])))
+    tensor([[2., 0., 0.]])
     """
 
     outliers = "instance"

@@ -23,6 +23,16 @@ class PairMemory(Memory):
     Args:
         first: the left half's memory.
         second: the right half's, of the same kind and with the same settings.
+
+    >>> from fastreid_cc.memories.cluster import ClusterMemory
+    >>> memory = PairMemory(ClusterMemory(), ClusterMemory())
+    >>> memory.reset(torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 1]]), torch.tensor([0, 1]))
+    >>> memory.first.rows
+    tensor([[1., 0.],
+            [0., 1.]])
+    >>> memory.second.rows
+    tensor([[0., 1.],
+            [0., 1.]])
     """
 
     def __init__(self, first: Memory, second: Memory) -> None:

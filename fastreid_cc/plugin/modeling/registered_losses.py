@@ -59,20 +59,10 @@ def is_statistics_only(targets: Tensor) -> bool:
 
 def batch_of(features: Tensor, targets: Tensor, inputs: Mapping[str, Any]) -> Batch:
     """The loader's batch with its features [B, D]; indices and cameras are 0 where it has none."""
-
-    def column(key: str) -> Tensor:
-        values: Tensor = inputs.get(key, torch.zeros_like(targets))
-        return values.to(targets.device)
-
-    domains = column("domains") if "domains" in inputs else None
-    return Batch(
-        features,
-        targets,
-        column("indices"),
-        column("camids"),
-        domains,
-        teacher_features=inputs.get("teacher_features"),
-    )
+    keys = {"indices": "indices", "cameras": "camids", "domains": "domains"}
+    given = {name: inputs[key].to(targets.device) for name, key in keys.items() if key in inputs}
+    teacher_features = inputs.get("teacher_features")
+    return Batch.of(features, targets, **given, teacher_features=teacher_features)
 
 
 def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
