@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -71,24 +72,16 @@ def translate_pairs(pairs: list[Any]) -> list[Any]:
     return found
 
 
-def register() -> None:
-    """Translates in everything that merges into a fastreid config; once."""
-    for name, translate in (
-        ("merge_from_other_cfg", translate_node),
-        ("merge_from_list", translate_pairs),
-    ):
-        original = getattr(CfgNode, name)
-        if not getattr(original, "fastreid_cc", False):
-            setattr(CfgNode, name, _translating(original, translate))
+def translate_merges(name: str, translate: Callable[[Any], Any]) -> None:
+    """Lets what is merged by a method of fastreid's configs go through `translate` first."""
+    original = getattr(CfgNode, name)
 
-
-def _translating(original: Any, translate: Any) -> Any:
     @functools.wraps(original)
     def merge(self: Any, other: Any) -> Any:
         return original(self, translate(other))
 
-    merge.fastreid_cc = True  # type: ignore[attr-defined]
-    return merge
+    setattr(CfgNode, name, merge)
 
 
-register()
+translate_merges("merge_from_other_cfg", translate_node)
+translate_merges("merge_from_list", translate_pairs)

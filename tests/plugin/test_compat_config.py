@@ -113,3 +113,18 @@ def test_wrong_pairs_name_the_nearest_key():
         cfg.merge_from_list(["CC.CLUSTER.DBSCAN.EBS", "0.5"])
     with pytest.raises(KeyError, match="odd length"):
         cfg.merge_from_list(["CC.SEED"])
+
+
+def test_yaml_switches_are_texts_where_a_key_wants_them_and_booleans_elsewhere(tmp_path):
+    path = tmp_path / "x.yml"
+    path.write_text(
+        "CC: {ENABLED: on, SAMPLER: {CAMERA_AWARE: off}, CAMSTYLE: {MODE: off}, EVAL_BEFORE: no}\n"
+    )
+    cfg = merged(path).CC
+    assert (cfg.SAMPLER.CAMERA_AWARE, cfg.CAMSTYLE.MODE) == ("off", "off")
+    assert (cfg.ENABLED, cfg.EVAL_BEFORE) == (True, False)
+    path.write_text("CC: {SAMPLER: {CAMERA_AWARE: on}}\n")
+    assert merged(path).CC.SAMPLER.CAMERA_AWARE == "on"
+    path.write_text("CC: {CAMSTYLE: {MODE: on}}\n")  # no choice of this key
+    with pytest.raises(BadConfig, match="CC.CAMSTYLE.MODE"):
+        merged(path)
