@@ -221,12 +221,18 @@ def test_a_sound_config_has_no_faults() -> None:
         (("CC.ITERS_PER_EPOCH", -1), ("CC.ITERS_PER_EPOCH=-1",)),
         (("SOLVER.WARMUP_ITERS", 1000), ("SOLVER.WARMUP_ITERS=1000",)),
         (("CC.SAMPLER.CAMERA_AWARE", "maybe"), ("CC.SAMPLER.CAMERA_AWARE='maybe'", "auto, on")),
-        (("CC.SAMPLER.OUTLIERS", 6), ("CC.SAMPLER.OUTLIERS=6", "= 4", "at most 24")),
-        (("CC.SAMPLER.OUTLIERS", 28), ("CC.SAMPLER.OUTLIERS=28",)),
-        ((*RESCUE,), ("AverageK.RESCUE=True", "CC.SAMPLER.OUTLIERS=0", "e.g. to 4")),
-        ((*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.MEMORY.NAME", "hybrid"), ("nothing to rescue",)),
         (
-            (*RESCUE, "CC.SAMPLER.OUTLIERS", 4, "CC.LABELS.OUTLIERS", "singleton"),
+            ("CC.SAMPLER.OUTLIERS_PER_BATCH", 6),
+            ("CC.SAMPLER.OUTLIERS_PER_BATCH=6", "= 4", "at most 24"),
+        ),
+        (("CC.SAMPLER.OUTLIERS_PER_BATCH", 28), ("CC.SAMPLER.OUTLIERS_PER_BATCH=28",)),
+        ((*RESCUE,), ("AverageK.RESCUE=True", "OUTLIERS_PER_BATCH=0", "e.g. to 4")),
+        (
+            (*RESCUE, "CC.SAMPLER.OUTLIERS_PER_BATCH", 4, "CC.MEMORY.NAME", "hybrid"),
+            ("nothing to rescue",),
+        ),
+        (
+            (*RESCUE, "CC.SAMPLER.OUTLIERS_PER_BATCH", 4, "CC.LABELS.OUTLIERS", "singleton"),
             ("nothing to rescue", "CC.LABELS.OUTLIERS=singleton"),
         ),
         (

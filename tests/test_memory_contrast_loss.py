@@ -51,9 +51,9 @@ def test_spcl_constant_equals_its_definition_and_caps_the_loss():
     targets = torch.arange(6)
     p = logits.exp() / (logits.exp().sum(1, keepdim=True) + 1e-6)
     expected = -(p[torch.arange(6), targets] + 1e-6).log()
-    torch.testing.assert_close(cross_entropy(logits, targets, eps=1e-6), expected)
+    torch.testing.assert_close(cross_entropy(logits, targets, floor=1e-6), expected)
     hopeless = torch.tensor([[-800.0, 800.0]])
-    capped = cross_entropy(hopeless, torch.tensor([0]), eps=1e-6)
+    capped = cross_entropy(hopeless, torch.tensor([0]), floor=1e-6)
     assert capped.item() == pytest.approx(-math.log(1e-6))
     assert cross_entropy(hopeless, torch.tensor([0])).item() == pytest.approx(1600)
 

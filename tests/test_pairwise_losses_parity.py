@@ -28,7 +28,7 @@ LOSSES = {
     "ep_s0.05": EasyPositive(temperature=0.05),
     "ep_semi_s0.1": EasyPositive(semi_hard=True),
     "circle_m0.25_g128": PairwiseCircle(),
-    "circle_m0.25_g64": PairwiseCircle(gamma=64.0),
+    "circle_m0.25_g64": PairwiseCircle(temperature=1 / 64),
     "cosface_m0.25_g128": PairwiseCosface(),
 } | {
     f"triplet_{m}_{d}_{mining}": BatchHardTriplet(
@@ -59,7 +59,7 @@ def check_adasp(data, prefix=""):
     x, labels = data[prefix + "x64"], data[prefix + "labels"]
     for i, kind in enumerate(data[prefix + "types"]):
         for j, temp in enumerate(data[prefix + "temps"]):
-            loss_fn = AdaSP(temp=float(temp), type=str(kind))
+            loss_fn = AdaSP(temperature=float(temp), type=str(kind))
             loss, grad = run(loss_fn, x, labels)
             expected = data[prefix + "loss_f64"][i, j]
             atol = 1e-13 if expected > 1e-6 else 1e-12  # the recording has lost its digits there
@@ -97,7 +97,7 @@ def test_adasp_of_half_inputs_is_within_one_percent_of_float64(dtype):
         for j, temp in enumerate(data[prefix + "temps"]):
             half = x.to(dtype).requires_grad_()
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = AdaSP(temp=float(temp), type=str(kind))(make_batch(half, labels))
+                loss = AdaSP(temperature=float(temp), type=str(kind))(make_batch(half, labels))
             loss.backward()
             expected = data[prefix + "loss_f64"][i, j]
             assert loss.dtype == torch.float32

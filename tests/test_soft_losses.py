@@ -48,9 +48,9 @@ def test_a_blunt_teacher_asks_for_equal_shares():
     batch = teach(make_batch(x, TARGETS), memory)
     logits = memory.logits(x, batch)[TARGETS >= 0]
     expected = -logits.log_softmax(1).mean()
-    torch.testing.assert_close(SoftContrast(sharpness=1e9)(batch, memory), expected)
-    with pytest.raises(ValueError, match=r"SoftContrast\.SHARPNESS=0"):
-        SoftContrast(sharpness=0.0)
+    torch.testing.assert_close(SoftContrast(temperature=1e9)(batch, memory), expected)
+    with pytest.raises(ValueError, match=r"SoftContrast\.TEMPERATURE=0"):
+        SoftContrast(temperature=0.0)
 
 
 def test_soft_triplet_equals_the_oracle():

@@ -129,18 +129,22 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
 def outliers(cfg: Any, world_size: int) -> Iterator[str]:
     """Un-clustered images fill whole groups of a batch, and are there where a loss wants them."""
     cc, group = cfg.CC, cfg.DATALOADER.NUM_INSTANCE * world_size
-    extra, most = cc.SAMPLER.OUTLIERS, cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE
+    extra, most = (
+        cc.SAMPLER.OUTLIERS_PER_BATCH,
+        cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE,
+    )
     if extra > 0 and (extra > most or extra % max(group, 1)):
         yield (
-            f"CC.SAMPLER.OUTLIERS={extra} must be a multiple of DATALOADER.NUM_INSTANCE x processes"
-            f" = {group} and leave room for two clusters: at most {most}."
+            f"CC.SAMPLER.OUTLIERS_PER_BATCH={extra} must be a multiple of DATALOADER.NUM_INSTANCE x"
+            f" processes = {group} and leave room for two clusters: at most {most}."
         )
     if "AverageK" not in cfg.MODEL.LOSSES.NAME or not cfg.MODEL.LOSSES.AverageK.RESCUE:
         return
     if not extra:
         yield (
-            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on: CC.SAMPLER.OUTLIERS=0"
-            f" puts no un-clustered ones into a batch. Set it, e.g. to {group}."
+            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on:"
+            " CC.SAMPLER.OUTLIERS_PER_BATCH=0 puts no un-clustered ones into a batch. Set it, e.g."
+            f" to {group}."
         )
     known = cc.MEMORY.NAME in MEMORIES  # if not, that is another fault
     drops = MEMORIES.get(cc.MEMORY.NAME).outliers == "drop" if known else True  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SEED": Key(
         1, "One seed for weights, augmentation, sampling, clustering.", "[0, 4294967295]"
     ),
-    "CC.SEED_STOCK": Key(
+    "CC.SEED_SUPERVISED": Key(
         False, "Without CC.ENABLED: seed by CC.SEED too, where fastreid seeds by the clock."
     ),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
@@ -38,7 +38,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.FUSED_OPTIMIZER": Key(
         False, "One kernel per optimizer step: takes a fifth of Adam's time on a CPU."
     ),
-    "CC.DIST_TIMEOUT": Key(
+    "CC.LABEL_TIMEOUT_MINUTES": Key(
         720.0, "Minutes that processes wait for the first one to make labels.", "(0, 1e6]"
     ),
     "CC.SAMPLER.CAMERA_AWARE": Key(
@@ -46,7 +46,9 @@ FIXED_KEYS: dict[str, Key] = {
         "Draw the images of a cluster from different cameras; auto: if there is more than one.",
         ("auto", "on", "off"),
     ),
-    "CC.SAMPLER.OUTLIERS": Key(0, "Outliers in a batch, for AverageK.RESCUE.", "[0, inf)"),
+    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(
+        0, "Outliers in a batch, for AverageK.RESCUE.", "[0, inf)"
+    ),
     "CC.EXTRACT.IMS_PER_BATCH": Key(256, "Images per extraction batch of a process.", "[1, inf)"),
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(
@@ -117,7 +119,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SOURCES.IN_MEMORY": Key(
         True, "Source classes are rows of the memory, as in SpCL (mode joint)."
     ),
-    "CC.SOURCES.WEIGHT": Key(1.0, "Factor of all losses of source images.", "[0, inf)"),
+    "CC.SOURCES.SCALE": Key(1.0, "Factor of all losses of source images.", "[0, inf)"),
     "CC.SOURCES.BN": Key(
         "shared",
         "Batch norm shared by all domains, one for each domain, or one for each with a gate.",
@@ -145,7 +147,7 @@ FIXED_KEYS: dict[str, Key] = {
     "INPUT.COLOR_ROBUST.ENABLED": Key(
         False, "Colour-robust augmentation of training images, before ToTensor."
     ),
-    "MODEL.HEADS.MDIF.WEIGHT": Key(
+    "MODEL.HEADS.MDIF.SCALE": Key(
         1.0, "MDIFHead: factor of the losses of fused features, beside the host's.", "[0, inf)"
     ),
     "MODEL.HEADS.MDIF.EVALUATE": Key(

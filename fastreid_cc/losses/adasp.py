@@ -13,14 +13,15 @@ from .base import PairwiseLoss, masked_logsumexp, softplus, unit
 class AdaSP(PairwiseLoss):
     """Mean over identities of softplus(n - a): softly hardest negative against one sparse positive.
 
-    With S = cosines over `temp` and LSE = log-sum-exp: row r_i = LSE over the identity of -S_ij
+    With S = cosines / temperature and LSE = log-sum-exp: row r_i = LSE over the identity of -S_ij
     (the pair (i, i) included); hard positive h = -LSE r_i; least-hard positive e = LSE -r_i;
     negative n = LSE of S over pairs with one end in the identity. The positive a is h ("sp-h"), e
     ("sp-lh") or alpha·h + (1 - alpha)·e ("adasp"), where alpha is the harmonic mean of the two
     similarities, a constant, 0 where the hard one is negative.
 
     Args:
-        temp: divides the cosines; 0.04 for persons, 0.05 for vehicles in the authors' configs.
+        temperature: divides the cosines; the authors' configs have 0.04 for persons, 0.05 for
+            vehicles.
         type: the positive: "sp-h" for a small variation within an identity, "sp-lh" for a large
             one, "adasp" for a mixture of the two.
 
@@ -38,17 +39,17 @@ class AdaSP(PairwiseLoss):
     """
 
     log_name = "adasp"
-    limits = {"temp": "(0, inf)", "type": ("adasp", "sp-h", "sp-lh")}
+    limits = {"temperature": "(0, inf)", "type": ("adasp", "sp-h", "sp-lh")}
 
-    def __init__(self, *, temp: float = 0.04, type: str = "adasp") -> None:
+    def __init__(self, *, temperature: float = 0.04, type: str = "adasp") -> None:
         super().__init__()
-        self.temp = temp
+        self.temperature = temperature
         self.kind = type
 
     def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean over the identities present; every row carries its identity's terms."""
         f, valid = unit(features), labels >= 0
-        similarity = f @ f.T / self.temp  # [B, B]
+        similarity = f @ f.T / self.temperature  # [B, B]
         same = labels == labels[:, None]
         other = ~same & valid & valid[:, None]
 
@@ -68,7 +69,7 @@ class AdaSP(PairwiseLoss):
         if self.kind == "sp-lh":
             return least_hard
         with torch.no_grad():
-            s_h, s_lh = hard * self.temp, least_hard * self.temp
+            s_h, s_lh = hard * self.temperature, least_hard * self.temperature
             mixed = (s_h >= 0) & (s_h + s_lh > 0)  # both 0: rows of length 0
             alpha = torch.where(mixed, 2 * s_h * s_lh / torch.where(mixed, s_h + s_lh, 1.0), 0.0)
         return alpha * hard + (1 - alpha) * least_hard

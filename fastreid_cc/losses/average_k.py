@@ -30,7 +30,7 @@ class AverageK(Loss):
             + alpha · sum over the candidates of -log sigmoid. "mask_negatives": cross-entropy whose
             denominator leaves the candidates out, against false negatives.
         rescue: train images without a target (-1) too, with the binary cross-entropy of head 2 on
-            S. CC.SAMPLER.OUTLIERS says how many of them a batch holds.
+            S. CC.SAMPLER.OUTLIERS_PER_BATCH says how many of them a batch holds.
         start_epoch: first epoch (from 0) with the sets; the memory knows the epoch.
 
     Cost: that of `MemoryContrast`, one top-(B·k) over B·C probabilities.

@@ -26,13 +26,13 @@ class ProxyMemory(MemoryLike, Protocol):
 class CameraProxyContrast(Loss):
     """Contrast within and between cameras on camera proxies (CAP); needs the memory "camera_proxy".
 
-    Sum over the cameras of the batch of the mean of (within + inter_weight · between). Within:
+    Sum over the cameras of the batch of the mean of (within + inter_scale · between). Within:
     cross-entropy among the proxies of the image's camera. Between, from `start_epoch` on: mean over
     the proxies of the image's cluster, in every camera, of -log softmax against these and the
     `negatives` most similar proxies of other clusters.
 
     Args:
-        inter_weight: weight of the term between cameras.
+        inter_scale: factor of the term between cameras.
         negatives: number of hard negative proxies.
         start_epoch: first epoch (from 0) with the term between cameras; the memory knows the epoch.
 
@@ -49,13 +49,13 @@ class CameraProxyContrast(Loss):
     """
 
     needs_memory = True
-    limits = {"inter_weight": "[0, inf)", "negatives": "[1, inf)", "start_epoch": "[0, inf)"}
+    limits = {"inter_scale": "[0, inf)", "negatives": "[1, inf)", "start_epoch": "[0, inf)"}
 
     def __init__(
-        self, *, inter_weight: float = 0.5, negatives: int = 50, start_epoch: int = 5
+        self, *, inter_scale: float = 0.5, negatives: int = 50, start_epoch: int = 5
     ) -> None:
         super().__init__()
-        self.inter_weight = inter_weight
+        self.inter_scale = inter_scale
         self.negatives = negatives
         self.start_epoch = start_epoch
 
@@ -67,9 +67,9 @@ class CameraProxyContrast(Loss):
         targets = memory.targets(batch)
         mask = memory.loss_mask(batch)
         losses = cross_entropy(logits, targets, mask=mask)
-        if memory.epoch >= self.start_epoch and self.inter_weight:
+        if memory.epoch >= self.start_epoch and self.inter_scale:
             positives = memory.positives(batch)
-            losses = losses + self.inter_weight * self._inter(logits, positives)
+            losses = losses + self.inter_scale * self._inter(logits, positives)
         return (losses * per_camera_share(batch)).sum() * world_size()
 
     def _inter(self, logits: Tensor, positives: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ class MemoryContrast(Loss):
     Which contrast it is depends on the memory: of clusters, of images, hybrid, or within cameras.
 
     Args:
-        eps: SpCL's constant, 1e-6 there: q = exp z / (sum exp z + eps), loss = -log(q + eps).
-            0 = plain cross-entropy. It caps the loss at -log eps and stops the gradient of images
-            whose own class is improbable.
+        probability_floor: SpCL's constant f, 1e-6 there: q = exp z / (sum exp z + f), loss =
+            -log(q + f). 0 = plain cross-entropy. It caps the loss at -log f and stops the gradient
+            of images whose own class is improbable.
         camera_entropy: weight images by the camera entropy of their cluster in the batch:
             w = P·exp(H) / sum over the P clusters of exp(H), H in bits.
 
@@ -43,11 +43,11 @@ class MemoryContrast(Loss):
     """
 
     needs_memory = True
-    limits = {"eps": "[0, 1)"}
+    limits = {"probability_floor": "[0, 1)"}
 
-    def __init__(self, *, eps: float = 0.0, camera_entropy: bool = False) -> None:
+    def __init__(self, *, probability_floor: float = 0.0, camera_entropy: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.probability_floor = probability_floor
         self.camera_entropy = camera_entropy
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
@@ -55,14 +55,14 @@ class MemoryContrast(Loss):
         logits = memory.logits(unit(batch.features), batch)
         mask = memory.loss_mask(batch)
         targets = memory.targets(batch)
-        losses = cross_entropy(logits, targets, mask=mask, eps=self.eps)
+        losses = cross_entropy(logits, targets, mask=mask, floor=self.probability_floor)
         if self.camera_entropy:
             losses = losses * local_weights(batch).to(losses.dtype)
         return batch_mean(losses, targets >= 0)
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, *, mask: Tensor | None = None, eps: float = 0.0
+    logits: Tensor, targets: Tensor, *, mask: Tensor | None = None, floor: float = 0.0
 ) -> Tensor:
     """-log softmax at the target per image, [B]; 0 where the target is -1.
 
@@ -70,18 +70,18 @@ def cross_entropy(
         logits: [B, L].
         targets: i64 [B], < 0 = ignored.
         mask: bool [B, L], classes in the denominator; None = all.
-        eps: SpCL's constant, see `MemoryContrast`.
+        floor: SpCL's constant, see `MemoryContrast`.
     """
     valid = targets >= 0
-    if mask is None and not eps:
+    if mask is None and not floor:
         return F.cross_entropy(logits, targets.clamp(min=-1), ignore_index=-1, reduction="none")
     if mask is not None:
         logits = logits.masked_fill(~(mask | ~valid[:, None]), -torch.inf)
     own = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
     total = torch.logsumexp(logits, dim=1)
-    if eps:
-        floor = logits.new_full((), math.log(eps))
-        losses = -torch.logaddexp(own - torch.logaddexp(total, floor), floor)
+    if floor:
+        least = logits.new_full((), math.log(floor))
+        losses = -torch.logaddexp(own - torch.logaddexp(total, least), least)
     else:
         losses = total - own
     return torch.where(valid, losses, 0.0)

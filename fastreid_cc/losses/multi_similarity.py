@@ -13,15 +13,16 @@ class MultiSimilarity(PairwiseLoss):
     """Multi-similarity loss with its pair mining.
 
     Mean over images of 1/alpha·log(1 + sum exp(-alpha(S_p - base))) over positives + the same for
-    negatives with beta and the other sign. Kept are negatives with S + eps > the least similar
-    positive and positives with S - eps < the most similar negative; an image without either costs
-    0.
+    negatives with beta and the other sign. Kept are negatives with S + m > the least similar
+    positive and positives with S - m < the most similar negative, m the mining margin; an image
+    without either costs 0.
 
     Args:
         alpha: weight of the positives.
         beta: weight of the negatives; 50 in the paper, 40 in the AdaSP fork.
         base: the similarity that costs nothing, lambda.
-        eps: pairs easier than the hardest pair of the other kind by more than this are left out.
+        mining_margin: pairs easier than the hardest one of the other kind by more than this are
+            left out.
 
     Cost: O(B²·D) time, a few B² floats. Source: Wang et al., CVPR 2019, arXiv:1904.06627. Positives
     nearer than 1 - 1e-5 are left out, as in the authors' code. pytorch-metric-learning's loss with
@@ -34,13 +35,23 @@ class MultiSimilarity(PairwiseLoss):
     tensor(0.9566)
     """
 
-    limits = {"alpha": "(0, inf)", "beta": "(0, inf)", "base": "[-1, 1]", "eps": "[0, inf)"}
+    limits = {
+        "alpha": "(0, inf)",
+        "beta": "(0, inf)",
+        "base": "[-1, 1]",
+        "mining_margin": "[0, inf)",
+    }
 
     def __init__(
-        self, *, alpha: float = 2.0, beta: float = 40.0, base: float = 0.5, eps: float = 0.1
+        self,
+        *,
+        alpha: float = 2.0,
+        beta: float = 40.0,
+        base: float = 0.5,
+        mining_margin: float = 0.1,
     ) -> None:
         super().__init__()
-        self.alpha, self.beta, self.base, self.eps = alpha, beta, base, eps
+        self.alpha, self.beta, self.base, self.mining_margin = alpha, beta, base, mining_margin
 
     def pairwise(self, features: Tensor, labels: Tensor) -> Tensor:
         """Mean over all images with a label."""
@@ -50,8 +61,8 @@ class MultiSimilarity(PairwiseLoss):
         positive = positive & (s < 1 - 1e-5)
         worst = s.masked_fill(~positive, -LOW).amin(1, keepdim=True)
         closest = s.masked_fill(~negative, LOW).amax(1, keepdim=True)
-        positive = positive & (s - self.eps < closest)
-        negative = negative & (s + self.eps > worst)
+        positive = positive & (s - self.mining_margin < closest)
+        negative = negative & (s + self.mining_margin > worst)
         pull = softplus(masked_logsumexp(-self.alpha * (s - self.base), positive)) / self.alpha
         push = softplus(masked_logsumexp(self.beta * (s - self.base), negative)) / self.beta
         used = positive.any(1) & negative.any(1)

@@ -9,12 +9,12 @@ from .base import PairwiseLoss, masked_logsumexp, mean_over, pair_masks, softplu
 
 
 class _Pairwise(PairwiseLoss):
-    limits = {"margin": "[0, 1)", "gamma": "(0, inf)"}
+    limits = {"margin": "[0, 1)", "temperature": "(0, inf)"}
 
-    def __init__(self, *, margin: float = 0.25, gamma: float = 128.0) -> None:
+    def __init__(self, *, margin: float = 0.25, temperature: float = 0.0078125) -> None:
         super().__init__()
         self.margin = margin
-        self.gamma = gamma
+        self.temperature = temperature
 
     def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exponents of positives and of negatives, [B, B] each, from cosines."""
@@ -38,7 +38,7 @@ class PairwiseCircle(_Pairwise):
 
     Args:
         margin: margin m kept between positives and negatives.
-        gamma: factor g of the exponents.
+        temperature: 1 / g; the paper's g = 128, fastreid's SCALE.
 
     Cost: O(B²·D) time, a few B² floats. Source: Sun et al., CVPR 2020, arXiv:2002.10857. Equal to
     fastreid's CircleLoss on one process; here labels < 0 are ignored and the batch is that of all
@@ -47,15 +47,15 @@ class PairwiseCircle(_Pairwise):
     >>> from fastreid_cc.structures import Batch
     >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
     >>> batch = Batch.of(x, torch.tensor([0, 0, 1, 1]))
-    >>> PairwiseCircle(gamma=8.0)(batch)
+    >>> PairwiseCircle(temperature=1 / 8)(batch)
     tensor(1.6027)
     """
 
     def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exponents with their self-paced weights."""
-        m, fixed = self.margin, s.detach()
-        pull = -self.gamma * (1 + m - fixed).clamp(min=0) * (s - (1 - m))
-        return pull, self.gamma * (fixed + m).clamp(min=0) * (s - m)
+        m, g, fixed = self.margin, 1 / self.temperature, s.detach()
+        pull = -g * (1 + m - fixed).clamp(min=0) * (s - (1 - m))
+        return pull, g * (fixed + m).clamp(min=0) * (s - m)
 
 
 @LOSSES.register()
@@ -64,7 +64,7 @@ class PairwiseCosface(_Pairwise):
 
     Args:
         margin: margin m kept between positives and negatives.
-        gamma: factor g of the exponents.
+        temperature: 1 / g; the paper's g = 128, fastreid's SCALE.
 
     Cost: O(B²·D) time, a few B² floats. Source: Sun et al., CVPR 2020, arXiv:2002.10857 (its
     unified form). Equal to fastreid's Cosface.
@@ -72,10 +72,11 @@ class PairwiseCosface(_Pairwise):
     >>> from fastreid_cc.structures import Batch
     >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
     >>> batch = Batch.of(x, torch.tensor([0, 0, 1, 1]))
-    >>> PairwiseCosface(gamma=8.0)(batch)
+    >>> PairwiseCosface(temperature=1 / 8)(batch)
     tensor(0.4651)
     """
 
     def logits(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exponents with constant weights."""
-        return -self.gamma * s, self.gamma * (s + self.margin)
+        g = 1 / self.temperature
+        return -g * s, g * (s + self.margin)

@@ -14,12 +14,13 @@ from .memory_contrast import batch_mean
 class SoftContrast(Loss):
     """Soft labels from a mean teacher: mean of -sum_c p_c log q_c over the memory's classes c.
 
-    q is the network's softmax; p = softmax(teacher's memory logits / sharpness) is a constant. With
-    one network the teacher is its own; with two each is taught by the other's (CC.TEACHER,
+    q is the network's softmax; p = softmax(teacher's memory logits / temperature) is a constant.
+    With one network the teacher is its own; with two each is taught by the other's (CC.TEACHER,
     MODEL.META_ARCHITECTURE MutualContrast). Images without a target are ignored, as everywhere.
 
     Args:
-        sharpness: below 1 sharpens the teacher's softmax, above 1 flattens it.
+        temperature: divides the teacher's logits; below 1 sharpens its softmax, above 1 flattens
+            it.
 
     Cost: that of `memory.logits`, twice. Source: Ge et al., Mutual Mean-Teaching, ICLR 2020 (soft
     classification loss, weight 0.5 beside 0.5 of the hard one). Differs: the classes are rows of a
@@ -37,17 +38,17 @@ class SoftContrast(Loss):
 
     needs_memory = True
     needs_teacher = True
-    limits = {"sharpness": "(0, inf)"}
+    limits = {"temperature": "(0, inf)"}
 
-    def __init__(self, *, sharpness: float = 1.0) -> None:
+    def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        self.sharpness = sharpness
+        self.temperature = temperature
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
         assert batch.teacher_logits is not None
         logits = memory.logits(unit(batch.features), batch)
-        wanted = batch.teacher_logits.detach().to(logits.dtype) / self.sharpness
+        wanted = batch.teacher_logits.detach().to(logits.dtype) / self.temperature
         valid = batch.targets >= 0
         mask = memory.loss_mask(batch)
         if mask is not None:

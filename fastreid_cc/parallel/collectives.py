@@ -57,7 +57,8 @@ class _PatientGroup:
                 raise
             raise TimeoutError(
                 f"Process {rank()} of {world_size()} waited {self.minutes:g} minutes for another,"
-                " which makes labels or hangs. If labels take that long, raise CC.DIST_TIMEOUT."
+                " which makes labels or hangs. If labels take that long, raise"
+                " CC.LABEL_TIMEOUT_MINUTES."
             ) from error
 
 

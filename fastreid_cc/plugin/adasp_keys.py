@@ -1,6 +1,6 @@
 """Config keys of the AdaSP authors' fork of fastreid, translated as a config is merged.
 
-`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are ours of `MODEL.LOSSES.AdaSP`.
+`MODEL.LOSSES.ADASP.{SCALE,TEMP,TYPE}` are our `MODEL.LOSSES.AdaSP.{SCALE,TEMPERATURE,TYPE}`.
 `MODEL.HEADS.CLS_ENABLE` False, a head without a classifier, is `MODEL.HEADS.NAME
 ClusterContrastHead`; True is stock. With both forms in one file the new one counts. Each
 translation is logged as a warning.
@@ -19,6 +19,7 @@ logger = logging.getLogger("fastreid.cc.old_keys")
 
 OLD, NEW = "MODEL.LOSSES.ADASP", "MODEL.LOSSES.AdaSP"
 ENABLE, HEAD = "MODEL.HEADS.CLS_ENABLE", "MODEL.HEADS.NAME"
+ARGUMENTS = {"TEMP": "TEMPERATURE"}
 OLD_TEMP = 0.05  # the fork's default, where ours is 0.04
 
 
@@ -41,7 +42,7 @@ def _translate_loss(losses: Any) -> None:
     old = losses.pop("ADASP")
     new = losses.setdefault("AdaSP", CfgNode())
     for name, value in {"TEMP": OLD_TEMP, **old}.items():
-        new.setdefault(name, value)
+        new.setdefault(ARGUMENTS.get(name, name), value)
     told = ", ".join(f"{name} {value}" for name, value in new.items())
     logger.warning(f"{OLD} is read as {NEW}: {told}. Please rename it in the config.")
 
@@ -61,7 +62,8 @@ def translate_pairs(pairs: list[Any]) -> list[Any]:
     found: list[Any] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         if str(key).startswith(f"{OLD}."):
-            new = NEW + key[len(OLD) :]
+            name = key[len(OLD) + 1 :]
+            new = f"{NEW}.{ARGUMENTS.get(name, name)}"
             logger.warning(f"{key} is read as {new}; please rename it.")
             key = new
         elif key == ENABLE:

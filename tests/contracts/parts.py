@@ -82,7 +82,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     LOSSES.family: {
         "MemoryContrast:camera_entropy": {"camera_entropy": True},
-        "MemoryContrast:spcl": {"eps": 1e-6},
+        "MemoryContrast:spcl": {"probability_floor": 1e-6},
         "AdaSP:sp-h": {"type": "sp-h"},
         "AdaSP:sp-lh": {"type": "sp-lh"},
         "AverageK:two_head": {"use": "two_head"},

@@ -224,7 +224,7 @@ def gpp_weights(x: Tensor, M: Tensor, y: Tensor, k: int, is_positive) -> Tensor:
 
 ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
-    "spcl": LOSSES.get("MemoryContrast")(eps=1e-6),
+    "spcl": LOSSES.get("MemoryContrast")(probability_floor=1e-6),
     "sp-h": LOSSES.get("AdaSP")(type="sp-h"),
     "sp-lh": LOSSES.get("AdaSP")(type="sp-lh"),
     "two_head": LOSSES.get("AverageK")(use="two_head", rescue=True),

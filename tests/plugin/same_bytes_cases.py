@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 #: Old config key -> new one, for a checkout that does not know the old one.
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {
+    "CC.SEED_STOCK": "CC.SEED_SUPERVISED",
+    "MODEL.LOSSES.ECNLoss.START_EPOCH": "MODEL.LOSSES.ECN.START_EPOCH",
+}
 #: Word in an option's value -> (old key that tells whether it is still known, new word).
-VALUES: dict[str, tuple[str, str]] = {}
+VALUES: dict[str, tuple[str, str]] = {"AdaSPLoss": ("MODEL.LOSSES.AdaSPLoss.SCALE", "AdaSP")}
 #: Name -> modules to look for it in, the newest first; or (module, new name).
 WHERE: dict[str, list[str | tuple[str, str]]] = {
     "DISTANCES": ["fastreid_cc.registry"],

@@ -35,7 +35,7 @@ def test_a_file_of_the_fork_is_read_with_its_own_defaults_and_builds(
     from fastreid.modeling import build_model
 
     cfg = merged(tmp_path / "fork.yml")
-    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.5, "TEMP": 0.05, "TYPE": "sp-h"}
+    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.5, "TEMPERATURE": 0.05, "TYPE": "sp-h"}
     assert "ADASP" not in cfg.MODEL.LOSSES and "CLS_ENABLE" not in cfg.MODEL.HEADS
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "MODEL.LOSSES.ADASP is read as MODEL.LOSSES.AdaSP" in warned[0]
@@ -43,14 +43,14 @@ def test_a_file_of_the_fork_is_read_with_its_own_defaults_and_builds(
     cfg.merge_from_list(["MODEL.DEVICE", "meta", "MODEL.BACKBONE.PRETRAIN", "False"])
     model = build_model(cfg)
     loss = model.registered_losses["AdaSP"]
-    assert (loss.temp, loss.kind, model.scales) == (0.05, "sp-h", {"AdaSP": 0.5})
+    assert (loss.temperature, loss.kind, model.scales) == (0.05, "sp-h", {"AdaSP": 0.5})
     assert not hasattr(model.heads, "weight")
 
 
 def test_a_head_with_a_classifier_stays_stock(tmp_path: Path) -> None:
     cfg = merged(tmp_path / "fork.yml", classifier=True, keys="TEMP: 0.04")
     assert cfg.MODEL.HEADS.NAME == "EmbeddingHead"
-    assert cfg.MODEL.LOSSES.AdaSP.TEMP == 0.04
+    assert cfg.MODEL.LOSSES.AdaSP.TEMPERATURE == 0.04
 
 
 def test_pairs_of_the_command_line_change_one_key_each(
@@ -59,7 +59,7 @@ def test_pairs_of_the_command_line_change_one_key_each(
     cfg = merged(tmp_path / "fork.yml")
     caplog.clear()
     cfg.merge_from_list(["MODEL.LOSSES.ADASP.SCALE", "0.1", "MODEL.HEADS.CLS_ENABLE", "True"])
-    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.1, "TEMP": 0.05, "TYPE": "sp-h"}
+    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.1, "TEMPERATURE": 0.05, "TYPE": "sp-h"}
     assert cfg.MODEL.HEADS.NAME == "EmbeddingHead"
     assert len(caplog.records) == 2
 
@@ -72,7 +72,7 @@ def test_the_new_key_counts_where_both_are_given_and_neither_input_is_changed() 
     before = given.dump()
     cfg = get_cfg()
     cfg.merge_from_other_cfg(given)
-    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.3, "TEMP": 0.1, "TYPE": "adasp"}
+    assert dict(cfg.MODEL.LOSSES.AdaSP) == {"SCALE": 0.3, "TEMPERATURE": 0.1, "TYPE": "adasp"}
     assert given.dump() == before
 
 

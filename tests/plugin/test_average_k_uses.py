@@ -67,7 +67,7 @@ def test_rescued_outliers_are_in_every_batch_and_pull_on_the_features(
             *AVERAGE_K,
             "MODEL.LOSSES.AverageK.RESCUE",
             True,
-            "CC.SAMPLER.OUTLIERS",
+            "CC.SAMPLER.OUTLIERS_PER_BATCH",
             4,
             "SOLVER.IMS_PER_BATCH",
             12,

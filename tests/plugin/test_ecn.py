@@ -25,7 +25,7 @@ ECN: tuple[object, ...] = (
     False,
     "CC.SOURCES.LOSSES",
     '("CrossEntropyLoss",)',
-    "CC.SOURCES.WEIGHT",
+    "CC.SOURCES.SCALE",
     0.7,
     "CC.MEMORY.NAME",
     "instance",

@@ -16,7 +16,7 @@ MDIF: tuple[object, ...] = (
     *JOINT,
     "MODEL.HEADS.NAME",
     "MDIFHead",
-    "MODEL.HEADS.MDIF.WEIGHT",
+    "MODEL.HEADS.MDIF.SCALE",
     0.5,
     "CC.SOURCES.LOSSES",
     '("CrossEntropyLoss",)',

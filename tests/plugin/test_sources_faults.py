@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("plugin")
         (("CC.SOURCES.MODE", "both"), "CC.SOURCES.MODE='both' must be one of joint, pretrain"),
         (("CC.SOURCES.BN", "own"), "CC.SOURCES.BN='own' must be one of"),
         (("CC.SOURCES.GATE_SCALE", 0.0), "CC.SOURCES.GATE_SCALE=0.0"),
-        (("CC.SOURCES.WEIGHT", -1.0), "CC.SOURCES.WEIGHT=-1.0"),
+        (("CC.SOURCES.SCALE", -1.0), "CC.SOURCES.SCALE=-1.0"),
         (("CC.SOURCES.LOSSES", '("MemoryContrast",)'), "go to MODEL.LOSSES.NAME"),
         (("CC.SOURCES.PRETRAIN_EPOCHS", 9), "CC.SOURCES.PRETRAIN_EPOCHS=9 must not exceed"),
         (("CC.SOURCES.PRETRAIN_EPOCHS", 1), "needs CC.SOURCES.LOSSES"),

@@ -135,7 +135,7 @@ def test_without_rows_in_the_memory_sources_meet_a_classifier_alone(
         '("CrossEntropyLoss",)',
         "CC.SOURCES.BN",
         "shared",
-        "CC.SOURCES.WEIGHT",
+        "CC.SOURCES.SCALE",
         0.7,
         "SOLVER.MAX_EPOCH",
         2,

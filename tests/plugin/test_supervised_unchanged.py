@@ -117,11 +117,11 @@ def test_the_same_script_trains_a_config_and_its_label_free_twin(
 
 @pytest.mark.usefixtures("plugin")
 def test_stock_training_is_seeded_when_asked(tmp_path: Path) -> None:
-    """CC.SEED_STOCK: the same seed gives the same bytes, another seed gives others."""
+    """CC.SEED_SUPERVISED: the same seed gives the same bytes, another seed gives others."""
     stock = (
         "CC.ENABLED",
         False,
-        "CC.SEED_STOCK",
+        "CC.SEED_SUPERVISED",
         True,
         "MODEL.META_ARCHITECTURE",
         "Baseline",

@@ -81,7 +81,7 @@ def _target_batches(
         return [views.local_batches(epoch)]
     cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
     outliers = np.flatnonzero(targets < 0)
-    num_outliers = cfg.CC.SAMPLER.OUTLIERS if len(outliers) else 0
+    num_outliers = cfg.CC.SAMPLER.OUTLIERS_PER_BATCH if len(outliers) else 0
     batches = ClusterSampler(
         targets,
         cameras,

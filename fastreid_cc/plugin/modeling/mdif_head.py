@@ -60,7 +60,7 @@ class MDIFHead(ClusterContrastHead):
             "num_domains": 1 + len(cfg.CC.SOURCES.NAMES),
             "evaluate": node.EVALUATE,
             "agent_momentum": node.MOMENTUM,
-            "fused_scale": node.WEIGHT,
+            "fused_scale": node.SCALE,
         }
 
     def spare_parameters(self) -> list[nn.Parameter]:

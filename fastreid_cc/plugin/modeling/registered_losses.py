@@ -111,7 +111,7 @@ class WithLosses:
         """Registered losses by name, each times its SCALE.
 
         In a batch with sources, once for the target's images, and again, as "loss_..._source" and
-        times CC.SOURCES.WEIGHT, for those of all sources.
+        times CC.SOURCES.SCALE, for those of all sources.
 
         Args:
             branches: suffix of the loss's name -> features [B, D]. Losses without a memory see each

@@ -23,7 +23,7 @@ def source_arguments(cfg: Any) -> dict[str, Any]:
     has_branches = cfg.CC.ENABLED and sources.BN != "shared"
     return {
         "losses": tuple(sources.LOSSES),
-        "scale": float(sources.WEIGHT),
+        "scale": float(sources.SCALE),
         "domains": tuple(sources.NAMES) if has_branches else (),
         "gate_scale": sources.GATE_SCALE if sources.BN == "rectified" else 0.0,
     }

@@ -60,7 +60,8 @@ def build_collapse_policy(cfg: Any) -> CollapsePolicy:
     """What CC.COLLAPSE allows when a labelling finds fewer clusters than a batch needs."""
     cc = cfg.CC
     return CollapsePolicy(
-        num_wanted=(cfg.SOLVER.IMS_PER_BATCH - cc.SAMPLER.OUTLIERS) // cfg.DATALOADER.NUM_INSTANCE,
+        num_wanted=(cfg.SOLVER.IMS_PER_BATCH - cc.SAMPLER.OUTLIERS_PER_BATCH)
+        // cfg.DATALOADER.NUM_INSTANCE,
         eps_bound=cc.COLLAPSE.EPS_BOUND,
         shrink=cc.COLLAPSE.SHRINK_P,
         keep_previous=cc.COLLAPSE.KEEP_PREVIOUS,

@@ -62,7 +62,7 @@ def build_unlabeled_loader(cfg: Any) -> TargetImages:
         ValueError: all faults of the config at once, before an image is read.
     """
     validate(cfg, world_size=comm.get_world_size())
-    set_label_timeout(cfg.CC.DIST_TIMEOUT)
+    set_label_timeout(cfg.CC.LABEL_TIMEOUT_MINUTES)
     items, truth = collect_images(cfg)
     batch = cfg.SOLVER.IMS_PER_BATCH
     iters = cfg.CC.ITERS_PER_EPOCH or len(items) // batch
@@ -108,7 +108,7 @@ def _wrap_build_train_loader(original: Any) -> Any:
         configure_from(cfg)
         if not cfg.CC.ENABLED:
             refuse_memory_losses(cfg)
-            if cfg.CC.SEED_STOCK and not _builds_hooks.get():
+            if cfg.CC.SEED_SUPERVISED and not _builds_hooks.get():
                 seed_globals(cfg.CC.SEED, comm.get_rank())
             return original(cls, cfg)
         if _builds_hooks.get():  # fastreid asks a second time, for PreciseBN
