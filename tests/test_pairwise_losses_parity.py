@@ -8,7 +8,7 @@ import torch
 from oracles.losses import filled, make_batch
 
 from fastreid_cc.losses.adasp import AdaSP
-from fastreid_cc.losses.am_softmax import AMSoftmax, margin_logits
+from fastreid_cc.losses.am_softmax import AMSoftmax, with_margin
 from fastreid_cc.losses.batch_hard_triplet import BatchHardTriplet
 from fastreid_cc.losses.easy_positive import EasyPositive
 from fastreid_cc.losses.multi_similarity import MultiSimilarity
@@ -144,13 +144,15 @@ def test_am_softmax_equals_the_formula(case, s_m):
     w = torch.from_numpy(data[f"{case}__W64"]).requires_grad_()
     labels = torch.from_numpy(data[f"{case}__labels"])
     unit = torch.nn.functional.normalize
-    logits = margin_logits(unit(x) @ unit(w).T, labels, s=s, margin=m)
+    logits = s * with_margin(unit(x) @ unit(w).T, labels, m)
     loss = torch.nn.functional.cross_entropy(logits, labels)
     loss.backward()
     key = f"{case}__{s_m}"
     np.testing.assert_allclose(loss.detach(), data[f"{key}__loss"], rtol=1e-9, atol=1e-13)
     near_gradient(x.grad, data[f"{key}__grad_x"], 1e-9, 1e-13)
     near_gradient(w.grad, data[f"{key}__grad_W"], 1e-9, 1e-13)
-    on_memory = AMSoftmax(s=s, margin=m)(make_batch(x, labels), filled(w.detach(), temperature=0.2))
+    on_memory = AMSoftmax(temperature=1 / s, margin=m)(
+        make_batch(x, labels), filled(w.detach(), temperature=0.2)
+    )
     np.testing.assert_allclose(on_memory.detach(), loss.detach(), rtol=1e-9, atol=1e-13)
     np.testing.assert_allclose(logits.detach(), data[f"{key}__logits"], rtol=1e-9, atol=1e-12)

@@ -13,17 +13,17 @@ from .memory_contrast import batch_mean, cross_entropy
 
 @LOSSES.register()
 class AMSoftmax(Loss):
-    """Cross-entropy of s·(cosine - margin at the target) against the rows of a memory.
+    """Cross-entropy of (cosine - margin at the target) / temperature against the rows of a memory.
 
-    The memory's own temperature is replaced by 1 / s. Margin 0 and s = 1 / temperature is
+    The temperature takes the place of the memory's own; with the same one and margin 0 this is
     `MemoryContrast`. With true labels and a trained classifier use stock fastreid instead:
     MODEL.HEADS.CLS_LAYER CosSoftmax, SCALE 30, MARGIN 0.35, MODEL.LOSSES.CE.EPSILON 0.0 is this
     formula (value and gradient), but fastreid divides by the number of images whose loss is not 0.
 
     Args:
-        s: inverse temperature (30 for true labels; 20 is the memories' 0.05).
-        margin: subtracted from the target's cosine (0.35 for true labels, 0.1 to 0.2 for
-            pseudo-labels).
+        temperature: divides the cosines less the margin; 1 / s of the paper, whose s = 30.
+        margin: subtracted from the target's cosine; 0.35 for true labels, 0.1 to 0.2 for
+            pseudo-labels.
 
     Cost: that of `memory.logits`. Source: Wang et al., arXiv:1801.05599 (the same function as
     CosFace, arXiv:1801.09414).
@@ -37,23 +37,25 @@ class AMSoftmax(Loss):
     """
 
     needs_memory = True
-    limits = {"s": "(0, inf)", "margin": "[0, 2]"}
+    limits = {"temperature": "(0, inf)", "margin": "[0, 2]"}
 
-    def __init__(self, *, s: float = 30.0, margin: float = 0.35) -> None:
+    def __init__(self, *, temperature: float = 0.0333, margin: float = 0.35) -> None:
         super().__init__()
-        self.s = s
+        self.temperature = temperature
         self.margin = margin
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Mean over the images with a target."""
         targets = memory.targets(batch)
         logits = memory.logits(unit(batch.features), batch)
-        margins = margin_logits(logits * memory.temperature, targets, s=self.s, margin=self.margin)
+        cosines = with_margin(logits * memory.temperature, targets, self.margin)
         mask = memory.loss_mask(batch)
-        return batch_mean(cross_entropy(margins, targets, mask=mask), targets >= 0)
+        return batch_mean(
+            cross_entropy(cosines / self.temperature, targets, mask=mask), targets >= 0
+        )
 
 
-def margin_logits(cosines: Tensor, targets: Tensor, *, s: float, margin: float) -> Tensor:
-    """s·(cosine - margin at the target), [B, C]; rows with target < 0 get no margin."""
+def with_margin(cosines: Tensor, targets: Tensor, margin: float) -> Tensor:
+    """Cosines [B, C] less the margin at the target; rows with target < 0 get none."""
     classes = torch.arange(cosines.shape[1], device=cosines.device)
-    return s * torch.where(classes == targets[:, None], cosines - margin, cosines)
+    return torch.where(classes == targets[:, None], cosines - margin, cosines)
