@@ -39,7 +39,7 @@ class AMSoftmax(Loss):
     needs_memory = True
     limits = {"temperature": "(0, inf)", "margin": "[0, 2]"}
 
-    def __init__(self, *, temperature: float = 0.0333, margin: float = 0.35) -> None:
+    def __init__(self, *, temperature: float = 1 / 30, margin: float = 0.35) -> None:
         super().__init__()
         self.temperature = temperature
         self.margin = margin
