@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreid_cc import labeling
+from fastreid_cc.labeling import pseudo_labeler
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.kernels import num_threads, run_tasks
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
@@ -262,7 +262,7 @@ def main() -> None:
     args = arguments()
     if args.cpu_time:
         CLOCK["now"] = time.process_time
-        labeling.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
+        pseudo_labeler.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
     if args.threads:
         torch.set_num_threads(args.threads)
     truth = None

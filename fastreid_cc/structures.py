@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,13 +15,37 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class KnnGraph:
-    """The k nearest images of each image by cosine similarity, the image itself among them.
+class Search:
+    """A neighbour search that a distance or a clusterer asks for, declared before it is made.
 
     Args:
-        indices: i64 [M, k], dataset rows, nearest first; ties by lower index. M is N, or the number
-            of rows asked for.
-        similarity: f32 [M, k], cosine in [-1, 1], descending.
+        k: neighbours per image, at least 1; at most N among all images.
+        among: the images searched: all of them; those of the image's own camera, itself included;
+            or those of other cameras.
+
+    >>> Search(30)
+    Search(k=30, among='all')
+    """
+
+    k: int
+    among: Literal["all", "same_camera", "other_cameras"] = "all"
+
+
+@dataclass(frozen=True)
+class KnnGraph:
+    """The k nearest images of each image by cosine similarity.
+
+    Args:
+        indices: i64 [M, k], dataset rows, nearest first, ties by lower index; the image itself is
+            first wherever it is searched. -1 where a search among cameras finds fewer than k
+            images. M is N, or the number of rows asked for.
+        similarity: f32 [M, k], cosine in [-1, 1], descending; -2 where the index is -1.
+
+    Raises:
+        ValueError: if the two shapes differ or are not [M, k].
+
+    >>> KnnGraph(np.array([[0, 1], [1, 0]]), np.array([[1.0, 0.8], [1.0, 0.8]], np.float32)).k
+    2
     """
 
     indices: np.ndarray
@@ -49,15 +73,21 @@ class PseudoLabels:
             first image.
         eps: radius the clusters were found at; None where the clusterer has none.
         seconds: wall-clock per stage, e.g. {"neighbors": 1.2, "distance": 0.1, "cluster": 0.0}.
+        note: what was done to recover from a collapse; empty if nothing.
+
+    >>> found = PseudoLabels(np.array([0, 0, -1, 1, 1]))
+    >>> found.num_clusters, found.num_outliers
+    (2, 1)
     """
 
     labels: np.ndarray
     eps: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def num_clusters(self) -> int:
-        """C."""
+        """Number of clusters, C (outliers excluded)."""
         return int(self.labels.max(initial=-1)) + 1
 
     @property

@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
+from engine import distances
 from hypothesis import given, settings
 from oracles import labels as oracle
 from oracles.labels import dense
@@ -9,12 +9,10 @@ from oracles.labels import small_clouds as clouds
 
 from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
-from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 
 def distance(features, cameras, **more):
-    part = CameraAwareJaccardDistance(**more)
-    return part(torch.from_numpy(features), ExactKNN(), max_distance=1.0, cameras=cameras)
+    return distances(CameraAwareJaccardDistance(**more), features, cameras=cameras)
 
 
 @given(
@@ -47,10 +45,8 @@ def test_cameras_whose_own_images_fill_the_first_search():
 
 @pytest.mark.parametrize("cameras", [None, np.full(120, 3)])
 def test_one_camera_is_the_plain_distance(cameras):
-    features = torch.from_numpy(clouds(1, 120))
-    plain = JaccardDistance(k1=20, k2=6)(features, ExactKNN(), max_distance=0.7)
-    part = CameraAwareJaccardDistance(k1=20, k2=6)
-    aware = part(features, ExactKNN(), max_distance=0.7, cameras=cameras)
+    plain = distances(JaccardDistance(k1=20, k2=6), clouds(1, 120), 0.7)
+    aware = distances(CameraAwareJaccardDistance(k1=20, k2=6), clouds(1, 120), 0.7, cameras=cameras)
     np.testing.assert_array_equal(dense(aware), dense(plain))
 
 

@@ -50,24 +50,24 @@ def test_dbscan_equals_scikit_learn_border_images_included(seed, images, levels,
         eps=float(np.float32(eps)), min_samples=min_samples, metric="precomputed"
     )
     expected = number_by_first_image(model.fit_predict(distance))
-    labels = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(cut(distance, 0.5))
+    labels = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(cut(distance, 0.5))[0]
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(labels, oracle.dbscan(distance, np.float32(eps), min_samples))
 
 
 def test_min_samples_one_has_no_outliers_and_is_the_connected_components():
     graph = cut(random_distance(0, 80, 40), 0.5)
-    labels = DBSCAN(eps=0.05, min_samples=1).fit_predict(graph)
+    labels = DBSCAN(eps=0.05, min_samples=1).fit_predict(graph)[0]
     assert (labels >= 0).all()
     np.testing.assert_array_equal(
-        labels, ConnectedComponents(eps=0.05, min_size=1).fit_predict(graph)
+        labels, ConnectedComponents(eps=0.05, min_size=1).fit_predict(graph)[0]
     )
 
 
 def test_an_eps_at_the_call_stands_in_for_the_constructors():
     graph = cut(random_distance(1, 60, 30), 0.5)
-    at_call = DBSCAN(eps=0.5).fit_predict(graph, eps=0.1)
-    np.testing.assert_array_equal(at_call, DBSCAN(eps=0.1).fit_predict(graph))
+    at_call = DBSCAN(eps=0.5).fit_predict(graph, [0.1])[0]
+    np.testing.assert_array_equal(at_call, DBSCAN(eps=0.1).fit_predict(graph)[0])
 
 
 def test_components_below_the_floor_are_outliers():
@@ -76,9 +76,9 @@ def test_components_below_the_floor_are_outliers():
     for a, b in ((0, 1), (1, 2), (4, 5)):
         distance[a, b] = distance[b, a] = 0.2
     graph = cut(distance, 0.5)
-    labels = ConnectedComponents(eps=0.3, min_size=2).fit_predict(graph)
+    labels = ConnectedComponents(eps=0.3, min_size=2).fit_predict(graph)[0]
     np.testing.assert_array_equal(labels, [0, 0, 0, -1, 1, 1])
-    labels = ConnectedComponents(eps=0.3, min_size=3).fit_predict(graph)
+    labels = ConnectedComponents(eps=0.3, min_size=3).fit_predict(graph)[0]
     np.testing.assert_array_equal(labels, [0, 0, 0, -1, -1, -1])
 
 
@@ -108,7 +108,7 @@ def test_hdbscan_equals_scikit_learn_with_the_missing_pairs_filled_in(seed):
         min_cluster_size=4, min_samples=4, metric="precomputed", copy=True
     )
     expected = model.fit_predict(filled)
-    found = HDBSCAN(eps=0.5).fit_predict(cut(distance, 0.7))
+    found = HDBSCAN(eps=0.5).fit_predict(cut(distance, 0.7))[0]
     assert found.max() == expected.max()
     assert adjusted_rand_score(expected, found) > 0.93  # merges that tie may be taken in any order
 
@@ -118,10 +118,10 @@ def test_hdbscan_takes_duplicates_singles_and_an_empty_neighbourhood():
     distance[:5, :5] = 0
     distance[5:10, 5:10] = 0.1
     np.fill_diagonal(distance, 0)
-    labels = HDBSCAN(eps=0.5, min_cluster_size=3, min_samples=2).fit_predict(cut(distance, 0.7))
+    labels = HDBSCAN(eps=0.5, min_cluster_size=3, min_samples=2).fit_predict(cut(distance, 0.7))[0]
     np.testing.assert_array_equal(labels, [0] * 5 + [1] * 5 + [-1, -1])
     alone = cut(np.ones((5, 5), np.float32) - np.eye(5, dtype=np.float32), 0.5)
-    np.testing.assert_array_equal(HDBSCAN().fit_predict(alone), [-1] * 5)
+    np.testing.assert_array_equal(HDBSCAN().fit_predict(alone)[0], [-1] * 5)
 
 
 needs_infomap = pytest.mark.skipif(not find_spec("infomap"), reason="infomap is not installed")
@@ -138,7 +138,7 @@ def test_infomap_matches_the_recording(name, request):
     np.testing.assert_array_equal(links[:, 1], case["link_dst"])
     np.testing.assert_allclose(links[:, 2], case["link_weight"], atol=1e-6)
     part = InfoMap(k1=15, min_similarity=float(case["min_sim"]), min_size=int(case["k2"]) + 1)
-    labels = part.fit_predict(graph)
+    labels = part.fit_predict(graph)[0]
     assert adjusted_rand_score(labels, case["labels"]) >= 0.95
     assert part.codelength <= float(case["codelength"]) + 1e-6
 
@@ -146,8 +146,8 @@ def test_infomap_matches_the_recording(name, request):
 @needs_infomap
 def test_infomap_is_repeatable_and_numbers_clusters_by_first_image():
     graph = ExactKNN()(torch.from_numpy(oracle.small_clouds(3, 300)), 10)
-    labels = InfoMap(k1=10).fit_predict(graph)
-    np.testing.assert_array_equal(labels, InfoMap(k1=10).fit_predict(graph))
+    labels = InfoMap(k1=10).fit_predict(graph)[0]
+    np.testing.assert_array_equal(labels, InfoMap(k1=10).fit_predict(graph)[0])
     np.testing.assert_array_equal(labels, oracle.by_first_image(labels))
 
 
@@ -161,9 +161,9 @@ def test_infomap_and_faiss_may_be_used_in_either_order():
         "from fastreid_cc.labeling.clusterers.infomap_communities import InfoMap\n"
         "from fastreid_cc.labeling.neighbors.exact import ExactKNN\n"
         "graph = ExactKNN()(torch.eye(3).repeat(4, 1), 4)\n"
-        "first = InfoMap(k1=4, min_size=2).fit_predict(graph)\n"
+        "first = InfoMap(k1=4, min_size=2).fit_predict(graph)[0]\n"
         "import faiss\n"
-        "print((InfoMap(k1=4, min_size=2).fit_predict(graph) == first).all())"
+        "print((InfoMap(k1=4, min_size=2).fit_predict(graph)[0] == first).all())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", f"exit status {done.returncode}: {done.stderr[-2000:]}"
@@ -172,7 +172,7 @@ def test_infomap_and_faiss_may_be_used_in_either_order():
 @needs_infomap
 def test_infomap_without_links_leaves_only_outliers():
     graph = ExactKNN()(torch.eye(6), 3)
-    np.testing.assert_array_equal(InfoMap(k1=3).fit_predict(graph), [-1] * 6)
+    np.testing.assert_array_equal(InfoMap(k1=3).fit_predict(graph)[0], [-1] * 6)
 
 
 @pytest.mark.parametrize("backend", ["faiss", "sklearn"])
@@ -183,14 +183,14 @@ def test_kmeans_finds_well_separated_groups(backend):
     truth = rng.integers(0, 8, 400)
     features = oracle.unit(4 * np.eye(8, 16)[truth] + 0.3 * rng.normal(size=(400, 16)))
     part = KMeans(num_clusters=8, backend=backend, seed=3)
-    labels = part.fit_predict(torch.from_numpy(features))
+    labels = part.fit_predict(torch.from_numpy(features))[0]
     assert adjusted_rand_score(truth, labels) > 0.7  # k-means may merge a pair of groups
     np.testing.assert_array_equal(labels, oracle.by_first_image(labels))
-    np.testing.assert_array_equal(labels, part.fit_predict(torch.from_numpy(features)))
+    np.testing.assert_array_equal(labels, part.fit_predict(torch.from_numpy(features))[0])
 
 
 def test_more_clusters_than_images_gives_one_each():
-    labels = KMeans(num_clusters=50, backend="sklearn").fit_predict(torch.eye(5))
+    labels = KMeans(num_clusters=50, backend="sklearn").fit_predict(torch.eye(5))[0]
     np.testing.assert_array_equal(labels, np.arange(5))
 
 

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-import torch
+from engine import distances
 from oracles import labels as oracle
 from oracles.labels import dense
 from oracles.labels import small_clouds as clouds
 
 from fastreid_cc.labeling.distances.cosine import CosineDistance
-from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 
 def expected(features, radius):
@@ -16,7 +15,7 @@ def expected(features, radius):
 
 
 def graph(features, radius, **more):
-    return CosineDistance(**more)(torch.from_numpy(features), ExactKNN(), max_distance=radius)
+    return distances(CosineDistance(**more), features, radius)
 
 
 @pytest.mark.parametrize("images", [1, 2, 150, 1300])

@@ -3,7 +3,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
+from engine import distances
 from hypothesis import given, settings
 from oracles import labels as oracle
 from oracles.labels import dense
@@ -12,16 +12,13 @@ from oracles.labels import small_clouds as clouds
 from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
-from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.labels.numbering import number_by_first_image
 
 RECORDED = sorted((Path(__file__).parent / "parity/labels").glob("jaccard_*.npz"))
 
 
-def sparse(features, k1, k2, max_distance=1.0, **more):
-    return JaccardDistance(k1=k1, k2=k2)(
-        torch.from_numpy(features), ExactKNN(), max_distance=max_distance, **more
-    )
+def sparse(features, k1, k2, max_distance=1.0):
+    return distances(JaccardDistance(k1=k1, k2=k2), features, max_distance)
 
 
 def recorded_distance(case):
@@ -49,7 +46,7 @@ def test_distances_and_labels_equal_the_dense_formula(seed, images, lengths, siz
     np.testing.assert_allclose(dense(graph), expected, atol=1e-6)
     for eps in (0.35, 0.6):
         if np.abs(expected - eps).min() > 1e-6:  # else rounding decides
-            labels = DBSCAN(eps=eps).fit_predict(graph)
+            labels = DBSCAN(eps=eps).fit_predict(graph)[0]
             np.testing.assert_array_equal(labels, oracle.dbscan(expected, eps, 4))
 
 
@@ -63,7 +60,7 @@ def test_same_as_cluster_contrast(path):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     for eps in (0.4, 0.5, 0.6, 0.7):
         recorded = number_by_first_image(case[f"labels_eps0{round(10 * eps)}"])
-        np.testing.assert_array_equal(DBSCAN(eps=eps).fit_predict(graph), recorded)
+        np.testing.assert_array_equal(DBSCAN(eps=eps).fit_predict(graph)[0], recorded)
 
 
 def test_a_smaller_radius_keeps_exactly_the_nearer_pairs():
@@ -98,7 +95,7 @@ def test_permuting_the_images_permutes_the_distances():
 
 def test_identical_images_share_a_cluster():
     features = np.concatenate([clouds(4, 60, copies=0), clouds(4, 60, copies=0)])
-    labels = DBSCAN(eps=0.6, min_samples=2).fit_predict(sparse(features, 12, 4))
+    labels = DBSCAN(eps=0.6, min_samples=2).fit_predict(sparse(features, 12, 4))[0]
     np.testing.assert_array_equal(labels[:60], labels[60:])
 
 

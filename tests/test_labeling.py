@@ -1,19 +1,25 @@
+import gc
+import weakref
+
+import engine
 import numpy as np
 import pytest
 import torch
 from gloo import run_in_two
 from oracles import labels as oracle
 
-from fastreid_cc import labeling
 from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling import memory_budget as memory_use
 from fastreid_cc.labeling.clusterers.components import ConnectedComponents
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.clusterers.kmeans import KMeans
+from fastreid_cc.labeling.collapse import CollapsePolicy
 from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
-from fastreid_cc.labeling.eps import automatic_eps, sweep, sweep_plot, sweep_table
+from fastreid_cc.labeling.eps import automatic_eps, sweep_rows
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
+from fastreid_cc.labeling.refiners.min_size import MinimumSize
 from fastreid_cc.labeling.refiners.self_paced import SelfPaced
 
 FEATURES = oracle.small_clouds(0, 240)
@@ -44,46 +50,95 @@ def test_unit_rows_are_not_copied():
     assert unit_rows(rows).data_ptr() == rows.data_ptr()
 
 
-def test_relabel_equals_labelling_at_that_eps():
-    labeler = PseudoLabeler(distance=SHORT, max_eps=0.75)
-    labeler(FEATURES)
-    for eps in (0.3, 0.5, 0.75):
-        found = labeler.relabel(eps)
-        assert found.eps == eps
-        np.testing.assert_array_equal(found.labels, by_hand(FEATURES, eps))
+@pytest.fixture
+def calls(monkeypatch):
+    """What the labeller asks of its parts: the radius of each graph, and those clustered at."""
+    heard = []
+
+    def distance(self, *args, max_distance, **more):
+        heard.append(("graph", max_distance))
+        return measured(self, *args, max_distance=max_distance, **more)
+
+    def cluster(self, x, radii=(None,)):
+        heard.append(("cluster", [round(radius, 6) for radius in radii]))
+        return clustered(self, x, radii)
+
+    measured, clustered = JaccardDistance.__call__, DBSCAN.fit_predict
+    monkeypatch.setattr(JaccardDistance, "__call__", distance)
+    monkeypatch.setattr(DBSCAN, "fit_predict", cluster)
+    return heard
 
 
-def test_an_eps_above_the_cut_is_an_error():
-    labeler = PseudoLabeler(distance=SHORT, max_eps=0.65)
-    labeler(FEATURES)
-    with pytest.raises(ValueError, match=r"eps=0.7 is above the radius 0.65"):
-        labeler.relabel(0.7)
+def test_a_sweep_equals_labelling_at_each_eps_and_starts_with_the_own(calls):
+    found = PseudoLabeler(distance=SHORT).sweep(FEATURES, (0.75, 0.3, 0.5))
+    assert [one.eps for one in found] == [0.6, 0.75, 0.3, 0.5]
+    for one in found:
+        np.testing.assert_array_equal(one.labels, by_hand(FEATURES, one.eps))
+    assert calls == [("graph", 0.75), ("cluster", [0.6, 0.75, 0.3, 0.5])]
 
 
-def test_refiners_reach_beyond_max_eps():
-    labeler = PseudoLabeler(distance=SHORT, refiners=[SelfPaced(eps_gap=0.05)], max_eps=0.7)
-    labeler(FEATURES)
-    assert labeler.relabel(0.7).labels.shape == (240,)
+def test_all_radii_of_the_refiners_come_from_one_call_on_one_graph(calls):
+    refiners = [SelfPaced(eps_gap=0.05), MinimumSize(), SelfPaced(eps_gap=0.02)]
+    PseudoLabeler(distance=SHORT, refiners=refiners)(FEATURES)
+    assert calls == [("graph", 0.65), ("cluster", [0.6, 0.65, 0.55, 0.62, 0.58])]
 
 
-def test_relabel_before_a_labelling_or_without_an_eps_is_an_error():
-    with pytest.raises(RuntimeError, match="there is none"):
-        PseudoLabeler().relabel(0.5)
-    with pytest.raises(ValueError, match="no eps"):
-        PseudoLabeler(clusterer=KMeans(num_clusters=2)).relabel(0.5)
+def test_a_collapse_clusters_the_same_graph_once_more_at_the_radii_allowed(calls):
+    labeler = PseudoLabeler(
+        distance=SHORT, clusterer=DBSCAN(eps=0.1), collapse=CollapsePolicy(num_wanted=20)
+    )
+    found = labeler(FEATURES)
+    assert calls == [("graph", 0.25), ("cluster", [0.1]), ("cluster", [0.15, 0.2, 0.25])]
+    np.testing.assert_array_equal(found.labels, by_hand(FEATURES, found.eps))
+    assert found.note.endswith(f"eps moved 0.1 -> {found.eps}")
+
+
+def test_enough_clusters_are_clustered_once(calls):
+    labeler = PseudoLabeler(distance=SHORT, collapse=CollapsePolicy(num_wanted=3))
+    assert labeler(FEATURES).note == ""
+    assert calls == [("graph", 0.75), ("cluster", [0.6])]
+
+
+def test_a_radius_out_of_range_or_without_an_eps_is_an_error():
+    with pytest.raises(ValueError, match=r"eps=1.2 must lie in \(0, 1\]"):
+        PseudoLabeler().sweep(FEATURES, [1.2])
+    with pytest.raises(ValueError, match="KMeans has no eps"):
+        PseudoLabeler(clusterer=KMeans(num_clusters=2)).sweep(FEATURES, [0.5])
     with pytest.raises(ValueError, match="SelfPaced"):
         PseudoLabeler(clusterer=KMeans(num_clusters=2), refiners=[SelfPaced()])
 
 
-def test_a_clusterer_of_features_computes_no_distance():
-    def fail(*args, **kwargs):
+class Unused(ExactKNN, JaccardDistance):
+    """A search and a distance that must not be asked."""
+
+    def fail(self, *args, **kwargs):
         raise AssertionError("not consumed")
 
-    fail.bytes_needed = fail
+    __call__ = searches = bytes_needed = fail
+
+
+def test_a_clusterer_of_features_computes_no_distance():
     labeler = PseudoLabeler(
-        neighbors=fail, distance=fail, clusterer=KMeans(num_clusters=5, backend="sklearn")
+        neighbors=Unused(), distance=Unused(), clusterer=KMeans(num_clusters=5, backend="sklearn")
     )
     assert labeler(FEATURES).num_clusters == 5
+
+
+def test_nothing_of_a_labelling_is_kept(monkeypatch):
+    """Neither the graph nor the features: the labeller is as it was, weeks of training long."""
+    graphs = []
+    measured = JaccardDistance.__call__
+
+    def distance(self, *args, **more):
+        graphs.append(weakref.ref(graph := measured(self, *args, **more)))
+        return graph
+
+    monkeypatch.setattr(JaccardDistance, "__call__", distance)
+    labeler = PseudoLabeler(distance=SHORT, refiners=[SelfPaced()])
+    before = set(vars(labeler))
+    labeler(FEATURES)
+    gc.collect()
+    assert graphs[0]() is None and set(vars(labeler)) == before
 
 
 def test_bad_rows_are_named():
@@ -150,20 +205,28 @@ def test_the_number_of_threads_changes_no_byte(monkeypatch):
     for threads in (1, 2):
         monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         labeler = PseudoLabeler(refiners=[SelfPaced()])
-        outcomes.append((labeler(features).labels.tobytes(), labeler._graph.data.tobytes()))
+        outcomes.append((labeler(features).labels.tobytes(), labeler.refiners[0].threshold))
     assert outcomes[0] == outcomes[1]
 
 
 def label_in_group():
-    labeler = PseudoLabeler(distance=SHORT, refiners=[SelfPaced()], distributed=True)
-    labels = labeler(FEATURES).labels.tobytes()
-    return labels, None if labeler._graph is None else labeler._graph.data.tobytes()
+    cameras = np.random.default_rng(0).integers(0, 3, 240)
+    found = []
+    for distance in (SHORT, CameraAwareJaccardDistance()):
+        labeler = PseudoLabeler(distance=distance, refiners=[SelfPaced()], distributed=True)
+        found.append(labeler(FEATURES, cameras).labels.tobytes())
+    collapsed = PseudoLabeler(
+        distance=SHORT,
+        clusterer=DBSCAN(eps=0.1),
+        collapse=CollapsePolicy(num_wanted=20),
+        distributed=True,
+    )(FEATURES)
+    return [*found, collapsed.labels.tobytes(), collapsed.eps, collapsed.note]
 
 
 def test_two_processes_give_the_bytes_of_one():
-    """Both have the labels; the graph, for `relabel`, is the first's."""
-    labels, graph = label_in_group()
-    assert run_in_two(label_in_group, timeout=600.0) == [(labels, graph), (labels, None)]
+    alone = label_in_group()
+    assert run_in_two(label_in_group, timeout=600.0) == [alone, alone]
 
 
 def test_the_automatic_eps_is_the_mean_of_the_smallest_distances():
@@ -194,48 +257,37 @@ def test_an_automatic_eps_beyond_the_radius_is_refused_with_its_limit():
 
 
 def test_duplicates_do_not_count_as_distances_in_the_automatic_eps():
-    graph = SHORT(unit_rows(FEATURES), PseudoLabeler().neighbors, max_distance=0.9)
+    graph = engine.distances(SHORT, FEATURES, 0.9)
     with_zeros = graph.copy()
     with_zeros.data = np.where(with_zeros.data < 0.3, 0, with_zeros.data)
     assert automatic_eps(with_zeros, 0.002, 0.9) > automatic_eps(graph, 0.002, 0.9)
 
 
-def test_a_sweep_clusters_once_per_eps_on_the_same_graph():
-    labeler = PseudoLabeler(distance=SHORT, max_eps=0.7)
-    labeler(FEATURES)
-    rows = sweep(labeler, (0.7, 0.3, 0.5))
+def test_a_sweep_says_sizes_and_stability():
+    found = PseudoLabeler(distance=SHORT).sweep(FEATURES, (0.3, 0.5, 0.7))
+    rows = sweep_rows(found[1:])
     assert [row.eps for row in rows] == [0.3, 0.5, 0.7]
     for row in rows:
-        np.testing.assert_array_equal(row.labels.labels, by_hand(FEATURES, row.eps))
         sizes = np.bincount(row.labels.labels[row.labels.labels >= 0])
         assert row.sizes == (sizes.min(), np.median(sizes), sizes.max())
     assert all(-1 <= row.stability <= 1 for row in rows[:-1]) and np.isnan(rows[-1].stability)
-    assert len(sweep_table(rows).splitlines()) == 4
-    assert sweep_plot(rows).count("<circle") == 3 + 3 + 2
 
 
 def test_a_sweep_without_clusters_still_reports():
-    labeler = PseudoLabeler(clusterer=ConnectedComponents(min_size=1000), max_eps=0.3)
-    labeler(FEATURES)
-    rows = sweep(labeler, [0.1, 0.3])
+    labeler = PseudoLabeler(clusterer=ConnectedComponents(min_size=1000))
+    rows = sweep_rows(labeler.sweep(FEATURES, [0.1, 0.3])[1:])
     assert rows[0].sizes == (0, 0.0, 0) and rows[0].stability == 1.0
-    assert "nan" not in sweep_plot(rows)
 
 
 def test_an_interrupt_reaches_the_caller_and_the_next_labelling_works():
-    class Interrupted(labeling.PseudoLabeler):
-        pass
+    class Interrupted(ExactKNN):
+        def search(self, *args, **kwargs):
+            raise KeyboardInterrupt
 
-    labeler = Interrupted(distance=SHORT)
-    search = labeler.neighbors
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    labeler.neighbors = interrupted
+    labeler = PseudoLabeler(neighbors=Interrupted(), distance=SHORT)
     with pytest.raises(KeyboardInterrupt):
         labeler(FEATURES)
-    labeler.neighbors = search
+    labeler.neighbors = ExactKNN()
     np.testing.assert_array_equal(labeler(FEATURES).labels, by_hand(FEATURES, 0.6))
 
 

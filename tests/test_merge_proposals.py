@@ -48,21 +48,21 @@ def watched(**kwargs):
 
 def test_clusters_that_share_the_sets_of_an_epoch_are_joined():
     refiner, _, labels = watched()
-    joined = refiner.refine(labels, None)
+    joined = refiner.refine(labels, {})
     np.testing.assert_array_equal(joined, [0, 0, 0, 0, 1, 1])
     again = MergeProposals(k=1.7)
     again.load_state_dict(refiner.state_dict())
-    np.testing.assert_array_equal(again.refine(labels, None), joined)
+    np.testing.assert_array_equal(again.refine(labels, {}), joined)
     refiner.start(joined)  # nothing counted yet for these
-    np.testing.assert_array_equal(refiner.refine(labels, None), labels)
+    np.testing.assert_array_equal(refiner.refine(labels, {}), labels)
 
 
 def test_epochs_before_the_start_and_images_without_a_cluster_do_not_count():
     refiner, memory, labels = watched(start_epoch=6)
-    np.testing.assert_array_equal(refiner.refine(labels, None), labels)
+    np.testing.assert_array_equal(refiner.refine(labels, {}), labels)
     memory.set_epoch(6)
     refiner.observe(make_batch(memory.rows[[0, 1]], torch.tensor([-1, -1])), memory)
-    np.testing.assert_array_equal(refiner.refine(labels, None), labels)
+    np.testing.assert_array_equal(refiner.refine(labels, {}), labels)
 
 
 def test_source_classes_are_no_clusters():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from oracles import labels as oracle
 
-from fastreid_cc.labeling.distances import jaccard_query_gallery, rerank_distance
+from fastreid_cc.labeling.rerank import jaccard_query_gallery
 
 
 def clouds(seed, images):
@@ -44,13 +44,4 @@ def test_rows_of_any_length_use_euclidean_distance():
     )
     np.testing.assert_allclose(
         block.numpy(), euclidean_jaccard(features, 20, 6)[:20, 20:], atol=1e-6
-    )
-
-
-def test_lambda_one_is_the_cosine_distance_and_zero_the_jaccard_block():
-    query, gallery = torch.from_numpy(clouds(2, 24)), torch.from_numpy(clouds(3, 40))
-    cosine = 1 - query @ gallery.t()
-    torch.testing.assert_close(rerank_distance(query, gallery, lambda_=1.0), cosine)
-    torch.testing.assert_close(
-        rerank_distance(query, gallery, lambda_=0.0), jaccard_query_gallery(query, gallery)
     )

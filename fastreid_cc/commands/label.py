@@ -6,17 +6,19 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import WrongUse
 from ..files import write_atomically
-from ..labeling.eps import sweep, sweep_plot, sweep_table
+from ..labeling.eps import SweepRow, sweep_rows
 from ..labeling.pseudo_labeler import PseudoLabeler
+from ..labeling.refiners.base import Refiner
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
+from ..requirements import require_extra
 from ..structures import PseudoLabels
-from ._frame import make_parser, require_folder_of
+from ._frame import make_parser, require_folder_of, table
 
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
 OPTIONS: dict[str, type] = {
@@ -50,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
         ("cluster", CLUSTERERS, "dbscan"),
     ):
         made.add_argument(f"--{family}", choices=registry.names(), default=default)
-    refiners = [n for n in REFINERS.names() if not hasattr(REFINERS.get(n), "observe")]
+    refiners = [
+        name
+        for name in REFINERS.names()
+        if not cast(type[Refiner], REFINERS.get(name)).needs_training
+    ]
     made.add_argument("--refine", choices=refiners, action="append", default=[])
     for name, kind in OPTIONS.items():
         made.add_argument("--" + name.replace("_", "-"), type=kind, default=None)
@@ -149,21 +155,60 @@ def run(args: argparse.Namespace) -> PseudoLabels:
     start = time.perf_counter()
     features = np.array(_load(args.features, "f"))
     cameras = None if args.cams is None else np.array(_load(args.cams, "iu"))
-    labeler = PseudoLabeler(**parts, max_eps=max(values, default=None))
+    if args.report:
+        require_extra("report")
+    labeler = PseudoLabeler(**parts)
     loaded = time.perf_counter()
-    result = labeler(features, cameras, progress=not args.quiet)
+    result, *others = labeler.sweep(features, values, cameras, progress=not args.quiet)
     result.seconds["load"] = loaded - start
     save(out, result, settings)
     if values:
-        rows = sweep(labeler, values)
+        rows = sweep_rows(others)
+        text = sweep_table(rows)
         if not args.quiet:
-            print(sweep_table(rows))
+            print(text)
         if args.report:
             with write_atomically(args.report + ".txt") as part:
-                part.write_text(sweep_table(rows) + "\n")
+                part.write_text(text + "\n")
             with write_atomically(args.report + ".svg") as part:
-                part.write_text(sweep_plot(rows))
+                plot_sweep(rows, part)
     return result
+
+
+def sweep_table(rows: list[SweepRow]) -> str:
+    """The sweep as text: a heading, then one line per eps."""
+    lines = [
+        (
+            f"{row.eps:.3f}",
+            f"{row.labels.num_clusters:,}",
+            f"{row.labels.num_outliers:,}",
+            f"{row.labels.num_outliers / max(1, len(row.labels.labels)):.1%}",
+            f"{row.sizes[0]}/{row.sizes[1]:g}/{row.sizes[2]}",
+            f"{row.stability:.3f}",
+        )
+        for row in rows
+    ]
+    heads = ("eps", "clusters", "outliers", "share", "sizes min/median/max", "stability")
+    return table([heads, *lines])
+
+
+def plot_sweep(rows: list[SweepRow], path: Path) -> None:
+    """Draws clusters, outliers and stability over eps into an SVG file."""
+    from matplotlib.figure import Figure  # pyplot would choose a window system
+
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    panels = figure.subplots(3, sharex=True)
+    curves: dict[str, list[float]] = {
+        "clusters": [row.labels.num_clusters for row in rows],
+        "outliers": [row.labels.num_outliers for row in rows],
+        "stability (ARI with the next eps)": [row.stability for row in rows],
+    }
+    for panel, (title, values) in zip(panels, curves.items(), strict=True):
+        panel.plot([row.eps for row in rows], values, marker="o")
+        panel.set_title(title, loc="left")
+        panel.set_ylim(bottom=min(0, *values))
+    panels[-1].set_xlabel("eps")
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def main(argv: list[str]) -> int:

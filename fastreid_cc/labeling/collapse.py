@@ -7,21 +7,14 @@ loader.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..structures import PseudoLabels
 
 EPS_STEP = 0.05
-
-
-class Relabels(Protocol):
-    """What `recover_from_collapse` needs of a labeller."""
-
-    def relabel(self, eps: float) -> PseudoLabels:
-        """Clusters the last graph again at another radius."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +26,10 @@ class CollapsePolicy:
         eps_bound: how far eps may move either way; 0 = it stays.
         shrink: fewer clusters than P, but at least 2, are enough.
         keep_previous: the last labels are better than stopping.
+
+    >>> collapsed = PseudoLabels(np.full(40, -1), eps=0.5)
+    >>> CollapsePolicy(num_wanted=8).radii_to_try(collapsed)
+    [0.55, 0.6, 0.65]
     """
 
     num_wanted: int
@@ -40,41 +37,72 @@ class CollapsePolicy:
     shrink: bool = True
     keep_previous: bool = True
 
+    def radii_to_try(self, result: PseudoLabels, largest: float = 1.0) -> list[float]:
+        """Other radii for a labelling that collapsed, the smallest move first; [] without a radius.
+
+        Tighter ones where most images are in a cluster, looser ones otherwise.
+
+        Args:
+            result: the labelling.
+            largest: no radius above it.
+        """
+        if result.eps is None:
+            return []
+        too_wide = len(result.labels) > 0 and (result.labels >= 0).mean() > 0.5
+        steps = np.arange(1, int(self.eps_bound / EPS_STEP + 1e-9) + 1) * EPS_STEP
+        radii = [round(float(result.eps + (-step if too_wide else step)), 6) for step in steps]
+        return [radius for radius in radii if 0 < radius <= largest + 1e-6]  # 1e-6: as rounded
+
 
 class CollapsedError(ValueError):
     """Clustering gave nothing to train on, and the policy has no way out."""
 
 
 def recover_from_collapse(
-    result: PseudoLabels, labeler: Relabels, policy: CollapsePolicy, previous: PseudoLabels | None
-) -> tuple[PseudoLabels, str]:
-    """Labels one can train on, and what was done to get them ("" if nothing).
+    result: PseudoLabels,
+    tried: Iterable[PseudoLabels],
+    policy: CollapsePolicy,
+    previous: PseudoLabels | None = None,
+) -> PseudoLabels:
+    """Labels one can train on; their `note` says what was done to get them.
 
     Args:
         result: a labelling; it stands if it has `num_wanted` clusters.
-        labeler: clusters the same graph again at another eps.
+        tried: the same images at `policy.radii_to_try(result)`; read only as far as needed. That
+            with the most clusters is taken, the smallest move among equals.
         policy: what is allowed.
         previous: the last labelling that was trained on, if any.
 
     Raises:
         CollapsedError: if no way out is left; the message names the keys.
+
+    >>> none, some = PseudoLabels(np.full(4, -1), 0.5), PseudoLabels(np.array([0, 0, 1, 1]), 0.55)
+    >>> recover_from_collapse(none, [some], CollapsePolicy(num_wanted=2)).note
+    '0 clusters; eps moved 0.5 -> 0.55'
     """
     if result.num_clusters >= policy.num_wanted:
-        return result, ""
-    best = _move_eps(result, labeler, policy)
+        return result
+    best = result
+    for other in tried:
+        if other.num_clusters > best.num_clusters:
+            best = other
+        if best.num_clusters >= policy.num_wanted:
+            break
+    moved = "" if best is result else f"; eps moved {result.eps:.3g} -> {best.eps:.3g}"
     if best.num_clusters >= policy.num_wanted:
-        return best, f"{result.num_clusters} clusters; eps moved {result.eps:.3g} -> {best.eps:.3g}"
+        return replace(best, note=f"{result.num_clusters} clusters{moved}")
     if policy.shrink and best.num_clusters >= 2:
-        moved = "" if best is result else f"; eps moved {result.eps:.3g} -> {best.eps:.3g}"
-        return best, (
+        note = (
             f"{best.num_clusters} clusters, fewer than the {policy.num_wanted} of a batch{moved};"
             " batches shrink (CC.COLLAPSE.SHRINK_P)"
         )
+        return replace(best, note=note)
     if policy.keep_previous and previous is not None:
-        return previous, (
+        note = (
             f"{result.num_clusters} clusters; the labels before are kept"
             " (CC.COLLAPSE.KEEP_PREVIOUS)"
         )
+        return replace(previous, note=note)
     outliers = result.num_outliers / max(len(result.labels), 1)
     raise CollapsedError(
         f"Clustering gave {result.num_clusters} cluster(s) and {outliers:.0%} outliers"
@@ -84,22 +112,3 @@ def recover_from_collapse(
         f" {best.num_clusters}. Raise eps if nearly all are outliers, lower it if one cluster holds"
         " all; from random weights set CC.WARMUP.EPOCHS; see the eps sweep in the docs."
     )
-
-
-def _move_eps(result: PseudoLabels, labeler: Relabels, policy: CollapsePolicy) -> PseudoLabels:
-    """The labelling with the most clusters within the bound; the smallest move wins ties."""
-    best = result
-    if result.eps is None:
-        return best
-    too_wide = (result.labels >= 0).mean() > 0.5 if len(result.labels) else False
-    steps = np.arange(1, int(policy.eps_bound / EPS_STEP + 1e-9) + 1) * EPS_STEP
-    for step in steps:
-        eps = round(float(result.eps - step if too_wide else result.eps + step), 6)
-        if not 0 < eps <= 1:
-            break
-        tried = labeler.relabel(eps)
-        if tried.num_clusters > best.num_clusters:
-            best = tried
-        if best.num_clusters >= policy.num_wanted:
-            break
-    return best

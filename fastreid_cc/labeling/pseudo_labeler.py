@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,22 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ..parallel import collectives as distributed
-from ..parallel.rank_zero import first_leads
+from ..parallel.collectives import rank
+from ..parallel.rank_zero import run_on_rank0
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS
-from ..structures import KnnGraph, Progress, PseudoLabels
+from ..structures import KnnGraph, PseudoLabels, Search
 from . import clusterers as _clusterers
 from . import distances as _distances
 from . import neighbors as _neighbors
 from . import refiners as _refiners
+from .clusterers.base import Clusterer
+from .collapse import CollapsePolicy, recover_from_collapse
+from .distances.base import Distance
 from .eps import automatic_eps
 from .memory_budget import explain_out_of_memory, refuse_if_too_large
+from .neighbor_lists import find_neighbors, widest
+from .neighbors.base import NeighborSearch
+from .refiners.base import Refiner
 
 FAMILIES = (_neighbors, _distances, _clusterers, _refiners)  # importing them registers the parts
 AUTO_EPS_CUT = 0.9  # radius of the graph that the automatic eps is taken from
@@ -35,6 +41,9 @@ def unit_rows(features: np.ndarray | Tensor) -> Tensor:
         features: floating point [N, D].
     Raises:
         ValueError: for another shape or dtype, or naming the rows that are zero or not finite.
+
+    >>> unit_rows(np.array([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
     """
     rows = torch.as_tensor(features).detach()
     if rows.ndim != 2 or not rows.dtype.is_floating_point:
@@ -65,7 +74,7 @@ class _Bars:
     """One tqdm bar per stage, on a terminal and on rank 0; otherwise nothing."""
 
     def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted and sys.stderr.isatty() and distributed.rank() == 0
+        self.wanted = wanted and sys.stderr.isatty() and rank() == 0
         self.bars: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -80,28 +89,12 @@ class _Bars:
             bar.reset(total)
         bar.update(done - bar.n)
 
-    def close(self) -> None:
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         for bar in self.bars.values():
             bar.close()
-
-
-class _TimedSearch:
-    """A neighbour search that adds up its seconds."""
-
-    def __init__(self, search: Any) -> None:
-        self.search, self.seconds = search, 0.0
-
-    def __call__(
-        self,
-        features: Tensor,
-        k: int,
-        rows: range | None = None,
-        progress: Progress | None = None,
-    ) -> KnnGraph:
-        start = time.perf_counter()
-        graph: KnnGraph = self.search(features, k, rows=rows, progress=progress)
-        self.seconds += time.perf_counter() - start
-        return graph
 
 
 class PseudoLabeler:
@@ -113,171 +106,207 @@ class PseudoLabeler:
             features or neighbours.
         clusterer: a clusterer (default: DBSCAN, eps 0.6, min_samples 4).
         refiners: applied to the labels in order.
-        max_eps: `relabel` may go up to this. The graph is cut at the larger of it and eps, plus
-            what the refiners add, at most 1.
-        distributed: every process of the group calls with the same features; the first makes the
-            labels, each searches its slice of the neighbours, and all get the labels, or the error.
-            The graph for `relabel` and the refiners' state are the first's. Otherwise only this
-            process works.
+        collapse: what to do where too few clusters are found; None leaves the labels as they are.
+        distributed: every process of the group calls with the same features; each searches its part
+            of the neighbours, the first does the rest, and all get the labels, or the error. The
+            refiners' state and an automatic eps are the first's. Otherwise this process works
+            alone.
+
+    Raises:
+        ValueError: if a refiner clusters at several radii and the clusterer has none.
 
     Two calls with the same features give the same bytes, whatever the number of threads or
-    processes (approximate faiss searches excepted).
+    processes (approximate faiss searches excepted). Nothing of a labelling is kept but the
+    refiners' state and an automatic eps.
+
+    >>> a, b = [1.0, 0.0], [0.0, 1.0]
+    >>> PseudoLabeler()(np.array([a, a, a, a, b, b, b, b]), progress=False).labels
+    array([0, 0, 0, 0, 1, 1, 1, 1])
     """
 
     def __init__(
         self,
         *,
-        neighbors: Any = None,
-        distance: Any = None,
-        clusterer: Any = None,
-        refiners: Sequence[Any] = (),
-        max_eps: float | None = None,
+        neighbors: NeighborSearch | None = None,
+        distance: Distance | None = None,
+        clusterer: Clusterer | None = None,
+        refiners: Sequence[Refiner] = (),
+        collapse: CollapsePolicy | None = None,
         distributed: bool = False,
     ) -> None:
-        self.neighbors = neighbors or NEIGHBORS.get("exact")()
-        self.distance = distance or DISTANCES.get("jaccard")()
-        self.clusterer = clusterer or CLUSTERERS.get("dbscan")()
+        self.neighbors: NeighborSearch = neighbors or NEIGHBORS.get("exact")()
+        self.distance: Distance = distance or DISTANCES.get("jaccard")()
+        self.clusterer: Clusterer = clusterer or CLUSTERERS.get("dbscan")()
         self.refiners = list(refiners)
-        self.max_eps = max_eps
+        self.collapse = collapse
         self.distributed = distributed
-        self.eps: float | None = getattr(self.clusterer, "eps", None)
-        self._automatic = getattr(self.clusterer, "auto_rho", 0.0) > 0
-        if self._automatic:
-            self.eps = None  # set by the first labelling
-        if max_eps is not None and not max_eps > 0:
-            raise ValueError(f"max_eps={max_eps} must be above 0")
-        if self.eps is None and not self._automatic and self._reach > 0:
-            raise ValueError(
-                f"{type(self.refiners[0]).__name__} clusters at several eps, but "
-                f"{type(self.clusterer).__name__} has none; use a clusterer that consumes distances"
-            )
-        self._graph: sp.csr_array | None = None
-        self._cut = 0.0
-        self._cameras: np.ndarray | None = None
-
-    @property
-    def _reach(self) -> float:
-        return max((float(refiner.reach) for refiner in self.refiners), default=0.0)
+        self._automatic = self.clusterer.auto_rho > 0
+        self.eps = None if self._automatic else self.clusterer.eps  # automatic: the first sets it
+        for refiner in self.refiners:
+            if refiner.eps_offsets and self.clusterer.eps is None:
+                raise ValueError(
+                    f"{type(refiner).__name__} clusters at several eps, but"
+                    f" {type(self.clusterer).__name__} has none; use a clusterer that consumes"
+                    " distances"
+                )
 
     def __call__(
         self,
         features: np.ndarray | Tensor,
         cameras: np.ndarray | None = None,
+        *,
+        previous: PseudoLabels | None = None,
         progress: bool = True,
     ) -> PseudoLabels:
         """Labels the images behind the features.
 
         Args:
-            features: floating point [N, D], array or tensor; scaled to unit length here.
+            features: floating point [N, D], array or tensor; scaled to unit length here. A tensor
+                stays on its device until the neighbours are found.
             cameras: integer [N], for the parts that use cameras.
+            previous: the labels before, which `collapse` may fall back to.
             progress: show bars, if standard error is a terminal.
         Raises:
             ValueError: for zero or non-finite rows (naming them), a wrong dtype or shape.
+            CollapsedError: if `collapse` has no way out.
             MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
                 when an allocation fails.
         """
-        images, size = (*getattr(features, "shape", ()), 0, 0)[:2]
-        with explain_out_of_memory(images, size):
-            rows = unit_rows(features)
-        if cameras is not None and np.shape(cameras) != (len(rows),):
-            raise ValueError(f"cameras must be [{len(rows)}], found {list(np.shape(cameras))}")
-        self._graph, self._cameras = None, None if cameras is None else np.asarray(cameras)
-        if len(rows) == 0:
-            return PseudoLabels(np.empty(0, np.int64), self.eps)
-        if self.distributed:
-            return first_leads(self.neighbors, rows, lambda s: self._label(rows, s, progress))
-        return self._label(rows, self.neighbors, progress)
+        return self.sweep(features, (), cameras, previous=previous, progress=progress)[0]
 
-    def _label(self, rows: Tensor, search: Any, progress: bool) -> PseudoLabels:
-        refuse_if_too_large(self.bytes_needed(len(rows), rows.shape[1]), *rows.shape)
-        bars = _Bars(progress)
-        try:
-            with explain_out_of_memory(*rows.shape):
-                return self._stages(rows, _TimedSearch(search), bars)
-        finally:
-            bars.close()
+    def sweep(
+        self,
+        features: np.ndarray | Tensor,
+        radii: Sequence[float],
+        cameras: np.ndarray | None = None,
+        *,
+        previous: PseudoLabels | None = None,
+        progress: bool = True,
+    ) -> list[PseudoLabels]:
+        """Labels at the own radius, then at each of `radii` in this order, all from one graph.
 
-    def _stages(self, rows: Tensor, search: _TimedSearch, bars: _Bars) -> PseudoLabels:
-        start = time.perf_counter()
-        consumes = self.clusterer.consumes
-        if consumes == "distances":
-            self._cut = self._radius()
-            self._graph = self.distance(
-                rows, search, max_distance=self._cut, cameras=self._cameras, progress=bars
-            )
-            if self.eps is None:
-                self.eps = automatic_eps(self._graph, self.clusterer.auto_rho, self._cut)
-                self._check(self.eps + self._reach)
-        elif consumes == "neighbors":
-            graph = search(rows, min(self.clusterer.k1, len(rows)), progress=bars)
-        done = time.perf_counter()
-        seconds = {"neighbors": search.seconds, "distance": done - start - search.seconds}
-        if consumes == "distances":
-            return self._cluster(self.eps, seconds)
-        labels = self.clusterer.fit_predict(rows if consumes == "features" else graph)
-        return self._refine(labels, None, seconds, done)
-
-    def _radius(self) -> float:
-        eps = AUTO_EPS_CUT if self.eps is None else self.eps
-        return min(1.0, max(self.max_eps or 0.0, eps) + self._reach)
-
-    def _check(self, eps: float) -> None:
-        if self._cut < 1 and eps > self._cut + 1e-9:
-            raise ValueError(
-                f"eps={eps:.4g} is above the radius {self._cut:.4g} the distances were cut at; set "
-                "max_eps and label again"
-            )
-
-    def _fit(self, eps: float) -> np.ndarray:
-        self._check(eps)
-        return np.asarray(self.clusterer.fit_predict(self._graph, eps=eps))
-
-    def _cluster(self, eps: float | None, seconds: dict[str, float]) -> PseudoLabels:
-        assert eps is not None
-        start = time.perf_counter()
-        return self._refine(self._fit(eps), eps, seconds, start)
-
-    def _refine(
-        self, labels: np.ndarray, eps: float | None, seconds: dict[str, float], start: float
-    ) -> PseudoLabels:
-        relabel: Callable[[float], np.ndarray] = lambda offset: self._fit((eps or 0.0) + offset)  # noqa: E731
-        middle = time.perf_counter()
-        for refiner in self.refiners:
-            labels = refiner.refine(labels, relabel, cameras=self._cameras)
-        stages = {**seconds, "cluster": middle - start}
-        if self.refiners:
-            stages["refine"] = time.perf_counter() - middle
-        return PseudoLabels(labels, eps, stages)
-
-    def relabel(self, eps: float) -> PseudoLabels:
-        """Clusters (and refines) the graph of the last call at another eps.
+        The other arguments, and the first labels, are those of a call.
 
         Raises:
-            RuntimeError: before the first call.
-            ValueError: if the clusterer has no eps, or if `eps` (plus what refiners add) is above
-                the radius the graph was cut at.
+            ValueError: as a call, for a radius outside (0, 1], or if the clusterer has none.
         """
-        if self.clusterer.consumes != "distances":
-            raise ValueError(f"{type(self.clusterer).__name__} has no eps to change")
-        if self._graph is None:
-            raise RuntimeError("relabel clusters the graph of the last labelling; there is none")
-        if not eps > 0:
-            raise ValueError(f"eps={eps} must be above 0")
-        self._check(eps + self._reach)
-        return self._cluster(eps, {})
+        for eps in radii:
+            if not 0 < eps <= 1:
+                raise ValueError(f"eps={eps} must lie in (0, 1]")
+        images, size = (*getattr(features, "shape", ()), 0, 0)[:2]
+        with explain_out_of_memory(images, size), _Bars(progress) as bars:
+            rows = unit_rows(features)
+            if cameras is not None and np.shape(cameras) != (len(rows),):
+                raise ValueError(f"cameras must be [{len(rows)}], found {list(np.shape(cameras))}")
+            if len(rows) == 0:
+                return [PseudoLabels(np.empty(0, np.int64), eps) for eps in (self.eps, *radii)]
+            return self._label(rows, cameras, (None, *radii), previous, bars)
 
-    def bytes_needed(self, images: int, size: int) -> int:
+    def _label(
+        self,
+        rows: Tensor,
+        cameras: np.ndarray | None,
+        radii: Sequence[float | None],
+        previous: PseudoLabels | None,
+        bars: _Bars,
+    ) -> list[PseudoLabels]:
+        """The labelling, step by step; each step uses only what the steps before gave.
+
+        Features refined by their neighbours have their place after step 1, which is then repeated
+        with them; the caller keeps the plain ones. Links that must or must not be are entries of
+        the sparse graph that step 2 sets to zero or takes out before step 3 clusters it.
+        """
+        alone, numbered = not self.distributed, None
+        if cameras is not None:
+            numbered = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
+        num_cameras = 1 if numbered is None else int(numbered.max()) + 1
+        needed = self.bytes_needed(len(rows), rows.shape[1], num_cameras)
+        run_on_rank0(lambda: refuse_if_too_large(needed, *rows.shape), alone=alone)
+
+        # 1. Neighbours: what the distance or the clusterer asks for; each process its part.
+        requests = self._searches(len(rows), num_cameras)
+        start = time.perf_counter()
+        graphs = find_neighbors(
+            self.neighbors, rows, requests, numbered, alone=alone, progress=bars
+        )
+        seconds = {"neighbors": time.perf_counter() - start}
+
+        def on_first() -> list[PseudoLabels]:
+            # 2. Distances: one sparse graph, cut at the largest radius that may be needed.
+            start, largest = time.perf_counter(), 1.0
+            x: Tensor | KnnGraph | sp.csr_array = rows
+            if self.clusterer.consumes == "neighbors":
+                x = graphs[0]
+            elif self.clusterer.consumes == "distances":
+                cut = self._cut(radii)
+                x = self.distance(rows, graphs, max_distance=cut, cameras=cameras, progress=bars)
+                if self.eps is None:
+                    self.eps = automatic_eps(x, self.clusterer.auto_rho, cut, self._margin)
+                largest = cut - self._margin if cut < 1 else 1.0
+            seconds["distance"] = time.perf_counter() - start
+
+            # 3. and 4. Clusters at all radii in one call on this graph; each refined in turn.
+            own = [self.eps if eps is None else eps for eps in radii]
+            found = list(self._clustered(x, own, cameras, seconds))
+
+            # 5. Recovery from a collapse: the same again, at the radii the policy allows.
+            if self.collapse is not None:
+                others = self.collapse.radii_to_try(found[0], largest)
+                tried = self._clustered(x, others, cameras, seconds)
+                found[0] = recover_from_collapse(found[0], tried, self.collapse, previous)
+            return found
+
+        # 6. The first process does steps 2 to 5; all get the labels.
+        return run_on_rank0(on_first, alone=alone)
+
+    def _searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
+        if self.clusterer.consumes == "distances":
+            return self.distance.searches(images, num_cameras)
+        k = min(self.clusterer.neighbors_needed, images)
+        return (Search(k),) if self.clusterer.consumes == "neighbors" else ()
+
+    @property
+    def _margin(self) -> float:
+        """How far beyond a radius the refiners look."""
+        return max((offset for r in self.refiners for offset in r.eps_offsets), default=0.0)
+
+    def _cut(self, radii: Sequence[float | None]) -> float:
+        """The largest distance that a clustering may ask for; an automatic eps is not known yet."""
+        own = AUTO_EPS_CUT
+        if self.eps is not None:
+            own = self.eps + (self.collapse.eps_bound if self.collapse else 0.0)
+        return min(1.0, max([own, *(eps for eps in radii if eps is not None)]) + self._margin)
+
+    def _clustered(
+        self,
+        x: Tensor | KnnGraph | sp.csr_array,
+        radii: Sequence[float | None],
+        cameras: np.ndarray | None,
+        seconds: dict[str, float],
+    ) -> Iterator[PseudoLabels]:
+        """Labels at each radius: clustered in one call at the first, refined as they are read."""
+        start = time.perf_counter()
+        offsets = tuple(dict.fromkeys([0.0, *(o for r in self.refiners for o in r.eps_offsets)]))
+        wanted = [None if eps is None else eps + offset for eps in radii for offset in offsets]
+        labels = iter(self.clusterer.fit_predict(x, wanted))
+        stages = {**seconds, "cluster": time.perf_counter() - start}
+        for eps in radii:
+            start = time.perf_counter()
+            at_offset = {offset: next(labels) for offset in offsets}
+            refined = at_offset[0.0]
+            for refiner in self.refiners:
+                refined = refiner.refine(refined, at_offset, cameras)
+            if self.refiners:
+                stages["refine"] = time.perf_counter() - start
+            yield PseudoLabels(refined, eps, dict(stages))
+
+    def bytes_needed(self, images: int, size: int, num_cameras: int = 1) -> int:
         """Estimate of the memory that labelling takes beyond unit f32 features [images, size]."""
-        consumes = self.clusterer.consumes
-        k = getattr(self.clusterer, "k1", 0)
         needed = 0
-        if consumes == "distances":
-            k = getattr(self.distance, "neighbors_needed", getattr(self.distance, "k", 0))
-            if hasattr(self.distance, "bytes_needed"):
-                needed += self.distance.bytes_needed(images)
-        if k and consumes != "features" and hasattr(self.neighbors, "bytes_needed"):
-            needed += self.neighbors.bytes_needed(images, size, min(k, images))
-        return needed
+        if self.clusterer.consumes == "distances":
+            needed += self.distance.bytes_needed(images)
+        k = min(widest(self._searches(images, num_cameras)), images)
+        return needed + (self.neighbors.bytes_needed(images, size, k) if k else 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The automatic eps and the refiners' state: numbers and tensors only."""

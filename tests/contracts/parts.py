@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
+import engine
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -21,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastreid_cc.config import REGISTRIES
-from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.registry import (
     CLUSTERERS,
     DISTANCES,
@@ -170,7 +170,7 @@ def distances_of(
     distance: Any, features: Tensor, radius: float = 1.0, cameras: np.ndarray | None = None
 ) -> sp.csr_array:
     """The distances from the searches it declares."""
-    return distance(features, ExactKNN(), max_distance=radius, cameras=cameras)
+    return engine.distances(distance, features, radius, cameras)
 
 
 def food_of(clusterer: Any, features: Tensor) -> Any:
@@ -178,15 +178,13 @@ def food_of(clusterer: Any, features: Tensor) -> Any:
     if clusterer.consumes == "features":
         return features
     if clusterer.consumes == "neighbors":
-        return knn_graph(features, min(clusterer.k1, len(features)))
+        return knn_graph(features, min(clusterer.neighbors_needed, len(features)))
     return radius_graph(features)
 
 
 def labels_of(clusterer: Any, food: Any, *radii: float) -> list[np.ndarray]:
     """Labels at each radius; at the clusterer's own without one."""
-    if not radii:
-        return [clusterer.fit_predict(food)]
-    return [clusterer.fit_predict(food, eps=radius) for radius in radii]
+    return clusterer.fit_predict(food, radii or (None,))
 
 
 def refined(
@@ -196,12 +194,12 @@ def refined(
     cameras: np.ndarray | None = None,
 ) -> np.ndarray:
     """New labels."""
-    return refiner.refine(labels, lambda offset: at_offset[offset], cameras=cameras)
+    return refiner.refine(labels, at_offset, cameras=cameras)
 
 
 def offsets_of(refiner: Any) -> tuple[float, ...]:
     """Radii that a refiner wants labels at, from the clusterer's own."""
-    return (refiner.reach, -refiner.reach) if refiner.reach else ()
+    return refiner.eps_offsets
 
 
 # ---- images ------------------------------------------------------------------------------------

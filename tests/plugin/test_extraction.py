@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
+import torch
+from tiny_runs import config, train
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -29,3 +36,58 @@ def test_batches_of_one_camera_are_near_equal_and_not_in_the_order_of_the_folder
     assert any((np.diff(batch) < 0).any() for batch in batches)
     again = extraction_batches(CAMERAS, 8, per_camera=True, seed=0)
     assert all((a == b).all() for a, b in zip(batches, again, strict=True))
+
+
+def test_features_stay_on_the_device_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device, from which nothing can be copied to the CPU."""
+    from fastreid_cc.plugin.loading import extract
+
+    class Network(torch.nn.Linear):
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return torch.empty(len(batch["images"]), self.out_features, device=self.weight.device)
+
+    def read(cfg: Any, images: Any, batches: Any, *rest: Any) -> Iterator[dict[str, torch.Tensor]]:
+        yield from ({"images": torch.zeros(len(batch), 3, 8, 4)} for batch in batches)
+
+    monkeypatch.setattr(extract, "_read", read)
+    images = SimpleNamespace(paths=[str(row) for row in range(45)], cameras=CAMERAS)
+    network = Network(2, 7, device="meta")
+    features = extract.extract_features(config(tmp_path), network, images)
+    assert features.device == network.weight.device and features.shape == (45, 7)
+
+
+class Elsewhere(torch.Tensor):
+    """Stands for a tensor on another device: notes when it is brought to the CPU."""
+
+    heard: ClassVar[list[str]] = []
+
+    def cpu(self, *args: Any, **more: Any) -> torch.Tensor:
+        self.heard.append("cpu")
+        return super().cpu(*args, **more).as_subclass(torch.Tensor)
+
+
+def test_the_neighbour_search_gets_the_features_before_they_are_brought_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastreid_cc.labeling.neighbors.exact import ExactKNN
+    from fastreid_cc.plugin.trainer import pseudo_label_hook as hooks
+
+    extracted, searched = hooks.extract_features, ExactKNN.search
+
+    def elsewhere(*args: Any) -> torch.Tensor:
+        Elsewhere.heard.append("extracted")
+        return extracted(*args).as_subclass(Elsewhere)
+
+    def search(self: Any, features: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        Elsewhere.heard.append(f"searched {type(features).__name__}")
+        return searched(self, features.as_subclass(torch.Tensor), *rest, **more)
+
+    monkeypatch.setattr(hooks, "extract_features", elsewhere)
+    monkeypatch.setattr(ExactKNN, "search", search)
+    train(config(tmp_path, "CC.LABELS.PERIOD", 1))
+    heard = Elsewhere.heard
+    assert heard[:3] == ["extracted", "searched Elsewhere", "cpu"]  # the distance's
+    assert heard.count("searched Elsewhere") == heard.count("extracted") == 2
+    assert all(heard[at + 1][:8] == "searched" for at, x in enumerate(heard) if x == "extracted")

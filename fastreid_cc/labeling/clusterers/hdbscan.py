@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS, Part
+from ...registry import CLUSTERERS
+from .base import Clusterer
 
 _APART = 2.0  # between two dense pieces of the graph; no distance within one exceeds 1
 _ALONE = 4.0  # to images that belong to no dense piece: these leave the hierarchy first
@@ -56,7 +54,7 @@ def _completed(graph: sp.csr_array, least: int, min_size: int) -> sp.csr_array:
 
 
 @CLUSTERERS.register("hdbscan")
-class HDBSCAN(Part):
+class HDBSCAN(Clusterer[sp.csr_array]):
     """HDBSCAN (Campello et al., PAKDD 2013): clusters of any density, no single radius.
 
     The hierarchy is built from the pairs at most `eps` apart. Pieces of that graph are 2 apart, so
@@ -71,9 +69,13 @@ class HDBSCAN(Part):
         min_samples: neighbours that define an image's density, itself included.
 
     Cost: as scikit-learn's; about O(E log E) time for E stored distances, a few copies of them.
+
+    >>> pair = np.array([[0, 0.1], [0.1, 0]], np.float32)
+    >>> HDBSCAN(min_cluster_size=2, min_samples=1).fit_predict(sp.csr_array(pair))
+    [array([0, 0])]
     """
 
-    consumes: Literal["features", "neighbors", "distances"] = "distances"
+    consumes = "distances"
     limits = {"eps": "(0, 1]", "min_cluster_size": "[2, inf)", "min_samples": "[1, inf)"}
 
     def __init__(
@@ -83,18 +85,16 @@ class HDBSCAN(Part):
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples
 
-    def fit_predict(self, x: sp.csr_array, eps: float | None = None) -> np.ndarray:
-        """Labels i64 [N], -1 = outlier, from a symmetric f32 [N, N] graph; `eps` as in DBSCAN."""
+    def cluster(self, x: sp.csr_array, eps: float | None) -> np.ndarray:
+        """Labels i64 [N] of the images of a graph f32 [N, N], from its pairs up to one radius."""
         from sklearn.cluster import HDBSCAN as SklearnHDBSCAN
 
         n = x.shape[0]
         if n < max(self.min_cluster_size, 2):
             return np.full(n, -1, np.int64)
         rows = np.repeat(np.arange(n), np.diff(x.indptr))
-        near = (x.data <= np.float32(self.eps if eps is None else eps)) & (rows != x.indices)
-        data = np.maximum(
-            x.data[near].astype(np.float64), 1e-9
-        )  # a stored zero means no link there
+        near = (x.data <= np.float32(eps)) & (rows != x.indices)
+        data = np.maximum(x.data[near].astype(np.float64), 1e-9)  # a stored zero is no link there
         graph = sp.csr_array((data, (rows[near], x.indices[near])), shape=x.shape)
         samples = min(self.min_samples, n)
         graph = _completed(graph, samples, self.min_cluster_size)
@@ -105,4 +105,4 @@ class HDBSCAN(Part):
             metric_params={"max_distance": _ALONE},
             copy=True,
         )
-        return number_by_first_image(model.fit(graph).labels_)
+        return np.asarray(model.fit(graph).labels_)

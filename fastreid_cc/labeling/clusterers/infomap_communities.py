@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ...errors import MissingPackage
-from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS, Part
+from ...registry import CLUSTERERS
 from ...structures import KnnGraph
+from .base import Clusterer
 
 
 def links_of(graph: KnnGraph, min_similarity: float) -> np.ndarray:
@@ -24,7 +24,7 @@ def links_of(graph: KnnGraph, min_similarity: float) -> np.ndarray:
 
 
 @CLUSTERERS.register("infomap")
-class InfoMap(Part):
+class InfoMap(Clusterer[KnnGraph]):
     """Two-level InfoMap (Rosvall, Bergstrom, PNAS 2008) on the k-NN graph, as Cluster Contrast v3.
 
     No Jaccard distance is needed, so memory is N k and this path reaches millions of images. The
@@ -39,9 +39,12 @@ class InfoMap(Part):
         seed: seed of the search.
 
     Cost: about 60 bytes per link; near-linear time (single-threaded C++).
+
+    >>> InfoMap(k1=12).neighbors_needed
+    12
     """
 
-    consumes: Literal["features", "neighbors", "distances"] = "neighbors"
+    consumes = "neighbors"
     limits = {
         "k1": "[2, inf)",
         "min_similarity": "[-1, 1)",
@@ -59,15 +62,15 @@ class InfoMap(Part):
         trials: int = 1,
         seed: int = 123,
     ) -> None:
-        self.k1 = k1
+        self.neighbors_needed = k1
         self.min_similarity = min_similarity
         self.min_size = min_size
         self.trials = trials
         self.seed = seed
         self.codelength: float | None = None
 
-    def fit_predict(self, x: KnnGraph) -> np.ndarray:
-        """Labels i64 [N], -1 = outlier; sets `codelength` (bits), None without a link.
+    def cluster(self, x: KnnGraph, eps: float | None = None) -> np.ndarray:
+        """Labels i64 [N] of the images of a graph; sets `codelength` (bits), None without a link.
 
         Raises:
             MissingPackage: naming the extra, if the package is missing.
@@ -99,4 +102,4 @@ class InfoMap(Part):
         labels[np.fromiter(modules, np.int64)] = np.fromiter(modules.values(), np.int64)
         sizes = np.bincount(labels[labels >= 0])
         labels[(labels >= 0) & (sizes[labels] < self.min_size)] = -1
-        return number_by_first_image(labels)
+        return labels

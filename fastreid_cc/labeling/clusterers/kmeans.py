@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from ...labels.numbering import number_by_first_image
-from ...registry import CLUSTERERS, Part
+from ...registry import CLUSTERERS
+from .base import Clusterer
 
 
 @CLUSTERERS.register("kmeans")
-class KMeans(Part):
+class KMeans(Clusterer[Tensor]):
     """A set number of clusters, no outliers (as MMT and DeepCluster cluster).
 
     Args:
@@ -24,9 +23,14 @@ class KMeans(Part):
         seed: seed of the start.
 
     Cost: 2 N C D operations per iteration; faiss trains on at most 256 images per cluster.
+
+    >>> import torch
+    >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0]])
+    >>> KMeans(num_clusters=2, backend="sklearn").fit_predict(rows)
+    [array([0, 0, 1])]
     """
 
-    consumes: Literal["features", "neighbors", "distances"] = "features"
+    consumes = "features"
     limits = {
         "num_clusters": "[1, inf)",
         "iterations": "[1, inf)",
@@ -47,18 +51,18 @@ class KMeans(Part):
         self.backend = backend
         self.seed = seed
 
-    def fit_predict(self, x: Tensor) -> np.ndarray:
-        """Labels i64 [N] in 0..C-1 (fewer if a cluster stays empty), from f32 [N, D] unit rows."""
+    def cluster(self, x: Tensor, eps: float | None = None) -> np.ndarray:
+        """Labels i64 [N] (fewer than C if a cluster stays empty) of unit rows f32 [N, D]."""
         features = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
         clusters = min(self.num_clusters, len(features))
         if clusters == 0:
             return np.empty(0, np.int64)
         if self._uses_faiss():
-            return number_by_first_image(self._faiss(features, clusters))
+            return self._faiss(features, clusters)
         from sklearn.cluster import KMeans as SklearnKMeans
 
         model = SklearnKMeans(clusters, n_init=1, max_iter=self.iterations, random_state=self.seed)
-        return number_by_first_image(model.fit_predict(features))
+        return np.asarray(model.fit_predict(features))
 
     def _uses_faiss(self) -> bool:
         installed = importlib.util.find_spec("faiss") is not None

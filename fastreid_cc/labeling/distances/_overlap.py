@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 
 from ..kernels import jit
-from ._sparse import Csr, by_rows, grow, transposed
+from ._sparse import Csr, as_scipy, by_rows, grow, mirrored, transposed
 
 
 @jit
@@ -83,11 +84,17 @@ def sparse_jaccard(weights: Csr, limit: float, low: int = 0) -> tuple[Csr, Csr]:
         (strict upper triangle, its transpose), columns ascending in both.
     """
     n = len(weights[0]) - 1
-    ascending = np.arange(n)
-    by_column = transposed(*weights, n, ascending)
-    rarest = np.argsort(np.diff(by_column[0]), kind="stable")
-    weights = transposed(*by_column, n, rarest)
+    by_column = transposed(as_scipy(weights))
+    rarest = np.argsort(np.diff(by_column[0]), kind="stable").astype(np.int32)
+    indptr, places, values = transposed(as_scipy(by_column)[rarest])
     bound = np.float32(limit)
-    pairs = by_rows(jaccard_pairs, low or n, weights, by_column, bound, low)
-    lower = transposed(*pairs, n, np.arange(len(pairs[0]) - 1))
-    return transposed(*lower, n, ascending), lower
+    walked = indptr, rarest[places], values  # in each row the rarest column first
+    pairs = by_rows(jaccard_pairs, low or n, walked, by_column, bound, low)
+    lower = transposed(sp.csr_array(pairs[::-1], shape=(len(pairs[0]) - 1, n)))
+    return transposed(as_scipy(lower)), lower
+
+
+def jaccard_graph(weights: Csr, max_distance: float) -> sp.csr_array:
+    """The distances of V's rows up to `max_distance`: f32 [N, N], symmetric, zeros stored."""
+    upper, lower = sparse_jaccard(weights, max_distance)
+    return as_scipy(mirrored(lower, upper))

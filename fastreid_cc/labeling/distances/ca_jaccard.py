@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse as sp
 from torch import Tensor
 
-from ...registry import DISTANCES, Part
-from ...structures import Progress
-from ._camera_lists import inter_camera, intra_camera, reciprocal_pairs
-from ._overlap import sparse_jaccard
+from ...registry import DISTANCES
+from ...structures import KnnGraph, Search
 from ._reciprocal import query_expansion, softmax_rows
-from ._sparse import by_rows, mirrored
+from ._sparse import Csr, by_rows
 from .jaccard import JaccardDistance
 
 
+def reciprocal_pairs(lists: KnnGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (i, j, cosine) with j in i's list and i in j's; both directions are given."""
+    n, k = lists.indices.shape
+    kept = lists.indices.ravel() >= 0
+    rows, columns = np.repeat(np.arange(n), k)[kept], lists.indices.ravel()[kept]
+    mutual = np.isin(rows * n + columns, columns * n + rows)
+    return rows[mutual], columns[mutual], lists.similarity.ravel()[kept][mutual]
+
+
 @DISTANCES.register("ca_jaccard")
-class CameraAwareJaccardDistance(Part):
+class CameraAwareJaccardDistance(JaccardDistance):
     """CA-Jaccard (Chen et al., CVPR 2024), sparse.
 
     R(i) is the union of the k-reciprocal neighbours among the k1_intra nearest images of i's camera
@@ -41,17 +47,13 @@ class CameraAwareJaccardDistance(Part):
     Cost: the search of 2 (k1_intra + k1_inter) neighbours of all images, one search per camera
     within it, and one more per 256 images that have too few neighbours of other cameras in the
     first.
+
+    >>> CameraAwareJaccardDistance(k1_intra=5, k1_inter=20).searches(1000, num_cameras=6)
+    (Search(k=5, among='same_camera'), Search(k=20, among='other_cameras'))
     """
 
-    name = "ca_jaccard"
-    limits = {
-        "k1_intra": "[1, inf)",
-        "k1_inter": "[1, inf)",
-        "k2_intra": "[1, inf)",
-        "k2_inter": "[0, inf)",
-        "k1": "[1, inf)",
-        "k2": "[1, inf)",
-    }
+    limits = {name: "[1, inf)" for name in ("k1_intra", "k1_inter", "k2_intra")}
+    limits["k2_inter"] = "[0, inf)"
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class CameraAwareJaccardDistance(Part):
         k1: int = 30,
         k2: int = 6,
     ) -> None:
+        super().__init__(k1=k1, k2=k2)
         if k2_intra > k1_intra or k2_inter > k1_inter:
             raise ValueError(
                 f"{self.key}.K2_INTRA={k2_intra}, K2_INTER={k2_inter} must not exceed"
@@ -70,49 +73,22 @@ class CameraAwareJaccardDistance(Part):
             )
         self.k1_intra, self.k1_inter = k1_intra, k1_inter
         self.k2_intra, self.k2_inter = k2_intra, k2_inter
-        self.plain = JaccardDistance(k1=k1, k2=k2)
 
-    def bytes_needed(self, images: int) -> int:
-        """Estimate of the memory beyond the features."""
-        return self.plain.bytes_needed(images)
+    def searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
+        """Within and across cameras; among all images where there is one camera."""
+        if num_cameras < 2:
+            return super().searches(images, num_cameras)
+        return Search(self.k1_intra, "same_camera"), Search(self.k1_inter, "other_cameras")
 
-    @property
-    def neighbors_needed(self) -> int:
-        """Neighbours of the largest search."""
-        return 2 * (self.k1_intra + self.k1_inter)
-
-    def __call__(
-        self,
-        features: Tensor,
-        search: Any,
-        *,
-        max_distance: float,
-        cameras: np.ndarray | None = None,
-        progress: Progress | None = None,
-    ) -> sp.csr_array:
-        """Distances up to `max_distance`, f32 [N, N], symmetric; zeros stored, absent is farther.
-
-        Args:
-            features: f32 [N, D], unit rows.
-            search: a neighbour search.
-            max_distance: in (0, 1]; pairs that share no neighbour are never stored.
-            cameras: integer [N].
-        """
-        if cameras is None or len(np.unique(cameras)) < 2:
-            return self.plain(features, search, max_distance=max_distance, progress=progress)
-        n = len(features)
-        camera = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
-        intra = intra_camera(features, search, camera, self.k1_intra)
-        inter = inter_camera(
-            features, search, camera, self.k1_inter, self.neighbors_needed, progress
-        )
-        pairs = [reciprocal_pairs(part) for part in (intra, inter)]
+    def weights(self, features: Tensor, graphs: Sequence[KnnGraph]) -> Csr:
+        """V from the lists within and across cameras; the plain one's from a single list."""
+        if len(graphs) == 1:
+            return super().weights(features, graphs)
+        pairs = [reciprocal_pairs(part) for part in graphs]
         rows, columns, similarity = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        weights = softmax_rows(n, rows, columns, similarity)
-        members = np.concatenate(
-            [intra.indices[:, : self.k2_intra], inter.indices[:, : self.k2_inter]], axis=1
-        )
-        if members.shape[1] > 1:
-            weights = by_rows(query_expansion, n, members, *weights)
-        indptr, indices, values = mirrored(*sparse_jaccard(weights, max_distance)[::-1])
-        return sp.csr_array((values, indices, indptr), shape=(n, n))
+        weights = softmax_rows(len(features), rows, columns, similarity)
+        intra, inter = (graph.indices for graph in graphs)
+        members = np.concatenate([intra[:, : self.k2_intra], inter[:, : self.k2_inter]], axis=1)
+        if members.shape[1] == 1:
+            return weights
+        return by_rows(query_expansion, len(features), members, *weights)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ...registry import DISTANCES, Part
-from ...structures import Progress
+from ...registry import DISTANCES
+from ...structures import KnnGraph, Progress, Search
 from ..kernels import cosine, jit, run_chunks
+from .base import Distance, on_host
 
 _BLOCK = 1024
 
@@ -24,7 +25,7 @@ def _score_pairs(start, stop, rows, columns, features, distances):  # type: igno
 
 
 @DISTANCES.register("cosine")
-class CosineDistance(Part):
+class CosineDistance(Distance):
     """1 - cosine of all pairs within the radius; in [0, 2], of use up to 1.
 
     Args:
@@ -33,9 +34,12 @@ class CosineDistance(Part):
         max_pairs: pairs per image, on average, that are allowed before the graph is refused.
 
     Cost: N^2 D operations without k. 12 bytes per stored pair, about three times that at the peak.
+
+    >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> CosineDistance()(rows, (), max_distance=0.3).toarray().round(3).tolist()
+    [[0.0, 0.2, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    name = "cosine"
     limits = {"k": "[0, inf)", "max_pairs": "[1, inf)"}
 
     def __init__(self, *, k: int = 0, max_pairs: int = 1000) -> None:
@@ -46,24 +50,28 @@ class CosineDistance(Part):
         """Estimate of the memory beyond the features: about 100 pairs per image."""
         return images * 24 * (2 * self.k or 100)
 
+    def searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
+        """The k nearest among all images, if k is set."""
+        return (Search(min(self.k, images)),) if self.k else ()
+
     def __call__(
         self,
         features: Tensor,
-        search: Any,
+        graphs: Sequence[KnnGraph],
         *,
         max_distance: float,
         cameras: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> sp.csr_array:
-        """Distances up to `max_distance`, f32 [N, N], symmetric; zeros are stored.
+        """See the base.
 
         Raises:
             ValueError: if more than `max_pairs` N pairs are in range.
         """
-        host = features.detach().cpu().contiguous().numpy()
+        host = on_host(features)
         n = len(host)
         if self.k:
-            graph = search(features, min(self.k, n), progress=progress)
+            graph = graphs[0]
             rows, columns = np.repeat(np.arange(n), graph.k), graph.indices.ravel()
             low, high = np.minimum(rows, columns), np.maximum(rows, columns)
             pairs = np.unique(low[low < high] * n + high[low < high])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from ...registry import DISTANCES, Part
-from ...structures import Progress
-from ._overlap import sparse_jaccard
+from ...registry import DISTANCES
+from ...structures import KnnGraph, Progress, Search
+from ._overlap import jaccard_graph
 from ._reciprocal import reciprocal_weights
-from ._sparse import mirrored
+from ._sparse import Csr
+from .base import Distance, on_host
 
 
 @DISTANCES.register("jaccard")
-class JaccardDistance(Part):
+class JaccardDistance(Distance):
     """k-reciprocal Jaccard distance with query expansion, exactly as Cluster Contrast uses it.
 
     R(i) holds the images among i's k1 nearest that have i among theirs; it grows by R(c, half) for
@@ -33,9 +34,11 @@ class JaccardDistance(Part):
 
     Cost: after the search, time linear in the pairs of images that share a neighbour's neighbour;
     16 bytes per entry of V (some 100 per image) and 24 per stored pair.
+
+    >>> JaccardDistance(k1=20).searches(1000, num_cameras=6)
+    (Search(k=20, among='all'),)
     """
 
-    name = "jaccard"
     limits = {"k1": "[1, inf)", "k2": "[1, inf)"}
 
     def __init__(self, *, k1: int = 30, k2: int = 6) -> None:
@@ -48,33 +51,22 @@ class JaccardDistance(Part):
         """Estimate of the memory beyond features and search (100 weights, 40 pairs per image)."""
         return images * (12 * self.k1 + 100 * 24 + 40 * 24)
 
-    @property
-    def neighbors_needed(self) -> int:
-        """Neighbours of the search."""
-        return self.k1
+    def searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
+        """The k1 nearest among all images."""
+        return (Search(min(self.k1, images)),)
 
     def __call__(
         self,
         features: Tensor,
-        search: Any,
+        graphs: Sequence[KnnGraph],
         *,
         max_distance: float,
         cameras: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> sp.csr_array:
-        """Distances up to `max_distance`, f32 [N, N], symmetric; zeros stored, absent is farther.
+        """See the base; pairs that share no neighbour (distance 1) are never stored."""
+        return jaccard_graph(self.weights(features, graphs), max_distance)
 
-        Args:
-            features: f32 [N, D], unit rows.
-            search: a neighbour search.
-            max_distance: in (0, 1]; pairs that share no neighbour (distance 1) are never stored.
-            cameras: not used.
-            progress: passed to the search.
-        """
-        n = len(features)
-        graph = search(features, min(self.k1, n), progress=progress)
-        host = features.detach().cpu().contiguous().numpy()
-        weights = reciprocal_weights(graph, host, self.k1, self.k2)
-        upper, lower = sparse_jaccard(weights, max_distance)
-        indptr, indices, values = mirrored(lower, upper)
-        return sp.csr_array((values, indices, indptr), shape=(n, n))
+    def weights(self, features: Tensor, graphs: Sequence[KnnGraph]) -> Csr:
+        """V of all images, one sparse row each, after query expansion."""
+        return reciprocal_weights(graphs[0], on_host(features), self.k1, self.k2)

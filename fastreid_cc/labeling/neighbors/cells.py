@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...registry import NEIGHBORS, Part
+from ...registry import NEIGHBORS
 from ...structures import KnnGraph, Progress
 from ..kernels import jit, num_threads, run_chunks, run_tasks
 from . import _candidates as kernels
 from ._precision import Operand
 from ._ranking import rank, rank_all
-from ._request import rows_asked
+from .base import Array, NeighborSearch, Rows
 from .faiss_search import require_faiss
 
 _QUERIES = 4096  # searched together by one thread
@@ -130,7 +130,7 @@ class _Search:
 
 
 @NEIGHBORS.register("cells")
-class CellSearch(Part):
+class CellSearch(NeighborSearch):
     """Inverted lists whose queries are searched together: exact within the cells probed.
 
     As with `faiss_ivf`, each image is compared with the cells whose centres are likest to it.
@@ -179,34 +179,23 @@ class CellSearch(Part):
         means.train(host)
         return {"cells": means.index.search(host, 1)[1][:, 0], "centres": means.centroids}
 
-    def parts(self, count: int, *, cells: np.ndarray, centres: np.ndarray) -> list[np.ndarray]:
+    def parts(self, images: int, count: int, **prepared: np.ndarray) -> list[Rows]:
         """Rows for each of `count` processes: whole groups of queries, so that no byte changes."""
-        order = np.argsort(cells, kind="stable")
-        groups = -(-len(order) // _QUERIES)
+        order = np.argsort(prepared["cells"], kind="stable")
+        groups = -(-images // _QUERIES)
         edges = [groups * part // count * _QUERIES for part in range(count + 1)]
         return [order[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
 
-    def __call__(
-        self,
-        features: Tensor,
-        k: int,
-        rows: range | np.ndarray | None = None,
-        progress: Progress | None = None,
-        **prepared: np.ndarray,
+    def search(
+        self, features: Tensor, k: int, rows: Rows, progress: Progress | None, **prepared: Array
     ) -> KnnGraph:
-        """The k nearest images found for each of `rows` (default: all), the image itself first.
+        """On the CPU; `prepared` may be left out.
 
-        Args:
-            features: f32 [N, D], unit rows; searched on the CPU.
-            k: neighbours per image, itself included, at most N.
-            rows: slice of the data set, step 1, or some of `parts`.
-            progress: called with ("neighbors", chunks done, chunks in all).
-            prepared: what `prepare` gave, if it was called before.
         Raises:
-            ValueError: if k is not in [1, N]. ImportError: without faiss.
+            ImportError: without faiss.
         """
-        asked_for = np.asarray(rows_asked(len(features), k, rows))
-        host = np.ascontiguousarray(features.detach().cpu().numpy())
+        asked_for = np.asarray(rows)
+        host = np.ascontiguousarray(features.cpu().numpy())
         cells = _Cells(host, **(prepared or self.prepare(features)), share=self.share)
         operand = Operand(torch.from_numpy(cells.rows), low=False)  # blocks too small for bfloat16
         wanted = cells.place[asked_for]

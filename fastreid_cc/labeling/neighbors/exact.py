@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...registry import NEIGHBORS, Part
+from ...registry import NEIGHBORS
 from ...structures import KnnGraph, Progress
 from ..kernels import num_threads, run_chunks, run_tasks
 from . import _candidates as kernels
 from ._device_search import search_on_device
 from ._precision import Operand, has_bfloat16_units
 from ._ranking import rank, rank_all
-from ._request import rows_asked
+from .base import Array, NeighborSearch, Rows
 
 _HITS = 1 << 16  # entries a thread collects before it hands them over
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
@@ -107,7 +107,7 @@ class _Collector:
 
 
 @NEIGHBORS.register("exact")
-class ExactKNN(Part):
+class ExactKNN(NeighborSearch):
     """Exact search; the answer is that of sorting all N similarities of each row.
 
     A similarity is the float64 inner product of the two float32 rows, rounded once to float32; ties
@@ -122,6 +122,10 @@ class ExactKNN(Part):
     Cost: N^2 D floating-point operations for all rows (each pair is multiplied once), 2 M N D for a
     slice of M. Memory beyond the features: about 8 (k + 100) M bytes of candidates, 4 MB per
     thread, and with bfloat16 a copy of the features (2 N D).
+
+    >>> near = ExactKNN()(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 2)
+    >>> near.indices.tolist()
+    [[0, 2], [1, 2], [2, 1]]
     """
 
     splits = True
@@ -130,26 +134,12 @@ class ExactKNN(Part):
     def __init__(self, *, precision: str = "auto") -> None:
         self.precision = precision
 
-    def __call__(
-        self,
-        features: Tensor,
-        k: int,
-        rows: range | None = None,
-        progress: Progress | None = None,
+    def search(
+        self, features: Tensor, k: int, rows: Rows, progress: Progress | None, **prepared: Array
     ) -> KnnGraph:
-        """The k nearest images of each of `rows` (default: all), itself included and first.
-
-        Args:
-            features: f32 [N, D], unit rows, on any device.
-            k: neighbours per image, at most N.
-            rows: slice of the data set to search for, step 1.
-            progress: called with ("neighbors", blocks done, blocks in all).
-        Raises:
-            ValueError: if k is not in [1, N].
-        """
-        n = len(features)
-        rows = rows_asked(n, k, rows)
-        features = features.detach().contiguous()
+        """On a GPU the products and the ranking run there, otherwise in compiled loops."""
+        assert isinstance(rows, range)  # as the parts are
+        features = features.contiguous()
         low = self.precision == "bfloat16" or (
             self.precision == "auto" and has_bfloat16_units(features.device)
         )

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...registry import NEIGHBORS, Part
+from ...registry import NEIGHBORS
 from ...structures import KnnGraph, Progress
 from ..kernels import num_threads, run_chunks
 from ._ranking import rank_proposed
-from ._request import rows_asked
+from .base import Array, NeighborSearch, Rows
 
 _BATCH = 16384  # queries per call: progress is shown, and Ctrl-C works, in between
 
@@ -33,7 +33,7 @@ def require_faiss() -> Any:
     return faiss
 
 
-class _FaissSearch(Part):
+class _FaissSearch(NeighborSearch):
     """Shared part: build the index on all rows, query the asked ones, rank what comes back."""
 
     spare = 2  # candidates beyond k: ties and the image itself
@@ -46,41 +46,29 @@ class _FaissSearch(Part):
         """Memory beyond the features: the index holds a copy of them."""
         return images * (4 * size + 20 * k)
 
-    def __call__(
-        self,
-        features: Tensor,
-        k: int,
-        rows: range | None = None,
-        progress: Progress | None = None,
+    def search(
+        self, features: Tensor, k: int, rows: Rows, progress: Progress | None, **prepared: Array
     ) -> KnnGraph:
-        """The k nearest images found for each of `rows` (default: all), the image itself first.
+        """On the CPU. Rows for which the index finds fewer than k images are searched exhaustively.
 
-        Args:
-            features: f32 [N, D], unit rows.
-            k: neighbours per image, itself included, at most N.
-            rows: slice of the data set, step 1.
-            progress: called with ("neighbors", queries done, queries in all).
         Raises:
-            ValueError: if k is not in [1, N]. ImportError: without faiss.
-
-        Rows for which the index finds fewer than k images are searched exhaustively.
+            ImportError: without faiss.
         """
         faiss = require_faiss()
-        n = len(features)
-        rows = rows_asked(n, k, rows)
-        host = np.ascontiguousarray(features.detach().cpu().numpy())
+        n, asked = len(features), np.asarray(rows)
+        host = np.ascontiguousarray(features.cpu().numpy())
         faiss.omp_set_num_threads(num_threads())
         index = self._index(faiss, host)
-        indices = np.empty((len(rows), k), np.int64)
-        similarity = np.empty((len(rows), k), np.float32)
-        for at in range(0, len(rows), _BATCH):
-            stop = min(at + _BATCH, len(rows))
-            who = np.arange(rows.start + at, rows.start + stop)
+        indices = np.empty((len(asked), k), np.int64)
+        similarity = np.empty((len(asked), k), np.float32)
+        for at in range(0, len(asked), _BATCH):
+            who = asked[at : at + _BATCH]
+            stop = at + len(who)
             found = index.search(host[who], min(n, k + self.spare))[1].astype(np.int32)
             part = indices[at:stop], similarity[at:stop]
             run_chunks(rank_proposed, len(who), who, host, found, *part)
             if progress:
-                progress("neighbors", stop, len(rows))
+                progress("neighbors", stop, len(asked))
         return KnnGraph(indices, similarity)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,15 @@ from torch import Tensor
 
 from ...labels.ambiguity_sets import ambiguity_sets, cooccurrence, merge_proposals
 from ...labels.numbering import number_by_first_image
-from ...registry import REFINERS, Part
-from ...structures import Batch
+from ...registry import REFINERS
+from ...structures import Batch, MemoryLike
+from .base import LabelsAt, Refiner
 
 logger = logging.getLogger("fastreid.cc.refiners")
 
 
 @REFINERS.register("merge_proposals")
-class MergeProposals(Part):
+class MergeProposals(Refiner):
     """While an epoch trains, counts which clusters share ambiguity sets; then joins them.
 
     Two clusters of the last labelling that stood together in more than `share` of the sets that
@@ -36,9 +36,12 @@ class MergeProposals(Part):
 
     Cost of a step: that of the loss's logits, and C² floats for C clusters.
     Source of the sets: Garcin et al., arXiv:2303.18118; this use is our proposal.
+
+    >>> MergeProposals().refine(np.array([0, 0, 1, 1]), {})  # nothing was counted yet
+    array([0, 0, 1, 1])
     """
 
-    reach = 0.0
+    needs_training = True
     limits = {"k": "[1, inf)", "share": "[0, 1)", "start_epoch": "[0, inf)"}
 
     def __init__(self, *, k: float = 1.5, share: float = 0.5, start_epoch: int = 5) -> None:
@@ -51,7 +54,7 @@ class MergeProposals(Part):
         self.previous, self.counts = labels, None
 
     @torch.no_grad()
-    def observe(self, batch: Batch, memory: Any) -> None:
+    def observe(self, batch: Batch, memory: MemoryLike) -> None:
         """Counts the sets of a batch of all processes; the memory is as it was in the loss."""
         first, end = memory.num_sources, memory.num_sources + memory.num_clusters
         clustered = (batch.targets >= first) & (batch.targets < end)
@@ -63,12 +66,9 @@ class MergeProposals(Part):
         self.counts = counts if self.counts is None else self.counts + counts
 
     def refine(
-        self,
-        labels: np.ndarray,
-        relabel: Callable[[float], np.ndarray],
-        cameras: np.ndarray | None = None,
+        self, labels: np.ndarray, at_offset: LabelsAt, cameras: np.ndarray | None = None
     ) -> np.ndarray:
-        """New labels i64 [N]; `relabel` and `cameras` are not used."""
+        """See the base; `at_offset` and `cameras` are not used."""
         if self.previous is None or self.counts is None:
             return number_by_first_image(labels)
         pairs = merge_proposals(self.counts.cpu(), share=self.share).numpy()

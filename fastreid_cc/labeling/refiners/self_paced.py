@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...labels.numbering import number_by_first_image, outliers_as_clusters
-from ...registry import REFINERS, Part
+from ...registry import REFINERS
+from .base import LabelsAt, Refiner
 
 
 def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarra
 
 
 @REFINERS.register("self_paced")
-class SelfPaced(Part):
+class SelfPaced(Refiner):
     """Keeps the clusters that hold at a looser eps and the images that hold at a tighter one.
 
     For each image, with its cluster I at eps, I_loose at eps + gap and I_tight at eps - gap:
@@ -45,30 +45,28 @@ class SelfPaced(Part):
         quantile: quantile of R_indep over the clusters that becomes the threshold.
 
     Cost: two more clusterings of the same graph, O(N log N).
+
+    >>> refiner, labels = SelfPaced(quantile=0.0), np.array([0, 0, 1, 1, 2, 2])
+    >>> refiner.refine(labels, {0.02: np.array([0, 0, 1, 1, 1, 1]), -0.02: labels})
+    array([ 0,  0, -1, -1, -1, -1])
     """
 
     limits = {"eps_gap": "(0, 0.5)", "quantile": "[0, 1]"}
 
     def __init__(self, *, eps_gap: float = 0.02, quantile: float = 0.9) -> None:
-        self.eps_gap = eps_gap
+        self.eps_offsets = eps_gap, -eps_gap
         self.quantile = quantile
         self.threshold: float | None = None
 
-    @property
-    def reach(self) -> float:
-        """Largest eps offset that `refine` asks for."""
-        return self.eps_gap
-
     def refine(
-        self,
-        labels: np.ndarray,
-        relabel: Callable[[float], np.ndarray],
-        cameras: np.ndarray | None = None,
+        self, labels: np.ndarray, at_offset: LabelsAt, cameras: np.ndarray | None = None
     ) -> np.ndarray:
-        """New labels i64 [N]. Sets `threshold` at the first call that finds a cluster."""
+        """See the base. Sets `threshold` at the first call that finds a cluster."""
         own = outliers_as_clusters(labels)
-        loose = distance_of_memberships(own, outliers_as_clusters(relabel(self.eps_gap)))
-        tight = distance_of_memberships(own, outliers_as_clusters(relabel(-self.eps_gap)))
+        loose, tight = (
+            distance_of_memberships(own, outliers_as_clusters(at_offset[offset]))
+            for offset in self.eps_offsets
+        )
         sizes = np.bincount(own)
         independence = np.ones(len(sizes))
         np.minimum.at(independence, own, loose)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from ...labels.numbering import number_by_first_image
-from ...registry import REFINERS, Part
+from ...registry import REFINERS
+from .base import LabelsAt, Refiner
 
 
 @REFINERS.register("single_camera")
-class SingleCamera(Part):
+class SingleCamera(Refiner):
     """Clusters in which one camera holds more than `max_share` of the images become outliers.
 
     With a single camera in the data set nothing is dropped.
@@ -20,21 +18,20 @@ class SingleCamera(Part):
     Args:
         max_share: share of a cluster's images that one camera may hold; 0.99 drops clusters seen
             by one camera only (up to 99 images of a hundred may share one).
+
+    >>> SingleCamera().refine(np.array([0, 0, 1, 1]), {}, cameras=np.array([0, 0, 0, 1]))
+    array([-1, -1,  0,  0])
     """
 
-    reach = 0.0
     limits = {"max_share": "(0, 1)"}
 
     def __init__(self, *, max_share: float = 0.99) -> None:
         self.max_share = max_share
 
     def refine(
-        self,
-        labels: np.ndarray,
-        relabel: Callable[[float], np.ndarray],
-        cameras: np.ndarray | None = None,
+        self, labels: np.ndarray, at_offset: LabelsAt, cameras: np.ndarray | None = None
     ) -> np.ndarray:
-        """New labels i64 [N]; `cameras` i64 [N] is needed, `relabel` is not used.
+        """See the base; `cameras` are needed, `at_offset` is not used.
 
         Raises:
             ValueError: without cameras.
@@ -58,10 +55,3 @@ class SingleCamera(Part):
             (most > self.max_share * sizes)[labels[clustered]], -1, labels[clustered]
         )
         return number_by_first_image(kept)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is kept."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""

@@ -61,5 +61,5 @@ def source_centroids(cfg: Any, model: nn.Module, sources: SourceImages) -> Tenso
 
     Each source passes its own batch norm, where it has one. Cost: one extraction of all sources.
     """
-    features = extract_features(cfg, model, sources, sources.domains)
+    features = extract_features(cfg, model, sources, sources.domains).cpu()
     return group_means(features, torch.from_numpy(sources.classes), sources.num_classes)

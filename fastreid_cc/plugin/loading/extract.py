@@ -63,7 +63,7 @@ class Images(Protocol):
 def extract_features(
     cfg: Any, model: nn.Module, images: Images, domains: np.ndarray | None = None
 ) -> Tensor:
-    """Unit-length features f32 [N, D] of all images by the model in eval mode, on the CPU.
+    """Unit-length features f32 [N, D] of all images by the model in eval mode, on its device.
 
     `domains`, i64 [N], chooses the batch norm of each image; None = the target's.
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
@@ -81,17 +81,18 @@ def extract_features(
     )
     mine = batches[comm.get_rank() :: comm.get_world_size()]
     with _evaluating(model), batch_statistics(model) if per_camera else nullcontext():
-        found = [
-            _forward(model, batch, flip=cfg.CC.EXTRACT.FLIP)
-            for batch in _read(cfg, images, mine, "extracting features", domains)
-        ]
-    local = torch.cat(found).numpy() if found else np.empty((0, 0), dtype=np.float32)
-    rows = np.concatenate(mine) if mine else np.empty(0, dtype=np.int64)
-    parts = [part for part in gather_objects((rows, local)) if len(part[0])]
-    features = np.empty((len(images.paths), parts[0][1].shape[1]), dtype=np.float32)
-    for part_rows, part in parts:
-        features[part_rows] = part
-    return torch.from_numpy(features)
+        read = _read(cfg, images, mine, "extracting features", domains)
+        parts = [_forward(model, batch, flip=cfg.CC.EXTRACT.FLIP) for batch in read]
+    found = list(zip(mine, parts, strict=True))
+    device = next(model.parameters()).device
+    if comm.get_world_size() > 1:  # between processes features travel by the CPU
+        own = [(rows, part.cpu()) for rows, part in found]
+        found = [pair for pairs in gather_objects(own) for pair in pairs]
+    size = found[0][1].shape[1]
+    features = torch.empty(len(images.paths), size, dtype=torch.float32, device=device)
+    for rows, part in found:
+        features[torch.from_numpy(rows)] = part.to(device)
+    return features
 
 
 @torch.no_grad()
@@ -153,4 +154,4 @@ def _forward(model: nn.Module, batch: dict[str, Any], *, flip: bool) -> Tensor:
     feature = model({"images": copy, **rest})
     if flip:
         feature = feature + model({"images": pixels.flip(dims=[3]), **rest})
-    return F.normalize(feature.float()).cpu()
+    return F.normalize(feature.float())

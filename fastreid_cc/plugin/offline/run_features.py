@@ -101,7 +101,7 @@ def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None
         return None
     images = TargetImages(items, truth, 0)
     features = extract_features(cfg, model, images)
-    return Clustered(images.paths, images.cameras, labels.labels, features.numpy(), truth)
+    return Clustered(images.paths, images.cameras, labels.labels, features.cpu().numpy(), truth)
 
 
 def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
@@ -121,6 +121,6 @@ def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
         images.paths,
         np.array([int(item[1]) for item in items]),
         np.array([int(item[2]) for item in items]),
-        features.numpy(),
+        features.cpu().numpy(),
         len(data.query),
     )

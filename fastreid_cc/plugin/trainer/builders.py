@@ -25,16 +25,15 @@ from ..modeling.registered_losses import WithLosses
 
 
 def build_labeler(cfg: Any) -> PseudoLabeler:
-    """The labeller of CC.NEIGHBORS, DISTANCE, CLUSTER and REFINE; its graph reaches EPS_BOUND."""
+    """The labeller of CC.NEIGHBORS, DISTANCE, CLUSTER, REFINE and COLLAPSE."""
     clusterer = build_part(cfg, CLUSTERERS, cfg.CC.CLUSTER.NAME)
     uses_distances = clusterer.consumes == "distances"
-    eps = getattr(clusterer, "eps", None)
     return PseudoLabeler(
         neighbors=build_part(cfg, NEIGHBORS, cfg.CC.NEIGHBORS.NAME),
         distance=build_part(cfg, DISTANCES, cfg.CC.DISTANCE.NAME) if uses_distances else None,
         clusterer=clusterer,
         refiners=[build_part(cfg, REFINERS, name) for name in cfg.CC.REFINE.NAMES],
-        max_eps=None if eps is None else min(1.0, eps + cfg.CC.COLLAPSE.EPS_BOUND),
+        collapse=build_collapse_policy(cfg),
         distributed=True,
     )
 

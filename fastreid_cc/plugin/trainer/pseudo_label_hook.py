@@ -15,13 +15,11 @@ import torch
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
-from ...labeling.collapse import recover_from_collapse
 from ...labels.numbering import outliers_as_clusters
 from ...losses.memory_contrast import MemoryContrast
 from ...memories.base import Memory
 from ...networks.domain_batch_norm import init_target_from_sources
 from ...parallel.collectives import gather_rows
-from ...parallel.rank_zero import run_on_rank0
 from ...structures import PseudoLabels
 from ..compat import close_loader, swap_loader
 from ..loading.collect_sources import source_centroids
@@ -30,7 +28,6 @@ from ..loading.extract import extract_features, reestimate_target_statistics
 from ..loading.target_images import TargetImages
 from ..seeding import seed_globals, seed_words
 from .builders import (
-    build_collapse_policy,
     build_labeler,
     build_memory,
     build_warmup_memory,
@@ -115,7 +112,7 @@ class PseudoLabelHook(UpdateHook):
             batch = batch.select(~batch.is_source)
         batch = batch.map(gather_rows)
         if self.stages.at(self.trainer.epoch) == "labels":
-            for refiner in self._observers():
+            for refiner in self.labeler.refiners:
                 refiner.observe(batch, self.memory)
         self.memory.update(batch)
 
@@ -156,23 +153,26 @@ class PseudoLabelHook(UpdateHook):
     # ---- labelling --------------------------------------------------------------------------
 
     def _label(self, epoch: int) -> None:
-        """Steps 1 to 4."""
+        """Makes the epoch's labels and fills the memory by them; the same on all processes."""
         start = time.perf_counter()
         if self.memory is None and "memory" in self._restored:
             self.memory = self._restored_memory()
+        # 1. Features: what a memory that persists holds of the images, or extracted from them.
         features = self.memory.clustering_features() if self.memory is not None else None
         if features is None:
             features = extract_features(self.cfg, self._labelling_model(), self.images)
-        features = features.cpu()
         extracted = time.perf_counter() - start
+        # 2. Labels, a collapse recovered from; none where the memory's classes are the images.
         if self.memory is None or not self.memory.persists:
             self.memory = build_memory(self.cfg, self.network)
         if self.memory.needs_labels:
             self._cluster(features, epoch)
         else:
             self.labels = PseudoLabels(np.arange(len(features)))
+        # 3. Memory and targets.
         self._reset_memory(self.memory, features, self._training_labels())
         self.network.step.start_stage(self.memory)
+        # 4. Log.
         if not self.memory.needs_labels:
             logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
             return
@@ -180,21 +180,12 @@ class PseudoLabelHook(UpdateHook):
         log_labelling(self.trainer, self.images, self.labels, extracted=extracted, total=total)
 
     def _cluster(self, features: Tensor, epoch: int) -> None:
-        """Steps 2 and 3: decided by the first process, the same labels or error on all."""
-        result = self.labeler(features, self.images.cameras)
-        policy = build_collapse_policy(self.cfg)
-        found, note = run_on_rank0(
-            lambda: recover_from_collapse(result, self.labeler, policy, self.labels)
-        )
-        self.labels = found
-        if note:
-            logger.warning(f"epoch {epoch}: {note}")
-        for refiner in self._observers():
+        """Labels the images, and tells the refiners what is trained on from here."""
+        self.labels = self.labeler(features, self.images.cameras, previous=self.labels)
+        if self.labels.note:
+            logger.warning(f"epoch {epoch}: {self.labels.note}")
+        for refiner in self.labeler.refiners:
             refiner.start(self._training_labels())
-
-    def _observers(self) -> list[Any]:
-        """Refiners that watch the training, for the next labelling."""
-        return [refiner for refiner in self.labeler.refiners if hasattr(refiner, "observe")]
 
     def _training_labels(self) -> np.ndarray:
         labels = self.labels.labels

@@ -11,7 +11,7 @@ from fastreid.evaluation import rank
 from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.utils import compute_dist
 
-from fastreid_cc.labeling.distances import jaccard_query_gallery
+from fastreid_cc.labeling.rerank import jaccard_query_gallery
 
 from ..patching import assign, replace
 

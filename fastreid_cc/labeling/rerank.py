@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...registry import NEIGHBORS, discover
-from ...structures import KnnGraph
-from ..kernels import dot, jit, run_chunks
-from ._overlap import sparse_jaccard
-from ._reciprocal import reciprocal_weights
+from ..structures import KnnGraph
+from .distances._overlap import sparse_jaccard
+from .distances._reciprocal import reciprocal_weights
+from .kernels import dot, jit, run_chunks
+from .neighbors.exact import ExactKNN
 
 _SPARE = 16
 _SCORES = 1 << 25
@@ -62,9 +61,7 @@ def _euclidean_search(features: np.ndarray, k: int) -> tuple[KnnGraph, np.ndarra
     return KnnGraph(indices, similarity), halves
 
 
-def jaccard_query_gallery(
-    query: Tensor, gallery: Tensor, *, k1: int = 20, k2: int = 6, search: Any = None
-) -> Tensor:
+def jaccard_query_gallery(query: Tensor, gallery: Tensor, *, k1: int = 20, k2: int = 6) -> Tensor:
     """Jaccard distance of each query to each gallery image, dense, from the sparse engine.
 
     Neighbours are searched among queries and gallery together by Euclidean distance, as fastreid's
@@ -76,43 +73,28 @@ def jaccard_query_gallery(
         gallery: f32 [G, D].
         k1: neighbours per image, the image itself included.
         k2: neighbours averaged by query expansion; 1 is none.
-        search: neighbour search for unit rows, exact by default.
     Returns:
         f32 [Q, G] in [0, 1], on the CPU.
 
     Cost: one search over Q + G images (at least twice as long where rows are not unit), Q G floats.
+
+    >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> jaccard_query_gallery(rows, rows, k1=2, k2=1)
+    tensor([[0., 1.],
+            [1., 0.]])
     """
     rows = torch.cat([query, gallery]).detach().float().contiguous()
-    features = rows.cpu().numpy()
-    n, queries = len(features), len(query)
+    n, queries = len(rows), len(query)
+    halves = np.empty(0)
     if bool(((rows.double().norm(dim=1) - 1).abs() < 1e-5).all()):
-        if search is None:
-            discover("fastreid_cc.labeling.neighbors")
-            search = NEIGHBORS.get("exact")()
-        rows = torch.nn.functional.normalize(rows.double()).float()
-        features = rows.cpu().numpy()
-        weights = reciprocal_weights(search(rows, min(k1, n)), features, k1, k2)
+        rows = F.normalize(rows.double()).float()
+        graph, features = ExactKNN()(rows, min(k1, n)), rows.cpu().numpy()
     else:
+        features = rows.cpu().numpy()
         graph, halves = _euclidean_search(features, min(k1, n))
-        weights = reciprocal_weights(graph, features, k1, k2, halves)
+    weights = reciprocal_weights(graph, features, k1, k2, halves)
     out = np.ones((queries, n - queries), np.float32)
     indptr, indices, values = sparse_jaccard(weights, 1.0, low=queries)[0]
     counts = np.diff(indptr[: queries + 1])
     out[np.repeat(np.arange(queries), counts), indices - queries] = values
     return torch.from_numpy(out)
-
-
-def rerank_distance(
-    query: Tensor,
-    gallery: Tensor,
-    *,
-    k1: int = 20,
-    k2: int = 6,
-    lambda_: float = 0.3,
-    search: Any = None,
-) -> Tensor:
-    """(1 - lambda) Jaccard + lambda cosine distance, f32 [Q, G], as TEST.RERANK with "cosine"."""
-    q = torch.nn.functional.normalize(query.detach().float().cpu())
-    g = torch.nn.functional.normalize(gallery.detach().float().cpu())
-    jaccard = jaccard_query_gallery(q, g, k1=k1, k2=k2, search=search)
-    return (1 - lambda_) * jaccard + lambda_ * (1 - q @ g.t())
