@@ -41,7 +41,8 @@ def wrap(owner: Any, name: str, advice: Callable[..., Any]) -> None:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         return advice(stock, *args, **kwargs)
 
-    replace(owner, name, wrapped)
+    is_static = isinstance(vars(owner)[name], staticmethod)
+    replace(owner, name, staticmethod(wrapped) if is_static else wrapped)
 
 
 def around(owner: Any, *names: str) -> Callable[[Callable[..., Any]], Callable[[], None]]:
