@@ -55,8 +55,7 @@ MODULES = {
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
     "fastreid_cc.boot": "run",
     "fastreid_cc.report": "Clustered Run RunFeatures TestSet build_page read_run",
-    "fastreid_cc.plugin.compat": "REPAIRS REQUIRED apply_shims close_loader swap_loader"
-    " require_fastreid",
+    "fastreid_cc.plugin.compat": "REPAIRS REQUIRED apply_shims close_loader swap_loader",
     "fastreid_cc.plugin.trainer.pseudo_label_hook": "PseudoLabelHook",
 }
 

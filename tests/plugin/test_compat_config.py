@@ -79,7 +79,9 @@ def test_aliases_that_grow_without_bound_end_at_once(tmp_path):
 def test_an_empty_file_changes_nothing(tmp_path):
     from fastreid.config import get_cfg
 
-    assert merged(written(tmp_path, "")) == get_cfg()
+    cfg = get_cfg()
+    assert merged(written(tmp_path, "")) == cfg
+    assert cfg.load_yaml_with_base(str(tmp_path / "x.yml")) == {}  # from an object too
 
 
 def test_shipped_configs_are_named_from_anywhere(tmp_path, monkeypatch):

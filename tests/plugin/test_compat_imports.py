@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -102,13 +101,13 @@ def test_the_borrowed_names_are_given_back(report):
 
 def test_a_missing_fastreid_is_named_with_the_command_to_type(monkeypatch):
     from fastreid_cc.errors import MissingPackage
-    from fastreid_cc.plugin.compat import require_fastreid
+    from fastreid_cc.plugin.compat.importing import import_fastreid
 
-    require_fastreid()
+    import_fastreid()  # it is there, so nothing happens
     monkeypatch.setitem(sys.modules, "fastreid", None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "fastreid.engine")
     with pytest.raises(MissingPackage, match="pip install --no-deps fastreid==1.4.0"):
-        require_fastreid()
+        import_fastreid()
 
 
 @pytest.mark.parametrize(

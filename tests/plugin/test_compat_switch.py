@@ -13,6 +13,8 @@ import pytest
 from tiny_data import make_market, options
 from tiny_runs import command, digest, environment, weights
 
+from fastreid_cc.errors import WrongUse
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SUPERVISED = """
@@ -51,26 +53,45 @@ def run(off: str, *command: str, data: Path) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize(
-    ("off", "is_repaired"), [("remember_the_best_metric, normalise_images_once", False), ("", True)]
-)
-def test_a_repair_that_is_named_is_off_and_the_log_says_so(off, is_repaired, tmp_path):
-    script = "import fastreid_cc.plugin\nfrom fastreid.engine import hooks\n"
-    script += "print(hooks.PeriodicCheckpointer.__module__.startswith('fastreid_cc'))"
+def test_repairs_that_are_named_are_off_and_the_log_says_so(tmp_path):
+    script = """
+import fastreid_cc.plugin
+from fastreid.engine import hooks
+from fastreid.utils import checkpoint
+print(hooks.PeriodicCheckpointer.__module__, checkpoint.Checkpointer.__module__)
+"""
+    off = "remember_the_best_metric, normalise_images_once"
     done = run(off, "-c", script, data=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(is_repaired)
-    said = "switches off: normalise_images_once, remember_the_best_metric." in done.stderr
-    assert said is not is_repaired
+    of_hooks, still_ours = done.stdout.split()
+    assert of_hooks == "fastreid.engine.hooks" and still_ours.startswith("fastreid_cc.")
+    assert "switches off: normalise_images_once, remember_the_best_metric." in done.stderr
 
 
-@pytest.mark.parametrize("name", ["remember_the_worst_metric", "load_without_cuda"])
-def test_a_name_that_is_no_repair_is_refused_with_those_there_are(name, tmp_path):
+@pytest.mark.usefixtures("plugin")
+def test_names_are_read_one_by_one_or_all_and_what_is_required_has_none(monkeypatch):
+    from fastreid_cc.plugin.compat import REPAIRS, REQUIRED, repairs_off
+
+    every = {shim.__name__ for shim in REPAIRS}
+    for text, names in (
+        ("", set()),
+        (" check_schedule,, average_weights ", {"check_schedule", "average_weights"}),
+        ("all", every),
+    ):
+        monkeypatch.setenv("FASTREID_CC_WITHOUT_REPAIRS", text)
+        assert repairs_off() == names
+    for name in ("alle", *(shim.__name__ for shim in REQUIRED)):
+        monkeypatch.setenv("FASTREID_CC_WITHOUT_REPAIRS", f"check_schedule,{name}")
+        with pytest.raises(WrongUse, match=f"no repair is called {name}. There are .*check_sch"):
+            repairs_off()
+
+
+def test_a_wrong_name_ends_a_run_with_one_message(tmp_path):
     (tmp_path / "script.py").write_text("")
-    done = run(name, "-m", "fastreid_cc", "script.py", data=tmp_path)
+    done = run("no_such_repair", "-m", "fastreid_cc", "script.py", data=tmp_path)
     assert done.returncode, done.stdout
-    assert f"FASTREID_CC_WITHOUT_REPAIRS: no repair is called {name}. There are " in done.stderr
-    assert "remember_the_best_metric" in done.stderr and "Traceback" not in done.stderr
+    assert "FASTREID_CC_WITHOUT_REPAIRS: no repair is called no_such_repair." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_any_repair_supervised_training_trains_measures_saves_and_resumes(tmp_path):

@@ -15,11 +15,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
-from fastreid_cc.errors import MissingPackage, WrongUse
+from fastreid_cc.errors import WrongUse
 from fastreid_cc.parallel.launch_env import WITHOUT_REPAIRS
 
 from . import patching
-from .importing import import_fastreid, require_fastreid
+from .importing import import_fastreid
 
 import_fastreid()  # the modules below subclass what is in it
 
@@ -27,16 +27,7 @@ from .repairs import REPAIRS
 from .required import REQUIRED
 from .required.loader_without_cuda import close_loader, swap_loader
 
-__all__ = [
-    "REPAIRS",
-    "REQUIRED",
-    "MissingPackage",
-    "apply_shims",
-    "close_loader",
-    "disabled",
-    "require_fastreid",
-    "swap_loader",
-]
+__all__ = ["REPAIRS", "REQUIRED", "apply_shims", "close_loader", "disabled", "swap_loader"]
 
 _applied: list[Callable[[], None]] = []
 

@@ -12,13 +12,7 @@ import types
 import warnings
 from collections.abc import Iterator
 
-from fastreid_cc.requirements import explain_missing, missing_fastreid
-
-
-def require_fastreid() -> None:
-    """Raises MissingPackage, with the command to type, if fastreid cannot be found."""
-    if sys.modules.get("fastreid") is None and importlib.util.find_spec("fastreid") is None:
-        raise missing_fastreid()
+from fastreid_cc.requirements import explain_missing
 
 
 def import_fastreid() -> None:
@@ -32,7 +26,6 @@ def import_fastreid() -> None:
     Raises:
         MissingPackage: if fastreid, or something it needs, is not installed.
     """
-    require_fastreid()
     with _removed_names(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Cython .* evaluation")
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -46,20 +39,12 @@ def import_fastreid() -> None:
 @contextlib.contextmanager
 def _removed_names() -> Iterator[None]:
     """`collections.Mapping` and `torch._six`, for as long as the block runs."""
-    added = [n for n in ("Mapping", "Sequence", "Iterable") if not hasattr(collections, n)]
-    for name in added:
-        setattr(collections, name, getattr(collections.abc, name))
-    lent = importlib.util.find_spec("torch._six") is None
-    if lent:
-        stub = types.ModuleType("torch._six")
-        vars(stub).update(
-            string_classes=(str, bytes), int_classes=int, container_abcs=collections.abc
-        )
-        sys.modules["torch._six"] = stub
-    try:
+    with contextlib.ExitStack() as undo:
+        if not hasattr(collections, "Mapping"):
+            vars(collections)["Mapping"] = collections.abc.Mapping
+            undo.callback(delattr, collections, "Mapping")
+        if importlib.util.find_spec("torch._six") is None:
+            sys.modules["torch._six"] = types.ModuleType("torch._six")
+            vars(sys.modules["torch._six"])["string_classes"] = (str, bytes)
+            undo.callback(sys.modules.pop, "torch._six", None)
         yield
-    finally:
-        for name in added:
-            delattr(collections, name)
-        if lent:
-            sys.modules.pop("torch._six", None)

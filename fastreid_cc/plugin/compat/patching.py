@@ -1,13 +1,14 @@
 """Replacing names in modules that are not ours, so that it can be undone.
 
-A shim calls `replace` or `assign`; each call is recorded, so `disabled` can take one shim away for
-the length of a test and put everything back. `replace` also follows copies: a module that did
-`from x import y` before the plug-in came holds the old object under its own name.
+A shim calls `assign` or, by way of `wrap` or by itself, `replace`; each call is recorded, so
+`disabled` can take one shim away for the length of a test and put everything back. `replace` also
+follows copies: a module that did `from x import y` before the plug-in came holds the old object.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,32 @@ def replace(owner: Any, name: str, value: Any) -> None:
         namespace = getattr(module, "__dict__", None)
         if namespace is not None and module is not owner and namespace.get(name) is old:
             assign(module, name, value)
+
+
+def wrap(owner: Any, name: str, advice: Callable[..., Any]) -> None:
+    """`replace` by a function that calls `advice`, the stock function as its first argument."""
+    stock = getattr(owner, name)
+
+    @functools.wraps(stock)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return advice(stock, *args, **kwargs)
+
+    is_static = isinstance(vars(owner)[name], staticmethod)
+    replace(owner, name, staticmethod(wrapped) if is_static else wrapped)
+
+
+def around(owner: Any, *names: str) -> Callable[[Callable[..., Any]], Callable[[], None]]:
+    """Decorator that makes a function the shim which wraps it around `owner`'s functions."""
+
+    def make(advice: Callable[..., Any]) -> Callable[[], None]:
+        @functools.wraps(advice)
+        def shim() -> None:
+            for name in names:
+                wrap(owner, name, advice)
+
+        return shim
+
+    return make
 
 
 class View:

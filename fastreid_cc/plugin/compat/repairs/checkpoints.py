@@ -18,7 +18,7 @@ from fastreid_cc.errors import printable
 from fastreid_cc.files import write_atomically
 
 from ...checkpoint_files import is_whole, load_file
-from ..patching import View, assign, replace
+from ..patching import View, around, assign, replace
 
 logger = logging.getLogger("fastreid.cc.compat")
 
@@ -46,7 +46,8 @@ def save_whole_checkpoints() -> None:
     assign(checkpoint, "PathManager", View(manager, open=open_whole))
 
 
-def load_tensors_only() -> None:
+@around(checkpoint.Checkpointer, "_load_file")
+def load_tensors_only(stock: Any, checkpointer: Any, f: str) -> Any:
     """Loads checkpoints without running what code they hold.
 
     Breaks: torch >= 2.6 loads tensors and plain values only, and refuses the rest with a message
@@ -54,11 +55,7 @@ def load_tensors_only() -> None:
     `weights_only=True` everywhere, numpy arrays and numbers included, and a message that names the
     file and the object refused. Test: test_compat_checkpoint.py. May go: when fastreid does so.
     """
-
-    def _load_file(self: Any, f: str) -> Any:
-        return load_file(f)
-
-    assign(checkpoint.Checkpointer, "_load_file", _load_file)
+    return load_file(f)
 
 
 class ResumingCheckpointer(checkpoint.Checkpointer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any
 
@@ -14,13 +13,14 @@ from fastreid_cc.config import near_keys, walk
 from fastreid_cc.config.shipped import PREFIX, resolve
 from fastreid_cc.errors import BadConfig, ClearError, printable
 
-from ..patching import assign
+from ..patching import around, assign
 
 BASE = "_BASE_"
 MOST_NODES = 100_000
 
 
-def read_plain_yaml() -> None:
+@around(CfgNode, "load_yaml_with_base")
+def read_plain_yaml(stock: Any, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
     """Loads a config file and its bases as plain YAML.
 
     Breaks: `CfgNode.load_yaml_with_base(allow_unsafe=True)` runs what `!!python/...` tags of a
@@ -29,11 +29,7 @@ def read_plain_yaml() -> None:
     the argument; each of these is one message with the file's name; `fastreid_cc://x.yml` names a
     shipped config. Test: test_compat_config.py. May go: never, for the shipped configs.
     """
-
-    def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        return load_config(filename)
-
-    assign(CfgNode, "load_yaml_with_base", staticmethod(load_yaml_with_base))
+    return load_config(filename)
 
 
 class ShippedConfigs(file_io.PathHandler):
@@ -61,7 +57,8 @@ def open_shipped_configs() -> None:
     assign(file_io.PathManager, "_PATH_HANDLERS", handlers)
 
 
-def explain_wrong_keys() -> None:
+@around(CfgNode, "merge_from_file", "merge_from_list")
+def explain_wrong_keys(stock: Any, cfg: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
     """Says what is wrong with a key or a value, in one message.
 
     Breaks: in `merge_from_file` and `merge_from_list` an unknown key or a value of another type is
@@ -69,23 +66,14 @@ def explain_wrong_keys() -> None:
     still) with yacs's sentence, the file and the nearest key. Test: test_compat_config.py. May go:
     never.
     """
-    for name in ("merge_from_file", "merge_from_list"):
-        assign(CfgNode, name, _explained(getattr(CfgNode, name)))
-
-
-def _explained(stock: Any) -> Any:
-    @functools.wraps(stock)
-    def merge(self: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return stock(self, source, *args, **kwargs)
-        except ClearError:
-            raise
-        except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
-            where = f"{printable(source)}: " if isinstance(source, str) else ""
-            text = printable(error.args[0] if error.args else type(error).__name__)
-            raise BadConfig(f"{where}{text}{_nearest(self, text)}") from error
-
-    return merge
+    try:
+        return stock(cfg, source, *args, **kwargs)
+    except ClearError:
+        raise
+    except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+        where = f"{printable(source)}: " if isinstance(source, str) else ""
+        text = printable(error.args[0] if error.args else type(error).__name__)
+        raise BadConfig(f"{where}{text}{_nearest(cfg, text)}") from error
 
 
 def _nearest(root: Any, message: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -14,14 +13,15 @@ from fastreid.engine.hooks import EvalHook
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
 
-from ..patching import assign
+from ..patching import around
 from ..required.loader_without_cuda import close_loader
 from .full_disk import explain_no_room
 
 logger = logging.getLogger("fastreid.cc.compat")
 
 
-def evaluate_at_the_end_only() -> None:
+@around(EvalHook, "after_train")
+def evaluate_at_the_end_only(stock: Any, hook: Any) -> None:
     """Evaluates after training only if the training ended.
 
     Breaks: TEST.EVAL_PERIOD=0 is a ZeroDivisionError; a job resumed at its last epoch has no
@@ -30,22 +30,19 @@ def evaluate_at_the_end_only() -> None:
     only after the last iteration, and in a job that was resumed for its evaluation alone. Test:
     test_compat_training.py. May go: when fastreid guards these.
     """
-
-    def after_train(self: Any) -> None:
-        epoch: Any = getattr(self.trainer, "epoch", None)
-        last = epoch is not None and epoch + 1 >= self.trainer.max_epoch
-        done = self.trainer.iter >= getattr(self.trainer, "max_iter", self.trainer.iter)
-        if self._period > 0 and last and done:
-            resumed_for_this = getattr(self.trainer, "start_epoch", 0) > epoch
-            if (epoch + 1) % self._period != 0 or resumed_for_this:
-                self.trainer.storage.epoch = epoch
-                self._do_eval()
-        del self._func
-
-    assign(EvalHook, "after_train", after_train)
+    epoch: Any = getattr(hook.trainer, "epoch", None)
+    last = epoch is not None and epoch + 1 >= hook.trainer.max_epoch
+    done = hook.trainer.iter >= getattr(hook.trainer, "max_iter", hook.trainer.iter)
+    if hook._period > 0 and last and done:
+        resumed_for_this = getattr(hook.trainer, "start_epoch", 0) > epoch
+        if (epoch + 1) % hook._period != 0 or resumed_for_this:
+            hook.trainer.storage.epoch = epoch
+            hook._do_eval()
+    del hook._func
 
 
-def train_to_the_end() -> None:
+@around(DefaultTrainer, "train")
+def train_to_the_end(stock: Any, trainer: Any) -> Any:
     """Lets `DefaultTrainer.train` end well on finished jobs, without test sets and on full disks.
 
     Breaks: a finished job that is resumed, or a training without evaluation, ends in an
@@ -56,32 +53,26 @@ def train_to_the_end() -> None:
     whatever happens. Test: test_compat_training.py. May go: when fastreid returns instead of
     asserting.
     """
-    stock = DefaultTrainer.train
-
-    @functools.wraps(stock)
-    def train(self: Any) -> Any:
-        if not hasattr(self, "_last_eval_results"):
-            self._last_eval_results = {}
-        try:
-            if self.start_epoch >= self.max_epoch:
-                logger.info(
-                    f"Training is finished already: {self.start_epoch} of SOLVER.MAX_EPOCH="
-                    f"{self.max_epoch} epochs are in {self.checkpointer.get_checkpoint_file()}."
-                )
-                if not _misses_results(self):
-                    return self._last_eval_results
-                logger.info("Its last evaluation is not in metrics.json: evaluated now.")
-                self.epoch = self.max_epoch - 1
-            return stock(self)
-        except Exception as error:
-            clear = explain_no_room(error, self.checkpointer)
-            if clear is None:
-                raise
-            raise clear from error
-        finally:
-            close_loader(self._trainer.data_loader)
-
-    assign(DefaultTrainer, "train", train)
+    if not hasattr(trainer, "_last_eval_results"):
+        trainer._last_eval_results = {}
+    try:
+        if trainer.start_epoch >= trainer.max_epoch:
+            logger.info(
+                f"Training is finished already: {trainer.start_epoch} of SOLVER.MAX_EPOCH="
+                f"{trainer.max_epoch} epochs are in {trainer.checkpointer.get_checkpoint_file()}."
+            )
+            if not _misses_results(trainer):
+                return trainer._last_eval_results
+            logger.info("Its last evaluation is not in metrics.json: evaluated now.")
+            trainer.epoch = trainer.max_epoch - 1
+        return stock(trainer)
+    except Exception as error:
+        clear = explain_no_room(error, trainer.checkpointer)
+        if clear is None:
+            raise
+        raise clear from error
+    finally:
+        close_loader(trainer._trainer.data_loader)
 
 
 def _misses_results(trainer: Any) -> bool:
@@ -99,27 +90,22 @@ def _misses_results(trainer: Any) -> bool:
     return not comm.all_gather(found)[0]  # what process 0 read
 
 
-def explain_a_loss_that_is_not_finite() -> None:
+@around(SimpleTrainer, "_write_metrics")
+def explain_a_loss_that_is_not_finite(stock: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Says what may help where a loss is infinite or NaN.
 
     Breaks: "Loss became infinite or NaN" names neither what may help nor what is kept. All
     versions. Does: adds both; still FloatingPointError, before the optimizer's step. Test:
     test_faults.py. May go: never.
     """
-    stock = SimpleTrainer._write_metrics
-
-    @functools.wraps(stock)
-    def _write_metrics(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            stock(self, *args, **kwargs)
-        except FloatingPointError as error:
-            rates = sorted({group["lr"] for group in self.optimizer.param_groups})
-            raise FloatingPointError(
-                f"{error}\nFinite losses are wanted; the learning rate was"
-                f" {', '.join(f'{rate:.2g}' for rate in rates)}. The checkpoints before this step"
-                " are kept. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or raise the"
-                " temperature of the losses in MODEL.LOSSES; with SOLVER.AMP.ENABLED try"
-                " CC.AMP_DTYPE bfloat16. Then start in another OUTPUT_DIR, or with --resume."
-            ) from error
-
-    assign(SimpleTrainer, "_write_metrics", _write_metrics)
+    try:
+        stock(trainer, *args, **kwargs)
+    except FloatingPointError as error:
+        rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
+        raise FloatingPointError(
+            f"{error}\nFinite losses are wanted; the learning rate was"
+            f" {', '.join(f'{rate:.2g}' for rate in rates)}. The checkpoints before this step"
+            " are kept. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or raise the"
+            " temperature of the losses in MODEL.LOSSES; with SOLVER.AMP.ENABLED try"
+            " CC.AMP_DTYPE bfloat16. Then start in another OUTPUT_DIR, or with --resume."
+        ) from error

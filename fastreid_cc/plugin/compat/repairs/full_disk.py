@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 from fastreid.engine import defaults
 
 from fastreid_cc.errors import Unwritable, printable
 
-from ..patching import replace
+from ..patching import around
 
 #: What the system says when a folder takes no more bytes.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _no_room(error: BaseException) -> OSError | None:
+def _no_room(error: BaseException | None) -> OSError | None:
     """The OSError behind an error (torch's writer wraps it) if it says that there is no room."""
-    found = (e for e in _chain(error) if isinstance(e, OSError) and e.errno in FULL)
-    return next(found, None)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def explain_no_room(error: BaseException, checkpointer: Any) -> Unwritable | None:
@@ -62,28 +57,23 @@ def _free(folder: str) -> str:
         return "unknown room"
 
 
-def name_an_output_folder_that_cannot_be_written() -> None:
+@around(defaults, "default_setup")
+def name_an_output_folder_that_cannot_be_written(stock: Any, cfg: Any, args: Any) -> Any:
     """Names OUTPUT_DIR where it is on a read-only or full disk, or is a file.
 
     Breaks: `default_setup` ends in a traceback out of `open("log.txt")` or `makedirs`. All
     versions. Does: one message with OUTPUT_DIR, before anything is built. Test:
     test_compat_output.py. May go: when fastreid checks it.
     """
-    stock = defaults.default_setup
-
-    @functools.wraps(stock)
-    def default_setup(cfg: Any, args: Any) -> Any:
-        try:
-            return stock(cfg, args)
-        except OSError as error:
-            if not _concerns(error, cfg.OUTPUT_DIR):
-                raise
-            raise Unwritable(
-                f"OUTPUT_DIR={printable(cfg.OUTPUT_DIR)} cannot be written: {printable(error)}. Set"
-                " it to a folder on a disk with room that you may write to."
-            ) from error
-
-    replace(defaults, "default_setup", default_setup)
+    try:
+        return stock(cfg, args)
+    except OSError as error:
+        if not _concerns(error, cfg.OUTPUT_DIR):
+            raise
+        raise Unwritable(
+            f"OUTPUT_DIR={printable(cfg.OUTPUT_DIR)} cannot be written: {printable(error)}. Set"
+            " it to a folder on a disk with room that you may write to."
+        ) from error
 
 
 def _concerns(error: OSError, folder: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import Any
 
@@ -11,29 +10,24 @@ from PIL import EpsImagePlugin
 
 from fastreid_cc.errors import printable
 
-from ..patching import assign
+from ..patching import around, assign
 
 
-def name_the_image_that_failed() -> None:
+@around(CommDataset, "__getitem__")
+def name_the_image_that_failed(stock: Any, dataset: Any, index: int) -> Any:
     """Adds the path to an exception while an image is read or transformed.
 
     Breaks: "image file is truncated" and the like name no file. All versions. Does: the same
     exception class with the path added, also out of a worker process. Test: test_compat_loader.py.
     May go: when fastreid adds the path.
     """
-    stock = CommDataset.__getitem__
-
-    @functools.wraps(stock)
-    def __getitem__(self: Any, index: int) -> Any:
-        try:
-            return stock(self, index)
-        except Exception as error:
-            path = str(self.img_items[index][0]) if index < len(self.img_items) else ""
-            if not path or path in str(error):
-                raise
-            raise _with_path(error, path) from error
-
-    assign(CommDataset, "__getitem__", __getitem__)
+    try:
+        return stock(dataset, index)
+    except Exception as error:
+        path = str(dataset.img_items[index][0]) if index < len(dataset.img_items) else ""
+        if not path or path in str(error):
+            raise
+        raise _with_path(error, path) from error
 
 
 def _with_path(error: Exception, path: str) -> Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import functools
 import numbers
 from typing import Any
 
@@ -13,7 +12,7 @@ from fastreid.data import build as data_build
 from fastreid.data import data_utils
 from fastreid.engine import hooks
 
-from ..patching import assign, replace
+from ..patching import around, replace
 from ..required.loader_without_cuda import close_loader
 
 
@@ -53,7 +52,8 @@ def hand_over_errors() -> None:
     replace(data_utils, "BackgroundGenerator", HandsOverErrors)
 
 
-def build_loaders_for_the_models_device() -> None:
+@around(data_build, "build_reid_train_loader", "build_reid_test_loader")
+def build_loaders_for_the_models_device(stock: Any, *args: Any, **kwargs: Any) -> Any:
     """Makes loaders follow MODEL.DEVICE, and test loaders DATALOADER.NUM_WORKERS.
 
     Breaks: batches go to CUDA whenever there is one; the test loader always starts four workers.
@@ -61,26 +61,17 @@ def build_loaders_for_the_models_device() -> None:
     DATALOADER.NUM_WORKERS workers, at most four; on CUDA both stay as in stock. Test:
     test_compat_loader.py. May go: when fastreid's loaders take the device from the config.
     """
-    for name in ("build_reid_train_loader", "build_reid_test_loader"):
-        replace(data_build, name, _for_device(getattr(data_build, name)))
-
-
-def _for_device(stock: Any) -> Any:
-    @functools.wraps(stock)
-    def build(*args: Any, **kwargs: Any) -> Any:
-        built = stock(*args, **kwargs)
-        cfg: Any = args[0] if args else kwargs.get("cfg")
-        if not hasattr(cfg, "MODEL"):
-            return built
-        is_test = isinstance(built, tuple)  # with the number of queries
-        loader = built[0] if is_test else built
-        if loader.on_cpu or str(cfg.MODEL.DEVICE).startswith("cpu"):
-            loader.on_cpu, loader.pin_memory = True, False
-            if is_test:
-                loader.num_workers = min(4, cfg.DATALOADER.NUM_WORKERS)
+    built = stock(*args, **kwargs)
+    cfg: Any = args[0] if args else kwargs.get("cfg")
+    if not hasattr(cfg, "MODEL"):
         return built
-
-    return build
+    is_test = isinstance(built, tuple)  # with the number of queries
+    loader = built[0] if is_test else built
+    if loader.on_cpu or str(cfg.MODEL.DEVICE).startswith("cpu"):
+        loader.on_cpu, loader.pin_memory = True, False
+        if is_test:
+            loader.num_workers = min(4, cfg.DATALOADER.NUM_WORKERS)
+    return built
 
 
 def collate_numpy_values() -> None:
@@ -111,21 +102,16 @@ def _collate(batch: list[Any]) -> Any:
     return batch
 
 
-def close_precise_bn_loader() -> None:
+@around(hooks.PreciseBN, "update_stats")
+def close_precise_bn_loader(stock: Any, hook: Any) -> None:
     """Closes the loader of `hooks.PreciseBN` once the statistics are made.
 
     Breaks: the loader's thread (and workers, if any) outlive the hook. All versions. Does: closes
     it. Test: test_compat_loader.py. May go: when fastreid closes it.
     """
-    stock = hooks.PreciseBN.update_stats
-
-    @functools.wraps(stock)
-    def update_stats(self: Any) -> None:
-        try:
-            stock(self)
-        finally:
-            if not self._disabled:
-                self._data_iter = None
-                close_loader(self._data_loader)
-
-    assign(hooks.PreciseBN, "update_stats", update_stats)
+    try:
+        stock(hook)
+    finally:
+        if not hook._disabled:
+            hook._data_iter = None
+            close_loader(hook._data_loader)

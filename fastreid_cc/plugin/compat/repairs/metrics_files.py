@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from typing import Any
@@ -11,7 +10,7 @@ from fastreid.engine import hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.utils import events
 
-from ..patching import assign, replace
+from ..patching import around, replace, wrap
 
 logger = logging.getLogger("fastreid.cc.compat")
 
@@ -77,29 +76,28 @@ def write_the_metrics_of_an_evaluation() -> None:
     test_compat_training.py, test_compat_output.py. May go: when fastreid advances the storage
     before it evaluates.
     """
-    evaluate, after_train = hooks.EvalHook._do_eval, hooks.PeriodicWriter.after_train
-
-    @functools.wraps(evaluate)
-    def _do_eval(self: Any) -> None:
-        self.trainer.storage.iter = self.trainer.iter
-        evaluate(self)
-
-    @functools.wraps(after_train)
-    def close(self: Any) -> None:
-        try:
-            if hasattr(self.trainer.storage, "epoch"):  # not if it failed before the first epoch
-                self.after_epoch()
-            after_train(self)
-        except OSError as error:
-            if self.trainer.iter >= getattr(self.trainer, "max_iter", 0):
-                raise
-            logger.warning(f"The last metrics were not written: {error}")
-
-    assign(hooks.EvalHook, "_do_eval", _do_eval)
-    assign(hooks.PeriodicWriter, "after_train", close)
+    wrap(hooks.EvalHook, "_do_eval", _evaluate_later)
+    wrap(hooks.PeriodicWriter, "after_train", _write_once_more)
 
 
-def write_metrics_before_the_checkpoint() -> None:
+def _evaluate_later(stock: Any, hook: Any) -> None:
+    hook.trainer.storage.iter = hook.trainer.iter
+    stock(hook)
+
+
+def _write_once_more(stock: Any, hook: Any) -> None:
+    try:
+        if hasattr(hook.trainer.storage, "epoch"):  # not if it failed before the first epoch
+            hook.after_epoch()
+        stock(hook)
+    except OSError as error:
+        if hook.trainer.iter >= getattr(hook.trainer, "max_iter", 0):
+            raise
+        logger.warning(f"The last metrics were not written: {error}")
+
+
+@around(DefaultTrainer, "build_hooks")
+def write_metrics_before_the_checkpoint(stock: Any, trainer: Any) -> Any:
     """Puts the writers before the checkpointer, after the evaluation still.
 
     Breaks: the checkpoint of an epoch is written before its metrics; killed in between, the
@@ -107,20 +105,15 @@ def write_metrics_before_the_checkpoint() -> None:
     versions. Does: another order of `DefaultTrainer.build_hooks`. Test: test_compat_output.py. May
     go: when fastreid orders them so.
     """
-    stock = DefaultTrainer.build_hooks
-
-    @functools.wraps(stock)
-    def build_hooks(self: Any) -> Any:
-        found = stock(self)
-        kinds = [isinstance(hook, hooks.PeriodicCheckpointer) for hook in found]
-        first = kinds.index(True) if any(kinds) else len(found)
-        writers = [hook for hook in found[first:] if isinstance(hook, hooks.PeriodicWriter)]
-        return found[:first] + writers + [h for h in found[first:] if h not in writers]
-
-    assign(DefaultTrainer, "build_hooks", build_hooks)
+    found = stock(trainer)
+    kinds = [isinstance(hook, hooks.PeriodicCheckpointer) for hook in found]
+    first = kinds.index(True) if any(kinds) else len(found)
+    writers = [hook for hook in found[first:] if isinstance(hook, hooks.PeriodicWriter)]
+    return found[:first] + writers + [h for h in found[first:] if h not in writers]
 
 
-def print_in_short_runs() -> None:
+@around(events.CommonMetricPrinter, "write")
+def print_in_short_runs(stock: Any, printer: Any) -> None:
     """Prints in runs of fewer than three iterations.
 
     Breaks: `CommonMetricPrinter.write` twice at one iteration is a ZeroDivisionError where no time
@@ -128,12 +121,9 @@ def print_in_short_runs() -> None:
     write of the same iteration. Test: test_compat_training.py. May go: when fastreid guards the
     division.
     """
-    stock = events.CommonMetricPrinter.write
-
-    @functools.wraps(stock)
-    def write(self: Any) -> None:
-        if self._last_write is not None and self._last_write[0] == events.get_event_storage().iter:
-            self._last_write = None
-        stock(self)
-
-    assign(events.CommonMetricPrinter, "write", write)
+    if (
+        printer._last_write is not None
+        and printer._last_write[0] == events.get_event_storage().iter
+    ):
+        printer._last_write = None
+    stock(printer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import runpy
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from fastreid.modeling.backbones.regnet import config, effnet, regnet
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 
-from ..patching import assign
+from ..patching import around, assign
 
 
 def build_regnets_from_anywhere() -> None:
@@ -44,26 +43,21 @@ class _PackagedConfig:
         self._now.merge_from_file(name if Path(name).exists() else str(packaged))
 
 
-def explain_flatten() -> None:
+@around(EmbeddingHead, "forward")
+def explain_flatten(stock: Any, head: Any, features: torch.Tensor, targets: Any = None) -> Any:
     """Names the keys where MODEL.HEADS.POOL_LAYER=Flatten does not fit the head.
 
     Breaks: the head's size is FEAT_DIM, but Flatten gives channels x height x width: an obscure
     shape error. All versions. Does: an error that names both keys and the number. Test:
     test_compat_model.py. May go: never.
     """
-    stock = EmbeddingHead.forward
-
-    @functools.wraps(stock)
-    def forward(self: Any, features: torch.Tensor, targets: Any = None) -> Any:
-        try:
-            return stock(self, features, targets)
-        except RuntimeError as error:
-            if type(self.pool_layer).__name__ != "Flatten":
-                raise
-            raise ValueError(
-                "MODEL.HEADS.POOL_LAYER='Flatten' turns the backbone's output into "
-                f"{features[0].numel()} numbers per image: set MODEL.BACKBONE.FEAT_DIM="
-                f"{features[0].numel()}, or choose a pooling layer, e.g. 'GlobalAvgPool'."
-            ) from error
-
-    assign(EmbeddingHead, "forward", forward)
+    try:
+        return stock(head, features, targets)
+    except RuntimeError as error:
+        if type(head.pool_layer).__name__ != "Flatten":
+            raise
+        raise ValueError(
+            "MODEL.HEADS.POOL_LAYER='Flatten' turns the backbone's output into "
+            f"{features[0].numel()} numbers per image: set MODEL.BACKBONE.FEAT_DIM="
+            f"{features[0].numel()}, or choose a pooling layer, e.g. 'GlobalAvgPool'."
+        ) from error

@@ -22,8 +22,12 @@ from fastreid_cc.errors import MissingWeights, UnreadableFile
 from fastreid_cc.files import write_atomically
 
 from ...checkpoint_files import load_file
-from ..patching import View, assign, replace
+from ..patching import View, around, assign, wrap
 
+OTHERWISE = (
+    "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False to start"
+    " from random weights."
+)
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
 
@@ -39,44 +43,36 @@ def load_cached_weights() -> None:
     """
     for family in FAMILIES:
         module = importlib.import_module(f"fastreid.modeling.backbones.{family}")
-        assign(module, "init_pretrained_weights", _guarded(module))
+        wrap(module, "init_pretrained_weights", functools.partial(_load_cached, module))
 
 
-def _guarded(module: Any) -> Any:
-    stock = module.init_pretrained_weights
-
-    @functools.wraps(stock)
-    def init_pretrained_weights(*args: Any, **kwargs: Any) -> Any:
-        key = kwargs.get("key", args[-1])  # OSNet's takes the model first
-        if key not in module.model_urls:
-            known = ", ".join(sorted(module.model_urls))
-            raise MissingWeights(
-                f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
-                f"{known}). Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
-                "MODEL.BACKBONE.PRETRAIN False."
-            )
-        path = weights_path(module.model_urls[key], key)
-        _load(module.model_urls[key], path)  # older torch would run what code the file holds
-        with _gdown_stub():
-            try:
-                return stock(*args, **kwargs)
-            except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-                raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
-
-    return init_pretrained_weights
+def _load_cached(module: Any, stock: Any, *args: Any, **kwargs: Any) -> Any:
+    key = kwargs.get("key", args[-1])  # OSNet's takes the model first
+    if key not in module.model_urls:
+        raise MissingWeights(
+            f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
+            f"{', '.join(sorted(module.model_urls))}). {OTHERWISE}"
+        )
+    path = weights_path(module.model_urls[key], key)
+    _load(module.model_urls[key], path)  # older torch would run what code the file holds
+    with _gdown_stub():
+        try:
+            return stock(*args, **kwargs)
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
 
 
 @contextlib.contextmanager
 def _gdown_stub() -> Iterator[None]:
     """Lets `import gdown` pass. By now the file is there and nothing will be downloaded."""
-    before = {name: module for name, module in sys.modules.items() if name == "gdown"}
-    if importlib.util.find_spec("gdown") is None:
-        sys.modules["gdown"] = types.ModuleType("gdown")
+    if importlib.util.find_spec("gdown") is not None:
+        yield
+        return
+    sys.modules["gdown"] = types.ModuleType("gdown")
     try:
         yield
     finally:
-        sys.modules.pop("gdown", None)
-        sys.modules.update(before)
+        del sys.modules["gdown"]
 
 
 def weights_path(url: str, key: str) -> str:
@@ -104,8 +100,7 @@ def _load(url: str, path: str, hash_prefix: str | None = None) -> Any:
         raise MissingWeights(
             f"Pretrained weights are missing and cannot be downloaded ({reason}).\n"
             f"Place the file {os.path.basename(path)} in {os.path.dirname(path)}\n"
-            f"(from {url}), or set MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or "
-            "MODEL.BACKBONE.PRETRAIN False to start from random weights."
+            f"(from {url}), and start again. {OTHERWISE}"
         )
     try:
         return load_file(path)
@@ -149,7 +144,8 @@ def _load_from_hub(url: str, *args: Any, **kwargs: Any) -> Any:
     return _load(url, hub_path(url), prefix[1] if prefix else None)
 
 
-def read_own_weights_in_any_wrapping() -> None:
+@around(build, "build_backbone")
+def read_own_weights_in_any_wrapping(stock: Any, cfg: Any) -> Any:
     """Reads MODEL.BACKBONE.PRETRAIN_PATH in any wrapping, or says why it cannot.
 
     Breaks: most backbones read a bare state dict and ignore what does not fit, so a fastreid
@@ -159,22 +155,14 @@ def read_own_weights_in_any_wrapping() -> None:
     "module." and "backbone."; if still nothing fits, or there is no file, an error that names the
     key. Test: test_compat_weights.py. May go: when fastreid refuses files that do not fit.
     """
-    stock = build.build_backbone
-
-    @functools.wraps(stock)
-    def build_backbone(cfg: Any) -> Any:
-        node = cfg.MODEL.BACKBONE
-        if not node.PRETRAIN:
-            return stock(cfg)
-        if not node.PRETRAIN_PATH:
-            return _build_published(stock, cfg)
-        if not os.path.isfile(node.PRETRAIN_PATH):
-            raise MissingWeights(
-                f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}: no such file."
-            )
-        return _build_from_file(stock, cfg)
-
-    replace(build, "build_backbone", build_backbone)
+    node = cfg.MODEL.BACKBONE
+    if not node.PRETRAIN:
+        return stock(cfg)
+    if not node.PRETRAIN_PATH:
+        return _build_published(stock, cfg)
+    if not os.path.isfile(node.PRETRAIN_PATH):
+        raise MissingWeights(f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}: no such file.")
+    return _build_from_file(stock, cfg)
 
 
 def _build_published(stock: Any, cfg: Any) -> Any:
@@ -183,8 +171,7 @@ def _build_published(stock: Any, cfg: Any) -> Any:
     except FileNotFoundError as error:
         raise MissingWeights(
             f"fastreid has no pretrained weights to download for MODEL.BACKBONE.NAME="
-            f"{cfg.MODEL.BACKBONE.NAME!r}. Set MODEL.BACKBONE.PRETRAIN_PATH to a file, or "
-            "MODEL.BACKBONE.PRETRAIN False."
+            f"{cfg.MODEL.BACKBONE.NAME!r}. {OTHERWISE}"
         ) from error
 
 

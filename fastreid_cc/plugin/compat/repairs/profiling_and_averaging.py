@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any
 
@@ -11,7 +10,7 @@ from fastreid.engine import hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.solver.optim.swa import SWA
 
-from ..patching import assign
+from ..patching import around, assign, wrap
 
 
 def average_weights() -> None:
@@ -24,27 +23,24 @@ def average_weights() -> None:
     test_compat_training.py. May go: when fastreid uses torch.optim.swa_utils.
     """
 
-    def get(self: Any) -> Any:
-        return getattr(self._trainer, "optimizer", None)
-
-    def put(self: Any, optimizer: Any) -> None:
-        self._trainer.optimizer = optimizer
-
-    stock_init = SWA.__init__
-
-    @functools.wraps(stock_init)
-    def __init__(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        stock_init(self, optimizer, *args, **kwargs)
-        self.zero_grad = optimizer.zero_grad
-        for name, value in vars(optimizer).items():
-            if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, dict):
-                vars(self).setdefault(name, type(value)())
-
-    assign(DefaultTrainer, "optimizer", property(get, put))
-    assign(SWA, "__init__", __init__)
+    inner = property(
+        lambda trainer: getattr(trainer._trainer, "optimizer", None),
+        lambda trainer, optimizer: setattr(trainer._trainer, "optimizer", optimizer),
+    )
+    assign(DefaultTrainer, "optimizer", inner)
+    wrap(SWA, "__init__", _init_whole)
 
 
-def profile_on_any_device() -> None:
+def _init_whole(stock: Any, swa: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+    stock(swa, optimizer, *args, **kwargs)
+    swa.zero_grad = optimizer.zero_grad
+    for name, value in vars(optimizer).items():
+        if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, dict):
+            vars(swa).setdefault(name, type(value)())
+
+
+@around(hooks.AutogradProfiler, "before_step")
+def profile_on_any_device(stock: Any, hook: Any) -> None:
     """Makes `hooks.AutogradProfiler` work on newer torch and without CUDA.
 
     Breaks: newer torch has no `use_cuda` argument. Does: asks for CUDA events by the name this
@@ -54,12 +50,8 @@ def profile_on_any_device() -> None:
     profile: Any = torch.autograd.profiler.profile
     is_new = "use_device" in inspect.signature(profile).parameters
     by_name = {"use_device": "cuda"} if is_new else {"use_cuda": True}
-
-    def before_step(self: Any) -> None:
-        self._profiler = None
-        if self._enable_predicate(self.trainer):
-            wanted = self._use_cuda and torch.cuda.is_available()
-            self._profiler = profile(**(by_name if wanted else {}))
-            self._profiler.__enter__()
-
-    assign(hooks.AutogradProfiler, "before_step", before_step)
+    hook._profiler = None
+    if hook._enable_predicate(hook.trainer):
+        wanted = hook._use_cuda and torch.cuda.is_available()
+        hook._profiler = profile(**(by_name if wanted else {}))
+        hook._profiler.__enter__()

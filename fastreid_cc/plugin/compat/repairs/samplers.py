@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from fastreid.data import common
 from fastreid.data.samplers import triplet_sampler
 
-from ..patching import assign
+from ..patching import assign, wrap
 
 
 def sort_mixed_identities() -> None:
@@ -42,16 +41,12 @@ def refuse_too_few_identities() -> None:
     fastreid checks.
     """
     for cls in (triplet_sampler.BalancedIdentitySampler, triplet_sampler.NaiveIdentitySampler):
-        assign(cls, "__iter__", _checked(cls.__iter__))
+        wrap(cls, "__iter__", _iterate_if_possible)
 
 
-def _checked(stock: Any) -> Any:
-    @functools.wraps(stock)
-    def __iter__(self: Any) -> Iterator[int]:
-        check_identities(self)
-        return stock(self)
-
-    return __iter__
+def _iterate_if_possible(stock: Any, sampler: Any) -> Iterator[int]:
+    check_identities(sampler)
+    return iter(stock(sampler))
 
 
 def check_identities(sampler: Any) -> None:
@@ -92,23 +87,23 @@ def sample_weighted_sets() -> None:
     assign(triplet_sampler.SetReWeightSampler, "_infinite_indices", _weighted_indices)
 
 
-def _weighted_indices(self: Any) -> Iterator[int]:
-    cameras = _sorted(self.cam_pid)
-    if len(cameras) != len(self.set_weight):
+def _weighted_indices(sampler: Any) -> Iterator[int]:
+    cameras = _sorted(sampler.cam_pid)
+    if len(cameras) != len(sampler.set_weight):
         raise ValueError(
-            f"DATALOADER.SET_WEIGHT={tuple(self.set_weight)} needs one number for each of the "
+            f"DATALOADER.SET_WEIGHT={tuple(sampler.set_weight)} needs one number for each of the "
             f"{len(cameras)} cameras {cameras}."
         )
-    np.random.seed(self._seed)
+    np.random.seed(sampler._seed)
     while True:
         batch: list[int] = []
-        while len(batch) < self.batch_size:
-            for camera, number in zip(cameras, self.set_weight, strict=True):
-                for pid in _choose_identities(self.cam_pid[camera], number, camera):
-                    images, size = self.pid_index[pid], self.num_instances
+        while len(batch) < sampler.batch_size:
+            for camera, number in zip(cameras, sampler.set_weight, strict=True):
+                for pid in _choose_identities(sampler.cam_pid[camera], number, camera):
+                    images, size = sampler.pid_index[pid], sampler.num_instances
                     batch += np.random.choice(images, size, replace=len(images) <= size).tolist()
         np.random.shuffle(batch)
-        yield from triplet_sampler.reorder_index(batch, self._world_size)
+        yield from triplet_sampler.reorder_index(batch, sampler._world_size)
 
 
 def _choose_identities(images: list[Any], number: int, camera: Any) -> list[Any]:

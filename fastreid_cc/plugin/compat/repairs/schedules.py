@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any
 
 import torch
 from fastreid.solver import build as solver
 
-from ..patching import replace
+from ..patching import around
 
 
-def explain_impossible_optimizers() -> None:
+@around(solver, "build_optimizer")
+def explain_impossible_optimizers(stock: Any, cfg: Any, *args: Any, **kwargs: Any) -> Any:
     """Names SOLVER.OPT where it is no optimizer that fastreid can run.
 
     Breaks: LBFGS and unknown names are obscure errors. All versions. Does: a ValueError with the
     key and the names there are. Test: test_compat_training.py. May go: when fastreid checks it.
     """
-    stock = solver.build_optimizer
-
-    @functools.wraps(stock)
-    def build_optimizer(cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        kinds = {
-            name: cls
-            for name, cls in vars(torch.optim).items()
-            if isinstance(cls, type)
-            and issubclass(cls, torch.optim.Optimizer)
-            and name not in ("LBFGS", "Optimizer")
-        }
-        if cfg.SOLVER.OPT not in kinds:
-            reason = "no such optimizer"
-            if cfg.SOLVER.OPT == "LBFGS":
-                reason = "it takes no parameter groups and needs a closure, which fastreid lacks"
-            raise ValueError(
-                f"SOLVER.OPT={cfg.SOLVER.OPT!r}: {reason}. Known: {', '.join(sorted(kinds))}."
-            )
-        return stock(cfg, *args, **kwargs)
-
-    replace(solver, "build_optimizer", build_optimizer)
+    kinds = {
+        name: cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type)
+        and issubclass(cls, torch.optim.Optimizer)
+        and name not in ("LBFGS", "Optimizer")
+    }
+    if cfg.SOLVER.OPT not in kinds:
+        reason = "no such optimizer"
+        if cfg.SOLVER.OPT == "LBFGS":
+            reason = "it takes no parameter groups and needs a closure, which fastreid lacks"
+        raise ValueError(
+            f"SOLVER.OPT={cfg.SOLVER.OPT!r}: {reason}. Known: {', '.join(sorted(kinds))}."
+        )
+    return stock(cfg, *args, **kwargs)
 
 
-def check_schedule() -> None:
+@around(solver, "build_lr_scheduler")
+def check_schedule(stock: Any, cfg: Any, optimizer: Any, iters_per_epoch: int) -> Any:
     """Refuses or mends the schedules of very short trainings.
 
     Breaks: `iters_per_epoch == 0` is a ZeroDivisionError; a cosine schedule whose warm-up or delay
@@ -50,27 +45,21 @@ def check_schedule() -> None:
     (the schedule could take no more than its last step anyway). Test: test_compat_training.py. May
     go: when fastreid checks its config.
     """
-    stock = solver.build_lr_scheduler
-
-    @functools.wraps(stock)
-    def build_lr_scheduler(cfg: Any, optimizer: Any, iters_per_epoch: int) -> Any:
-        if iters_per_epoch < 1:
-            raise ValueError(
-                f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
-                f"of DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)}: an epoch would have no iteration. "
-                "Lower IMS_PER_BATCH or add images."
-            )
-        head = max(-(-cfg.SOLVER.WARMUP_ITERS // iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
-        if cfg.SOLVER.SCHED == "CosineAnnealingLR" and cfg.SOLVER.MAX_EPOCH <= head:
-            logging.getLogger("fastreid.cc.compat").warning(
-                f"SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH} is no longer than the warm-up or delay "
-                f"of {head} epochs (SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} at "
-                f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS="
-                f"{cfg.SOLVER.DELAY_EPOCHS}): the cosine schedule never runs."
-            )
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.SOLVER.MAX_EPOCH = head + 1
-        return stock(cfg, optimizer, iters_per_epoch)
-
-    replace(solver, "build_lr_scheduler", build_lr_scheduler)
+    if iters_per_epoch < 1:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
+            f"of DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)}: an epoch would have no iteration. "
+            "Lower IMS_PER_BATCH or add images."
+        )
+    head = max(-(-cfg.SOLVER.WARMUP_ITERS // iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
+    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and cfg.SOLVER.MAX_EPOCH <= head:
+        logging.getLogger("fastreid.cc.compat").warning(
+            f"SOLVER.MAX_EPOCH={cfg.SOLVER.MAX_EPOCH} is no longer than the warm-up or delay "
+            f"of {head} epochs (SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} at "
+            f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS="
+            f"{cfg.SOLVER.DELAY_EPOCHS}): the cosine schedule never runs."
+        )
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.MAX_EPOCH = head + 1
+    return stock(cfg, optimizer, iters_per_epoch)

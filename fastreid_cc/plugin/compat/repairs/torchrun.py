@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 from typing import Any
 
-from ..patching import replace
+from ..patching import around
 from ..process_group import Place, end_without_waiting, process_group
 
 
-def launch_under_torchrun() -> None:
+@around(importlib.import_module("fastreid.engine.launch"), "launch")  # no attribute leads there
+def launch_under_torchrun(
+    stock: Any,
+    main_func: Any,
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple[Any, ...] = (),
+) -> None:
     """Joins the processes that torchrun started into one training.
 
     Breaks: with --num-gpus 1 `fastreid.engine.launch` calls main without a process group, so
@@ -21,26 +29,12 @@ def launch_under_torchrun() -> None:
     traceback, so that torchrun ends the others. WORLD_SIZE 1 runs as without torchrun. Test:
     test_torchrun.py. May go: when fastreid looks for torchrun.
     """
-    module = importlib.import_module("fastreid.engine.launch")  # as an attribute: the function
-    stock = module.launch
-
-    @functools.wraps(stock)
-    def launch(
-        main_func: Any,
-        num_gpus_per_machine: int,
-        num_machines: int = 1,
-        machine_rank: int = 0,
-        dist_url: str | None = None,
-        args: tuple[Any, ...] = (),
-    ) -> None:
-        place = torchrun_place(num_gpus_per_machine * num_machines)
-        if place is None:
-            stock(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
-            return
-        with end_without_waiting(place), process_group(place, "env://"):
-            main_func(*args)
-
-    replace(module, "launch", launch)
+    place = torchrun_place(num_gpus_per_machine * num_machines)
+    if place is None:
+        stock(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
+        return
+    with end_without_waiting(place), process_group(place, "env://"):
+        main_func(*args)
 
 
 def torchrun_place(asked: int) -> Place | None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import types
+from typing import Any
 
 import numpy as np
 from fastreid.evaluation import rank
@@ -14,7 +15,7 @@ from fastreid.utils import collect_env
 
 from fastreid_cc.parallel.launch_env import WITHOUT_REPAIRS
 
-from ..patching import View, assign, replace
+from ..patching import View, around, assign
 
 
 def restore_numpy_bool() -> None:
@@ -38,22 +39,18 @@ def stand_in_for_bughook() -> None:
         sys.modules["bughook"] = types.ModuleType("bughook", "Stand-in by fastreid_cc: empty.")
 
 
-def describe_environment_or_carry_on() -> None:
+@around(collect_env, "collect_env_info")
+def describe_environment_or_carry_on(stock: Any) -> str:
     """Keeps `default_setup` going where the environment cannot be described.
 
     Breaks: `torch.utils.cpp_extension` imports setuptools, which a Python >= 3.12 environment may
     lack. Does: logs why the description is missing; below it, which repairs are switched off. Test:
     test_compat_imports.py. May go: when fastreid guards the call.
     """
-    stock = collect_env.collect_env_info
-
-    def collect_env_info() -> str:
-        try:
-            found: str = stock()
-        except Exception as error:
-            logging.getLogger("fastreid.cc.compat").debug("environment", exc_info=True)
-            found = f"not available ({type(error).__name__}: {error})"
-        off = os.environ.get(WITHOUT_REPAIRS)
-        return f"{found}\n{WITHOUT_REPAIRS}={off}" if off else found
-
-    replace(collect_env, "collect_env_info", collect_env_info)
+    try:
+        found: str = stock()
+    except Exception as error:
+        logging.getLogger("fastreid.cc.compat").debug("environment", exc_info=True)
+        found = f"not available ({type(error).__name__}: {error})"
+    off = os.environ.get(WITHOUT_REPAIRS)
+    return f"{found}\n{WITHOUT_REPAIRS}={off}" if off else found

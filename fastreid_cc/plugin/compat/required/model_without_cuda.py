@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any
 
@@ -11,32 +10,25 @@ from fastreid.engine import defaults
 from fastreid.modeling.meta_arch import build as meta_arch
 from torch import nn
 
-from ..patching import assign, replace
+from ..patching import around, assign
 
 logger = logging.getLogger("fastreid.cc.compat")
 
 
-def build_on_the_cpu_without_cuda() -> None:
+@around(meta_arch, "build_model")
+def build_on_the_cpu_without_cuda(stock: Any, cfg: Any) -> nn.Module:
     """Builds on the CPU where MODEL.DEVICE says cuda and there is none.
 
     Breaks: the default is "cuda"; `model.to` then fails. Does: builds on the CPU and says so. On a
     machine with CUDA nothing changes. Test: test_compat_model.py. May go: when fastreid's default
     follows the machine.
     """
-    stock = meta_arch.build_model
-
-    @functools.wraps(stock)
-    def build_model(cfg: Any) -> nn.Module:
-        if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
-            logger.warning(
-                f"MODEL.DEVICE={cfg.MODEL.DEVICE!r} but there is no CUDA: using the CPU."
-            )
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.MODEL.DEVICE = "cpu"
-        return stock(cfg)
-
-    replace(meta_arch, "build_model", build_model)
+    if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
+        logger.warning(f"MODEL.DEVICE={cfg.MODEL.DEVICE!r} but there is no CUDA: using the CPU.")
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = "cpu"
+    return stock(cfg)
 
 
 def distribute_models_on_the_cpu() -> None:

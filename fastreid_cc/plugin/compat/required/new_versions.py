@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from fastreid.data.transforms import build as transforms
@@ -11,7 +10,7 @@ from fastreid.solver import build as solver
 from fastreid.utils import comm
 from fastreid.utils.params import ContiguousParams
 
-from ..patching import View, assign, replace
+from ..patching import View, around, assign, wrap
 
 
 def build_affine_transform() -> None:
@@ -41,25 +40,25 @@ def keep_flat_gradients() -> None:
     gradients. Torch 1.13 did the same by default. Test: test_compat_training.py::
     test_stock_training_is_a_silent_no_op. May go: when fastreid passes set_to_none=False.
     """
-    stock, stock_valid = solver.build_optimizer, ContiguousParams.buffer_is_valid
-
-    @functools.wraps(stock)
-    def build_optimizer(cfg: Any, model: Any, contiguous: bool = True) -> Any:
-        optimizer, wrapper = stock(cfg, model, contiguous)
-        if contiguous:
-            zero_grad = optimizer.zero_grad
-            optimizer.zero_grad = lambda set_to_none=False: zero_grad(set_to_none=False)
-        return optimizer, wrapper
-
-    def buffer_is_valid(self: Any) -> bool:
-        flat = zip(self._param_buffer, self._grad_buffer, strict=True)
-        return all(p.grad is g for p, g in flat) and stock_valid(self)
-
-    replace(solver, "build_optimizer", build_optimizer)
-    assign(ContiguousParams, "buffer_is_valid", buffer_is_valid)
+    wrap(solver, "build_optimizer", _build_zeroing_in_place)
+    wrap(ContiguousParams, "buffer_is_valid", _is_valid_with_gradients)
 
 
-def evaluate_without_compiling() -> None:
+def _build_zeroing_in_place(stock: Any, cfg: Any, model: Any, contiguous: bool = True) -> Any:
+    optimizer, wrapper = stock(cfg, model, contiguous)
+    if contiguous:
+        zero_grad = optimizer.zero_grad
+        optimizer.zero_grad = lambda set_to_none=False: zero_grad(set_to_none=False)
+    return optimizer, wrapper
+
+
+def _is_valid_with_gradients(stock: Any, params: Any) -> bool:
+    flat = zip(params._param_buffer, params._grad_buffer, strict=True)
+    return all(p.grad is g for p, g in flat) and stock(params)
+
+
+@around(ReidEvaluator, "_compile_dependencies")
+def evaluate_without_compiling(stock: Any, evaluator: Any) -> None:
     """Ranks in numpy, unless the Cython code is compiled already.
 
     Breaks: the first evaluation runs `make` inside site-packages with the python on PATH and calls
@@ -68,8 +67,4 @@ def evaluate_without_compiling() -> None:
     results; 0.8 s against 0.9 s for 3000 queries and 15000 gallery images). Test:
     test_compat_evaluation.py. May go: when fastreid ships the compiled module.
     """
-
-    def _compile_dependencies(self: Any) -> None:
-        comm.synchronize()
-
-    assign(ReidEvaluator, "_compile_dependencies", _compile_dependencies)
+    comm.synchronize()
