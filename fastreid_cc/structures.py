@@ -121,26 +121,11 @@ class Batch:
     teacher_logits: Tensor | None = None
 
     @classmethod
-    def of(
-        cls,
-        features: Tensor,
-        targets: Tensor,
-        *,
-        indices: Tensor | None = None,
-        cameras: Tensor | None = None,
-        domains: Tensor | None = None,
-        teacher_features: Tensor | None = None,
-    ) -> Batch:
-        """A batch whose indices and cameras are 0 where they are not given."""
+    def of(cls, features: Tensor, targets: Tensor, **given: Tensor | None) -> Batch:
+        """A batch with the given fields; indices and cameras are 0 where they are not."""
         zeros = torch.zeros_like(targets)
-        return cls(
-            features,
-            targets,
-            zeros if indices is None else indices,
-            zeros if cameras is None else cameras,
-            domains,
-            teacher_features,
-        )
+        columns: dict[str, Any] = {"indices": zeros, "cameras": zeros, **given}
+        return cls(features, targets, **columns)
 
     @property
     def is_source(self) -> Tensor:

@@ -141,7 +141,7 @@ def test_the_first_gathers_and_decides(two: Any) -> None:
 
 def test_waiting_too_long_names_the_key(two: Any) -> None:
     assert "waited 0.03 minutes" in two[1]["late"]
-    assert "CC.DIST_TIMEOUT" in two[1]["late"]
+    assert "CC.LABEL_TIMEOUT_MINUTES" in two[1]["late"]
 
 
 def test_an_error_that_can_travel_stays_as_it_is() -> None:

@@ -105,9 +105,9 @@ def main(argv: list[str]) -> int:
 def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
     """The run's (image, camera)s, their labels i64 [N], and the figures to print."""
     from ..plugin.loading.datasets import configure_from
+    from ..plugin.loading.target_images import collect_images
     from ..plugin.offline import run_folder
     from ..plugin.trainer.checkpoint_state import labels_of
-    from ..plugin.trainer.wrap import collect_images
 
     if not Path(args.run).is_dir():
         raise WrongUse(f"{printable(args.run)}: no such folder.")
@@ -117,16 +117,16 @@ def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, 
     if "cc" not in content:
         raise ClearError(f"{printable(path)} holds no pseudo labels: the run was not label-free.")
     configure_from(cfg)
-    images, _ = collect_images(cfg)
-    labels = labels_of(content["cc"], [image for image, _ in images])
+    paths, cameras, _ = collect_images(cfg)
+    labels = labels_of(content["cc"], paths)
     if labels is None:
         raise ClearError(f"{printable(path)} was saved before the first labelling (warm-up).")
     told = {
         "checkpoint": str(path),
         "epoch": content.get("epoch"),
         "eps": labels.eps,
-        "images": len(images),
+        "images": len(paths),
         "clusters": labels.num_clusters,
         "outliers": labels.num_outliers,
     }
-    return images, labels.labels, told
+    return list(zip(paths, cameras.tolist(), strict=True)), labels.labels, told

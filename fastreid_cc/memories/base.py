@@ -36,7 +36,6 @@ class Memory(Part, nn.Module):
 
     Attributes:
         outliers: what becomes of images in no cluster, see `labels.numbering.build_label_space`.
-        needs_labels: False if clusters play no part; then none are made.
         rows: f32 [R, D], empty before the first `reset`.
         epoch: the epoch at hand, from 0.
         num_sources: S, source classes with a row.
@@ -61,7 +60,6 @@ class Memory(Part, nn.Module):
     """
 
     outliers: Outliers = "drop"
-    needs_labels: bool = True
     rows: Tensor
     limits = {"temperature": "(0, inf)", "momentum": "[0, 1]"}
 
@@ -75,6 +73,11 @@ class Memory(Part, nn.Module):
     def set_buffer(self, name: str, value: Tensor) -> None:
         """Sets a non-persistent buffer; its size may differ from the one it replaces."""
         self.register_buffer(name, value, persistent=False)
+
+    @property
+    def needs_labels(self) -> bool:
+        """False if clusters play no part, since every image is a class; then none are made."""
+        return self.outliers != "instance"
 
     @property
     def num_targets(self) -> int:

@@ -78,7 +78,7 @@ class ClusterMemory(Memory):
         """Moves the rows of the batch's targets by the chosen rule."""
         if self.rule == "random":
             draw = torch.rand(len(features), generator=self.generator).to(features.device)
-            updates.update_random(self.rows, batch.targets, features, self.current_momentum, draw)
+            updates.update_least(self.rows, batch.targets, features, self.current_momentum, draw)
             return
         updates.RULES[self.rule](self.rows, batch.targets, features, self.current_momentum)
 

@@ -49,7 +49,6 @@ class InstanceMemory(Memory):
     """
 
     outliers = "instance"
-    needs_labels = False
     row_cameras: Tensor
     source_rows: Tensor
     source_classes: Tensor

@@ -38,7 +38,7 @@ class PairMemory(Memory):
     def __init__(self, first: Memory, second: Memory) -> None:
         super().__init__(temperature=first.temperature, momentum=first.momentum)
         self.first, self.second = first, second
-        self.outliers, self.needs_labels = first.outliers, first.needs_labels
+        self.outliers = first.outliers
 
     @property
     def both(self) -> tuple[Memory, Memory]:

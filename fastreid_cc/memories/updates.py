@@ -89,8 +89,7 @@ def update_hard(rows: Tensor, index: Tensor, features: Tensor, momentum: float) 
     """
     index = index.to(rows.device)
     similarity = (features * rows[index.clamp(min=0)]).sum(1)
-    chosen = representatives(index, similarity)
-    blend(rows, index[chosen], features[chosen], momentum)
+    update_least(rows, index, features, momentum, similarity)
 
 
 def update_mean(
@@ -111,10 +110,10 @@ def update_mean(
     blend(rows, slots, means, momentum)
 
 
-def update_random(
+def update_least(
     rows: Tensor, index: Tensor, features: Tensor, momentum: float, key: Tensor
 ) -> None:
-    """One sample per row moves it: the one with the least random `key`, [B]."""
+    """One sample per row moves it: the one with the least `key`, [B]; ties by position."""
     index = index.to(rows.device)
     chosen = representatives(index, key)
     blend(rows, index[chosen], features[chosen], momentum)

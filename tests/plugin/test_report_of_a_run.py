@@ -88,7 +88,7 @@ def test_a_report_that_fails_is_a_warning(
     class Ended:
         iter = max_iter = 4
 
-    hook = record.RecordHook(tiny_runs.config(tmp_path / "out", "CC.REPORT", True))
+    hook = record.ReportHook(tiny_runs.config(tmp_path / "out", "CC.REPORT", True))
     hook.trainer = Ended()
     for python, message in (("false", "No report: 1"), ("no-such-program", "No report: [Errno 2]")):
         monkeypatch.setattr(sys, "executable", python)
@@ -105,7 +105,7 @@ def test_a_training_that_broke_off_gets_no_report(tmp_path: Path) -> None:
     class Broken:
         iter, max_iter = 3, 4
 
-    hook = record.RecordHook(tiny_runs.config(tmp_path, "CC.REPORT", True))
+    hook = record.ReportHook(tiny_runs.config(tmp_path, "CC.REPORT", True))
     hook.trainer = Broken()
     hook.after_train()
     assert list(tmp_path.iterdir()) == []

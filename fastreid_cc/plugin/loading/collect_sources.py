@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from ...data.sources import SourceImages, number_sources
 from ...memories.updates import group_means
-from .extract import extract_features
+from .extract import Images, extract_features
 
 logger = logging.getLogger("fastreid.cc.sources")
 
 
-def collect_sources(cfg: Any, target: list[tuple[str, int]]) -> SourceImages | None:
+def collect_sources(cfg: Any, target: Images) -> SourceImages | None:
     """The images of CC.SOURCES.NAMES; None where no source is named.
 
     Args:
-        target: (path, camera) of the target's images.
+        target: the target's images.
     Raises:
         ValueError: see `number_sources`; or a source with fewer identities than fill its part of a
             step.
@@ -34,8 +34,8 @@ def collect_sources(cfg: Any, target: list[tuple[str, int]]) -> SourceImages | N
         listed.append((name, DATASET_REGISTRY.get(name)(root=data_build._root).train))
     found = number_sources(
         listed,
-        first_camera=1 + max((camera for _, camera in target), default=-1),
-        target_paths=[path for path, _ in target],
+        first_camera=1 + int(target.cameras.max(initial=-1)),
+        target_paths=target.paths,
     )
     for domain, name in enumerate(found.names, 1):
         _check_filled(cfg, name, found.classes[found.domains == domain])

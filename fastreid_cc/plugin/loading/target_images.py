@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from fastreid.data import build as data_build
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.transforms import build_transforms
+from fastreid.utils import comm
 from torch.utils.data import Dataset
 
+from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
+from .camera_styles import camera_style
+from .collect_sources import collect_sources
+from .dataset import ContrastDataset, build_loader
+
+logger = logging.getLogger("fastreid.cc.engine")
+
+
+class ImageList(NamedTuple):
+    """Images of a config in data-set order.
+
+    Args:
+        paths: of N images.
+        cameras: i64 [N].
+        truth: i64 [N] identities for the log, None if unknown; nothing else reads them.
+    """
+
+    paths: list[str]
+    cameras: np.ndarray
+    truth: np.ndarray | None = None
 
 
 class _Extent(Dataset):
@@ -30,24 +55,21 @@ class TargetImages:
     """Stands where the stock training loader would, until pseudo-labels exist.
 
     Args:
-        items: (path, camera) of every image, in data-set order.
-        truth: i64 [N] identities for the log, or None; nothing else reads them.
+        images: the target's.
         epoch_images: images trained on per epoch, over all processes, without those of sources.
         sources: the labelled images that train along, or None.
+        style: changes an image's camera, see `camera_style`; None = images stay as they are.
     """
 
     def __init__(
         self,
-        items: list[tuple[str, int]],
-        truth: np.ndarray | None,
+        images: ImageList,
         epoch_images: int,
         sources: SourceImages | None = None,
+        style: Any = None,
     ) -> None:
-        self.paths = [path for path, _ in items]
-        self.cameras = np.array([camera for _, camera in items], dtype=np.int64)
-        self.truth = truth
-        self.sources = sources
-        self.style: Any = None  # camera styles of the images, see `styles.camera_style`
+        self.paths, self.cameras, self.truth = images
+        self.sources, self.style = sources, style
         self.dataset = _Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
     def __iter__(self) -> Iterator[Any]:
@@ -55,3 +77,54 @@ class TargetImages:
 
     def __len__(self) -> int:
         return 0
+
+
+def collect_images(cfg: Any) -> ImageList:
+    """Every image of DATASETS.NAMES, sorted by path.
+
+    Cameras are numbered over all data sets, so two sets never share one.
+    """
+    listed: list[tuple[str, Any, str]] = []
+    for name in cfg.DATASETS.NAMES:
+        data = DATASET_REGISTRY.get(name)(root=data_build._root)
+        listed += [(path, identity, f"{name}/{camera}") for path, identity, camera in data.train]
+    items = sort_items(listed)
+    return ImageList([item[0] for item in items], cameras(items), truth(items))
+
+
+def target_images(cfg: Any) -> TargetImages:
+    """The target's images, the labelled sources and the camera styles of a config.
+
+    Raises:
+        ValueError: if there are fewer images than a batch holds; see `collect_sources` and
+            `camera_style`.
+    """
+    images = collect_images(cfg)
+    batch, count = cfg.SOLVER.IMS_PER_BATCH, len(images.paths)
+    iters = cfg.CC.ITERS_PER_EPOCH or count // batch
+    if not count or not iters:
+        raise ValueError(
+            f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
+            f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
+        )
+    logger.info(f"{count:,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
+    sources = collect_sources(cfg, images)
+    style = camera_style(cfg, images.paths, images.cameras)
+    return TargetImages(images, iters * batch, sources, style)
+
+
+class ImageStream:
+    """Endless random batches without labels, for PreciseBN."""
+
+    def __init__(self, cfg: Any) -> None:
+        paths, cameras, _ = collect_images(cfg)
+        rows = np.random.default_rng(cfg.CC.SEED).permutation(len(paths))
+        batch = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        targets, transform = np.zeros(len(paths), np.int64), build_transforms(cfg, is_train=True)
+        dataset = ContrastDataset(paths, cameras, targets, transform, (cfg.CC.SEED,))
+        batches = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
+        self.loader = build_loader(dataset, batches, num_workers=0)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield from self.loader

@@ -20,9 +20,8 @@ from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
 from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
-from ..loading.target_images import TargetImages
+from ..loading.target_images import ImageList, collect_images
 from ..trainer.checkpoint_state import labels_of
-from ..trainer.wrap import collect_images
 from .run_folder import find_checkpoint, load_weights, read_checkpoint, read_config
 
 logger = logging.getLogger("fastreid.cc.report")
@@ -95,13 +94,12 @@ def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None
     state = read_checkpoint(checkpoint).get("cc")
     if state is None:
         return None
-    items, truth = collect_images(cfg)
-    labels = labels_of(state, [path for path, _ in items])
+    images = collect_images(cfg)
+    labels = labels_of(state, images.paths)
     if labels is None:
         return None
-    images = TargetImages(items, truth, 0)
-    features = extract_features(cfg, model, images)
-    return Clustered(images.paths, images.cameras, labels.labels, features.cpu().numpy(), truth)
+    features = extract_features(cfg, model, images).cpu().numpy()
+    return Clustered(images.paths, images.cameras, labels.labels, features, images.truth)
 
 
 def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
@@ -114,7 +112,7 @@ def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
     cfg.defrost()
     cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
     cfg.CC.EXTRACT.IMS_PER_BATCH = cfg.TEST.IMS_PER_BATCH
-    images = TargetImages([(item[0], 0) for item in items], None, 0)
+    images = ImageList([item[0] for item in items], np.zeros(len(items), np.int64))
     features = extract_features(cfg, model, images)
     return TestSet(
         name,

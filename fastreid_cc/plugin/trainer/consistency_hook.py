@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastreid.engine.train_loop import HookBase
 
 from ...parallel.consistency import refuse_if_apart, share_buffers
+from .pseudo_label_hook import PseudoLabelHook
 
 
-class InStepHook(HookBase):
+class ConsistencyHook(HookBase):
     """After an epoch, before evaluation and checkpoint: equal batch norm, equal memories.
 
     Evaluation so gives the results of the checkpoint, which is the first process's, and a resumed
@@ -19,7 +18,7 @@ class InStepHook(HookBase):
         hook: the PseudoLabelHook whose memory and targets are compared.
     """
 
-    def __init__(self, hook: Any) -> None:
+    def __init__(self, hook: PseudoLabelHook) -> None:
         self.hook = hook
 
     def after_epoch(self) -> None:

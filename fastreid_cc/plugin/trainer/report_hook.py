@@ -35,7 +35,7 @@ def training_versions(cfg: Any) -> dict[str, str]:
     }
 
 
-class RecordHook(HookBase):
+class ReportHook(HookBase):
     """Writes versions.json; with CC.REPORT writes report.html when the training has ended.
 
     The page is made by another process, so that nothing that goes wrong there – a missing package,

@@ -16,7 +16,7 @@ class UpdateHook(HookBase):
     a step is none.
     """
 
-    _scale: float | None = None
+    _scale = 1.0
 
     @property
     def network(self) -> Any:
@@ -29,13 +29,12 @@ class UpdateHook(HookBase):
 
     def after_step(self) -> None:
         """Calls `after_update`, unless the loss scale fell: the step was left out."""
-        scale = self._loss_scale()
-        if scale is None or self._scale is None or scale >= self._scale:
+        if self._loss_scale() >= self._scale:
             self.after_update()
 
-    def _loss_scale(self) -> float | None:
+    def _loss_scale(self) -> float:
         scaler = self.trainer.grad_scaler
-        return None if scaler is None else scaler.get_scale()
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def after_update(self) -> None:
         """What follows a step."""
