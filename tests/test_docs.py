@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from fastreid_cc.__main__ import commands, split
+from fastreid_cc.config import all_keys
+from fastreid_cc.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -95,6 +97,58 @@ def known_keys() -> set[str]:
 def test_config_keys_that_are_named_exist(page: Path) -> None:
     named = {key for key in KEY.findall(page.read_text("utf-8")) if not key.endswith(".py")}
     assert named - known_keys() - EXAMPLES - OLD == set()
+
+
+def rows_of(page: Path, title: str) -> Iterator[list[str]]:
+    """[what the title's group holds, *cells] of each row of the tables whose title matches."""
+    node = None
+    for line in page.read_text("utf-8").splitlines():
+        if not line.startswith("|"):
+            node = None
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        match = re.fullmatch(title, cells[0])
+        if match:
+            node = match[1]
+        elif node and not set(cells[0]) <= set("-: "):
+            yield [node, *cells]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_a_table_of_the_keys_of_a_node_holds_keys_of_it_and_the_page_holds_all(page: Path) -> None:
+    nodes = set()
+    for node, names, *_ in rows_of(page, r"key of `([A-Z.]+)`"):
+        nodes.add(node)
+        assert {f"{node}.{name}" for name in re.findall(r"`(\w+)`", names)} <= set(all_keys()), (
+            names
+        )
+    for node in nodes:
+        for key in all_keys():
+            if key.startswith(f"{node}."):
+                name = key.removeprefix(f"{node}.")
+                assert re.search(rf"\b{name}\b", page.read_text("utf-8")), f"{page.name}: {key}"
+
+
+def test_defaults_in_tables_are_the_keys_defaults() -> None:
+    stated = [
+        (page.name, key, default)
+        for page in PAGES
+        for key, default in re.findall(r"^\| `([\w.]+)` (\S+) \|", page.read_text("utf-8"), re.M)
+        if key in all_keys()
+    ]
+    assert len(stated) >= 5
+    assert [row for row in stated if str(all_keys()[row[1]].default) != row[2]] == []
+
+
+def test_the_table_of_the_parts_lists_every_choice() -> None:
+    listed = 0
+    for line in (ROOT / "docs" / "methods.md").read_text("utf-8").splitlines():
+        match = re.fullmatch(r"\| [\w ]+ \| `(CC[\w.]+)` \| (.*) \|", line)
+        if match and isinstance(all_keys()[match[1]].limits, (tuple, Registry)):
+            listed += 1
+            choices = set(all_keys()[match[1]].range.split(" | "))
+            assert choices == set(re.findall(r"`(\w+)`", match[2])), match[1]
+    assert listed >= 6
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

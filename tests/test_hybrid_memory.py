@@ -36,10 +36,10 @@ def batch_for(memory, x, index):
     return make_batch(x, memory.row_classes[index], indices=(index - memory.num_sources).clamp(0))
 
 
-def step(memory, x, index, eps=1e-6):
+def step(memory, x, index, floor=1e-6):
     x = x.clone().requires_grad_()
     batch = batch_for(memory, x, index)
-    loss = MemoryContrast(eps=eps)(batch, memory)
+    loss = MemoryContrast(probability_floor=floor)(batch, memory)
     loss.backward()
     return loss.detach(), x.grad, batch
 
@@ -64,13 +64,13 @@ def test_three_steps_equal_the_recordings_of_spcl_and_openunreid(path):
         torch.testing.assert_close(memory.rows, data[s + "memory_after"], atol=2e-6, rtol=0)
 
 
-def unit_gradient(memory, f, index, eps):
+def unit_gradient(memory, f, index, floor):
     """Gradient at unit features, not through the normalisation, as SpCL records it."""
     f = f.clone().requires_grad_()
     batch = batch_for(memory, f, index)
     from fastreid_cc.losses.memory_contrast import cross_entropy
 
-    cross_entropy(memory.logits(f, batch), batch.targets, eps=eps).mean().backward()
+    cross_entropy(memory.logits(f, batch), batch.targets, floor=floor).mean().backward()
     return f.grad
 
 
@@ -78,7 +78,7 @@ def unit_gradient(memory, f, index, eps):
 @pytest.mark.parametrize("suffix", ["", "_paper"])
 def test_joint_source_and_target_equals_the_recording(case, suffix):
     data = {k[len(case) + 2 :]: v for k, v in load("spcl_uda_memory.npz").items() if case in k}
-    eps = 0.0 if suffix else 1e-6
+    floor = 0.0 if suffix else 1e-6
     memory = hybrid(
         data["features_before"],
         data["labels"],
@@ -92,9 +92,9 @@ def test_joint_source_and_target_equals_the_recording(case, suffix):
     batches = []
     for half in "st":
         index = data[f"index_{half}"]
-        loss, _, batch = step(memory, data[f"f_{half}"], index, eps)
+        loss, _, batch = step(memory, data[f"f_{half}"], index, floor)
         torch.testing.assert_close(loss, data[f"loss_{half}{suffix}"], rtol=1e-9, atol=1e-13)
-        grad = unit_gradient(memory, data[f"f_{half}"], index, eps)
+        grad = unit_gradient(memory, data[f"f_{half}"], index, floor)
         torch.testing.assert_close(grad, data[f"grad_{half}{suffix}"], rtol=1e-9, atol=1e-12)
         batches.append(batch)
     for batch in reversed(batches):
@@ -138,10 +138,10 @@ def test_positives_far_below_the_floor_equal_the_recording():
         0,
         temperature=float(data["floor__temp"]),
     )
-    for suffix, eps in (("", 1e-6), ("_paper", 0.0)):
-        loss, _, _ = step(memory, data["floor__f"], data["floor__index"], eps)
+    for suffix, floor in (("", 1e-6), ("_paper", 0.0)):
+        loss, _, _ = step(memory, data["floor__f"], data["floor__index"], floor)
         torch.testing.assert_close(loss, data["floor__loss" + suffix], rtol=1e-9, atol=1e-12)
-        grad = unit_gradient(memory, data["floor__f"], data["floor__index"], eps)
+        grad = unit_gradient(memory, data["floor__f"], data["floor__index"], floor)
         torch.testing.assert_close(grad, data["floor__grad" + suffix], rtol=1e-6, atol=1e-15)
 
 
@@ -221,7 +221,7 @@ def test_the_loss_equals_the_loop():
     x, slow = (unit_rows(5, 8, seed=2) * 3 for _ in range(2))
     x, slow = x.requires_grad_(), slow.requires_grad_()
     y = torch.tensor([1, 2, 5, 3, 4])
-    loss = MemoryContrast(eps=1e-6)(make_batch(x, y), memory)
+    loss = MemoryContrast(probability_floor=1e-6)(make_batch(x, y), memory)
     expected = oracle.hybrid_contrast(slow, memory.rows, memory.row_classes, y, 0.05, 1e-6)
     (loss + expected).backward()
     torch.testing.assert_close(loss, expected)
