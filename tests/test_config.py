@@ -24,7 +24,7 @@ from fastreid_cc.config import (
 )
 from fastreid_cc.limits import fault
 from fastreid_cc.memories.base import Memory
-from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES
+from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES, Registry
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 YAMLS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yml"))
@@ -114,6 +114,13 @@ def test_every_argument_of_every_part_is_a_key_with_its_default() -> None:
             for key, (default, _, _) in part_keys(registry, name).items():
                 assert get_key(cfg, key) == default, key
                 assert type(default) in (bool, int, float, str, tuple), key
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.family)
+def test_the_default_config_builds_every_part(registry: Registry) -> None:
+    """Those without arguments, which have no node in the config, too."""
+    cfg = load()
+    assert all(type(build_part(cfg, registry, n)) is registry.get(n) for n in registry.names())
 
 
 def test_keys_follow_the_signature() -> None:

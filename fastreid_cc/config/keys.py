@@ -90,8 +90,8 @@ def near_keys(wanted: str, keys: Iterable[str]) -> list[str]:
 
 def arguments(cfg: Any, cls: type[Part]) -> dict[str, Any]:
     """What a config says of the arguments of a class."""
-    node = get_key(cfg, cls.key)
-    return {name: node[name.upper()] for name in keyword_arguments(cls)}
+    names = keyword_arguments(cls)  # a part without any has no node
+    return {name: get_key(cfg, f"{cls.key}.{name.upper()}") for name in names}
 
 
 def from_config(cfg: Any, cls: type[P]) -> P:
