@@ -120,7 +120,8 @@ class PseudoLabeler:
     refiners' state and an automatic eps.
 
     >>> a, b = [1.0, 0.0], [0.0, 1.0]
-    >>> PseudoLabeler()(np.array([a, a, a, a, b, b, b, b]), progress=False).labels
+    >>> labeler = PseudoLabeler(distance=DISTANCES.get("jaccard")(k1=4, k2=1))
+    >>> labeler(np.array([a, a, a, a, b, b, b, b])).labels
     array([0, 0, 0, 0, 1, 1, 1, 1])
     """
 

@@ -65,7 +65,8 @@ class DBSCAN(Clusterer[sp.csr_array]):
     Cost: time linear in the stored distances; 17 N bytes.
 
     >>> near = np.array([[0, 0.1, 0.9], [0.1, 0, 0.9], [0.9, 0.9, 0]], np.float32)
-    >>> DBSCAN(min_samples=2).fit_predict(sp.csr_array(near), radii=(0.2, 0.05))
+    >>> graph = sp.csr_array((near.ravel(), np.indices((3, 3)).reshape(2, 9)))  # zeros stored
+    >>> DBSCAN(min_samples=2).fit_predict(graph, radii=(0.2, 0.05))
     [array([ 0,  0, -1]), array([-1, -1, -1])]
     """
 

@@ -70,9 +70,9 @@ class HDBSCAN(Clusterer[sp.csr_array]):
 
     Cost: as scikit-learn's; about O(E log E) time for E stored distances, a few copies of them.
 
-    >>> pair = np.array([[0, 0.1], [0.1, 0]], np.float32)
-    >>> HDBSCAN(min_cluster_size=2, min_samples=1).fit_predict(sp.csr_array(pair))
-    [array([0, 0])]
+    >>> near = np.array([[0, .1, .9, .9], [.1, 0, .9, .9], [.9, .9, 0, .1], [.9, .9, .1, 0]])
+    >>> HDBSCAN(min_cluster_size=2, min_samples=1).fit_predict(sp.csr_array(near))
+    [array([0, 0, 1, 1])]
     """
 
     consumes = "distances"

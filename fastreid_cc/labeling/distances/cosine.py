@@ -36,7 +36,8 @@ class CosineDistance(Distance):
     Cost: N^2 D operations without k. 12 bytes per stored pair, about three times that at the peak.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-    >>> CosineDistance()(rows, (), max_distance=0.3).toarray().round(3).tolist()
+    >>> graph = CosineDistance()(rows, (), max_distance=0.3)
+    >>> graph.toarray().astype(float).round(3).tolist()
     [[0.0, 0.2, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 

@@ -145,6 +145,10 @@ class CellSearch(NeighborSearch):
 
     Cost: about 2 M N D share operations. Memory beyond the features: a copy in order of cells
     (4 N D bytes) and 16 (k + 100) M bytes of candidates.
+
+    >>> rows = torch.eye(3).repeat(2, 1)
+    >>> CellSearch()(rows, 2).indices[:, 1].tolist()
+    [3, 4, 5, 0, 1, 2]
     """
 
     splits = True

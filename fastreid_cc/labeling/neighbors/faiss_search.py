@@ -77,6 +77,10 @@ class FaissFlat(_FaissSearch):
     """Exhaustive search by faiss (IndexFlatIP): exact up to its float32 rounding at the k-th place.
 
     Cost: 2 M N D operations; the index holds a copy of the features.
+
+    >>> rows = torch.eye(3).repeat(2, 1)
+    >>> FaissFlat()(rows, 2).indices[:, 1].tolist()
+    [3, 4, 5, 0, 1, 2]
     """
 
     def _index(self, faiss: Any, features: np.ndarray) -> Any:
@@ -98,6 +102,10 @@ class FaissIVF(_FaissSearch):
         seed: seed of the cells' k-means, which trains on at most 64 images per cell.
 
     Cost: about 2 M N D probes / lists operations; the index holds a copy of the features.
+
+    >>> rows = torch.eye(3).repeat(2, 1)
+    >>> FaissIVF()(rows, 2).indices[:, 1].tolist()
+    [3, 4, 5, 0, 1, 2]
     """
 
     limits = {"lists": "[0, inf)", "probes": "[0, inf)", "seed": "[0, inf)"}
@@ -134,6 +142,10 @@ class FaissHNSW(_FaissSearch):
         ef_search: candidates kept per query, raised to k where it is less; recall rises with it.
 
     Cost: about N log N distance computations with random access; 4 D + 8 links bytes per image.
+
+    >>> rows = torch.eye(3).repeat(2, 1)
+    >>> FaissHNSW()(rows, 2).indices[:, 1].tolist()
+    [3, 4, 5, 0, 1, 2]
     """
 
     limits = {"links": "[2, inf)", "ef_construction": "[2, inf)", "ef_search": "[2, inf)"}
