@@ -218,7 +218,7 @@ def test_the_example_of_a_refiner_works(monkeypatch: pytest.MonkeyPatch) -> None
     exec(compile(body, "my_parts.py", "exec"), module.__dict__)
     assert REFINERS.parameters("two_cameras") == {"least": 2}
     labels, cameras = np.array([0, 1, 0, -1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 5, 7])
-    refined = REFINERS.get("two_cameras")().refine(labels, None, cameras)
+    refined = REFINERS.get("two_cameras")().refine(labels, {}, cameras)
     assert refined.tolist() == [-1, 0, -1, -1, 0, 1, 1]
 
 
