@@ -95,7 +95,11 @@ def labels_of(path: Path, folder: Path) -> Iterator[tuple[str, Any]]:
         )
         yield "first", labeler(features).labels
         refiner.load_state_dict({"threshold": float(case["epoch1_indep_thres"])})
-        yield "second", labeler(features).labels
+        eps = float(case["eps"])
+        if is_before("find_neighbors"):  # then the labeller kept the graph
+            yield "second", labeler.relabel(eps).labels
+        else:
+            yield "second", labeler.sweep(features, [eps])[-1].labels
 
 
 def main(out: Path, *folders: Path) -> None:
