@@ -120,7 +120,7 @@ def test_an_interrupt_leaves_the_old_file_and_no_other(files, monkeypatch, capsy
         raise KeyboardInterrupt
 
     if when == "labelling":
-        monkeypatch.setattr(PseudoLabeler, "__call__", interrupted)
+        monkeypatch.setattr(PseudoLabeler, "sweep", interrupted)
     else:
         monkeypatch.setattr(np, "savez", interrupted)
     assert run(files, "--eps", "0.4") == 130

@@ -16,9 +16,10 @@ WHERE: dict[str, list[str | tuple[str, str]]] = {
     "DISTANCES": ["fastreid_cc.registry"],
     "NEIGHBORS": ["fastreid_cc.registry"],
     "PseudoLabeler": ["fastreid_cc.labeling"],
+    "find_neighbors": ["fastreid_cc.labeling.neighbor_lists"],
     "REFINERS": ["fastreid_cc.registry"],
     "main": ["fastreid_cc.__main__"],
-    "unit_rows": ["fastreid_cc.labeling"],
+    "unit_rows": ["fastreid_cc.labeling.pseudo_labeler", "fastreid_cc.labeling"],
 }
 #: (regular expression, replacement) of names "case/entry" of the first record.
 RENAMED: list[tuple[str, str]] = []

@@ -28,6 +28,15 @@ def find(name: str) -> Any:
     raise ImportError(f"{name}: tell the script where it is, in WHERE")
 
 
+def is_before(name: str) -> bool:
+    """Whether a checkout is older than a name of the library."""
+    try:
+        find(name)
+    except ImportError:
+        return True
+    return False
+
+
 def labelling(name: str, options: str, features: Any, folder: Path) -> Iterator[tuple[str, Any]]:
     """What `python -m fastreid_cc label` gives."""
     given, cams, out = (folder / file for file in ("features.npy", "cams.npy", "out.npz"))
@@ -57,7 +66,10 @@ def labels_of(path: Path, folder: Path) -> Iterator[tuple[str, Any]]:
                 tight, normal, loose = (
                     case[f"{name}__{epoch}dbscan_{kind}"] for kind in ("tight", "normal", "loose")
                 )
-                kept = refiner.refine(normal, lambda gap, t=tight, w=loose: w if gap > 0 else t)
+                others: Any = {0.02: loose, -0.02: tight}
+                if is_before("find_neighbors"):  # then a refiner called back
+                    others = others.__getitem__
+                kept = refiner.refine(normal, others)
                 yield f"{name}.{epoch}labels", kept
             yield f"{name}.state", refiner.state_dict()
     if not {"features", "k1"} <= case.keys():
@@ -70,7 +82,11 @@ def labels_of(path: Path, folder: Path) -> Iterator[tuple[str, Any]]:
     yield "neighbors", vars(search(rows, k1))
     for name, lengths in (("jaccard", {"k1": k1, "k2": k2}), ("ca_jaccard", {})):
         distance = find("DISTANCES").get(name)(**lengths)
-        graph = distance(rows, search, max_distance=1.0, cameras=cameras)
+        found: Any = search
+        if not is_before("find_neighbors"):  # then a distance searched by itself
+            wanted = distance.searches(len(rows), 4)
+            found = find("find_neighbors")(search, rows, wanted, cameras)
+        graph = distance(rows, found, max_distance=1.0, cameras=cameras)
         yield name, {part: getattr(graph, part) for part in ("indptr", "indices", "data")}
     if "indep_thres" in case:  # the second labelling of a run, by a given threshold
         refiner = find("REFINERS").get("self_paced")(eps_gap=float(case["eps_gap"]))
@@ -79,7 +95,11 @@ def labels_of(path: Path, folder: Path) -> Iterator[tuple[str, Any]]:
         )
         yield "first", labeler(features).labels
         refiner.load_state_dict({"threshold": float(case["epoch1_indep_thres"])})
-        yield "second", labeler.relabel(float(case["eps"])).labels
+        eps = float(case["eps"])
+        if is_before("find_neighbors"):  # then the labeller kept the graph
+            yield "second", labeler.relabel(eps).labels
+        else:
+            yield "second", labeler.sweep(features, [eps])[-1].labels
 
 
 def main(out: Path, *folders: Path) -> None:
