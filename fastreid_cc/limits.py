@@ -1,67 +1,50 @@
 """What an argument or config key may be: an interval of numbers, or a tuple of choices.
 
 An interval is written as in mathematics, a round bracket leaving its end out: "(0, 1]", "[1, inf)".
-NaN lies in no interval. A value that no interval holds stands before it: "0 or [2, inf)".
+NaN lies in no interval. A value beside the interval stands before it: "0 or [2, inf)".
+
+>>> fault("CC.CLUSTER.DBSCAN.EPS", 1.5, "(0, 1]")
+'CC.CLUSTER.DBSCAN.EPS=1.5 must lie in (0, 1].'
+>>> fault("CC.LABELS.OUTLIERS", "keep", ("drop", "singleton"))
+"CC.LABELS.OUTLIERS='keep' must be one of drop, singleton."
+>>> fault("CC.SAMPLES_PER_BN", 1, "0 or [2, inf)")
+'CC.SAMPLES_PER_BN=1 must be 0 or at least 2.'
 """
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from numbers import Real
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 Limit: TypeAlias = "str | tuple[Any, ...]"
 
 
-class Interval(NamedTuple):
-    """Numbers between two ends; an infinite end is left out by its round bracket."""
-
-    low: float
-    high: float
-    holds_low: bool
-    holds_high: bool
-
-    def __contains__(self, value: object) -> bool:
-        if not isinstance(value, Real):
-            return False
-        number = float(value)
-        above = number >= self.low if self.holds_low else number > self.low
-        return above and (number <= self.high if self.holds_high else number < self.high)
-
-
-@cache
-def parse_interval(text: str) -> tuple[float | None, Interval]:
-    """The single value before the interval (None: there is none), and the interval.
+def holds(limit: Limit, value: Any) -> bool:
+    """Whether a value is within a limit; a value of another type never is.
 
     Raises:
-        ValueError: if the text is no interval.
+        ValueError: if the limit is neither a tuple nor an interval.
     """
-    number = r"(-?inf|-?[\d.]+(?:e-?\d+)?)"
-    match = re.fullmatch(rf"(?:{number} or )?([\[(]){number}, {number}([\])])", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no interval; want e.g. '(0, 1]', '[1, inf)'.")
-    single, left, low, high, right = match.groups()
-    interval = Interval(float(low), float(high), left == "[", right == "]")
-    return None if single is None else float(single), interval
-
-
-def wanted(limit: Limit) -> str:
-    """What a value must do, for messages: "must lie in (0, 1]", "must be one of a, b"."""
     if isinstance(limit, tuple):
-        return f"must be one of {', '.join(map(str, limit))}"
-    single, interval = parse_interval(limit)
-    if interval.high == float("inf"):
-        bound = f"{'at least' if interval.holds_low else 'above'} {interval.low:g}"
-        return f"must be {bound}" if single is None else f"must be {single:g} or {bound}"
-    return f"must lie in {limit}"
+        return value in limit
+    single, _, interval = limit.rpartition(" or ")
+    low, high = map(float, interval[1:-1].split(", "))
+    if interval[0] not in "[(" or interval[-1] not in "])":
+        raise ValueError(f"{limit!r} is no interval; want e.g. '(0, 1]', '[1, inf)'.")
+    if not isinstance(value, Real):
+        return False
+    number = float(value)
+    inside = low < number < high or (number == low and interval[0] == "[")
+    return inside or (number == high and interval[-1] == "]") or (single == f"{number:g}")
 
 
 def fault(key: str, value: Any, limit: Limit) -> str | None:
-    """What is wrong with a value, e.g. "CC.CLUSTER.DBSCAN.EPS=1.5 must lie in (0, 1]."; or None."""
+    """What is wrong with a value, in a sentence with its key; None if nothing is."""
+    if holds(limit, value):
+        return None
     if isinstance(limit, tuple):
-        fits = value in limit
-    else:
-        single, interval = parse_interval(limit)
-        fits = value in interval or (single is not None and value == single)
-    return None if fits else f"{key}={value!r} {wanted(limit)}."
+        return f"{key}={value!r} must be one of {', '.join(map(str, limit))}."
+    if limit.endswith(", inf)"):
+        bound = limit[:-6].replace("[", "at least ").replace("(", "above ")
+        return f"{key}={value!r} must be {bound}."
+    return f"{key}={value!r} must lie in {limit}."

@@ -9,8 +9,9 @@ import math
 import pytest
 from torch import nn
 
+import fastreid_cc.limits
 import fastreid_cc.registry
-from fastreid_cc.limits import fault, parse_interval
+from fastreid_cc.limits import fault, holds
 from fastreid_cc.registry import Part, Registry
 
 
@@ -35,8 +36,9 @@ def registry() -> Registry:
     return made
 
 
-def test_the_example_in_the_docstring_holds():
-    result = doctest.testmod(fastreid_cc.registry)
+@pytest.mark.parametrize("module", [fastreid_cc.limits, fastreid_cc.registry])
+def test_the_examples_in_the_docstrings_hold(module):
+    result = doctest.testmod(module)
     assert result.attempted and not result.failed
 
 
@@ -66,8 +68,9 @@ def test_messages_say_key_value_and_what_is_wanted():
 
 
 def test_a_text_that_is_no_interval_is_refused():
-    with pytest.raises(ValueError, match="no interval"):
-        parse_interval("0..1")
+    for text in ("0..1", "0, 1", "[0; 1]", "{0, 1}", "[0, one]"):
+        with pytest.raises(ValueError, match=r"interval|float|unpack"):
+            holds(text, 0.5)
 
 
 def test_every_argument_out_of_its_limits_is_named_with_the_full_key():

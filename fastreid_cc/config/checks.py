@@ -215,17 +215,5 @@ def _contrast_architecture(cfg: Any, what: str) -> Iterator[str]:
         )
 
 
-CHECKS: tuple[Check, ...] = (
-    values,
-    batch,
-    schedule,
-    data,
-    parts,
-    losses,
-    outliers,
-    merges,
-    teacher,
-    graph,
-    fusion,
-    source_faults,
-)
+CHECKS: tuple[Check, ...] = (values, batch, schedule, data, parts, losses, outliers, merges)
+CHECKS += (teacher, graph, fusion, source_faults)

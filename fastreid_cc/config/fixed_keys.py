@@ -14,41 +14,31 @@ from .signatures import STOCK_LOSSES, Key, argument_keys
 #: Full key -> default, help, limits.
 FIXED_KEYS: dict[str, Key] = {
     "CC.ENABLED": Key(False, "Train DATASETS.NAMES without identities. Off: stock fastreid."),
-    "CC.SEED": Key(
-        1, "One seed for weights, augmentation, sampling, clustering.", "[0, 4294967295]"
-    ),
-    "CC.SEED_SUPERVISED": Key(
-        False, "Without CC.ENABLED: seed by CC.SEED too, where fastreid seeds by the clock."
-    ),
+    "CC.SEED": Key(1, "Seed of weights, augmentation, sampling, clustering.", "[0, 4294967295]"),
+    "CC.SEED_SUPERVISED": Key(False, "Without CC.ENABLED: seed by CC.SEED, not by the clock."),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
     "CC.ITERS_PER_EPOCH": Key(
         0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"
     ),
     "CC.EVAL_BEFORE": Key(False, "Evaluate before the first epoch too (direct transfer)."),
     "CC.SAMPLES_PER_BN": Key(
-        0,
-        "Images of a batch that share a batch-norm statistic; 0 = all of them.",
-        "0 or [2, inf)",
+        0, "Images of a batch that share a batch-norm statistic; 0 = all.", "0 or [2, inf)"
     ),
     "CC.AMP_DTYPE": Key(
         "auto",
         "Number format with SOLVER.AMP; auto is float16 on CUDA, bfloat16 on a CPU.",
         ("auto", "bfloat16"),
     ),
-    "CC.FUSED_OPTIMIZER": Key(
-        False, "One kernel per optimizer step: takes a fifth of Adam's time on a CPU."
-    ),
+    "CC.FUSED_OPTIMIZER": Key(False, "One kernel per optimizer step: a fifth of Adam's time."),
     "CC.LABEL_TIMEOUT_MINUTES": Key(
-        720.0, "Minutes that processes wait for the first one to make labels.", "(0, 1e6]"
+        720.0, "How long processes wait for the first one to make labels.", "(0, 1e6]"
     ),
     "CC.SAMPLER.CAMERA_AWARE": Key(
         "auto",
         "Draw the images of a cluster from different cameras; auto: if there is more than one.",
         ("auto", "on", "off"),
     ),
-    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(
-        0, "Outliers in a batch, for AverageK.RESCUE.", "[0, inf)"
-    ),
+    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE.", "[0, inf)"),
     "CC.EXTRACT.IMS_PER_BATCH": Key(256, "Images per extraction batch of a process.", "[1, inf)"),
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(
@@ -58,19 +48,15 @@ FIXED_KEYS: dict[str, Key] = {
     ),
     "CC.LABELS.PERIOD": Key(1, "Epochs between two labellings.", "[1, inf)"),
     "CC.LABELS.OUTLIERS": Key(
-        "drop",
-        "Images without a cluster are left out, or are each a cluster of its own.",
-        ("drop", "singleton"),
+        "drop", "Leave outliers out, or make each a class of its own.", ("drop", "singleton")
     ),
     "CC.COLLAPSE.EPS_BOUND": Key(
         0.15, "How far eps may be moved when clustering collapses; 0 = never.", "[0, 1]"
     ),
-    "CC.COLLAPSE.SHRINK_P": Key(
-        True, "With fewer clusters than a batch holds, train on smaller batches."
-    ),
-    "CC.COLLAPSE.KEEP_PREVIOUS": Key(True, "If nothing else helps, train on with the last labels."),
+    "CC.COLLAPSE.SHRINK_P": Key(True, "With too few clusters for a batch, use smaller batches."),
+    "CC.COLLAPSE.KEEP_PREVIOUS": Key(True, "If nothing else helps, go on with the last labels."),
     "CC.NEIGHBORS.NAME": Key("exact", "Neighbour search in use.", NEIGHBORS),
-    "CC.DISTANCE.NAME": Key("jaccard", "Distance, where the clusterer consumes one.", DISTANCES),
+    "CC.DISTANCE.NAME": Key("jaccard", "Distance, if the clusterer consumes one.", DISTANCES),
     "CC.CLUSTER.NAME": Key("dbscan", "Clusterer that makes the pseudo-labels.", CLUSTERERS),
     "CC.REFINE.NAMES": Key((), "Refiners of the pseudo-labels, applied in this order.", REFINERS),
     "CC.MEMORY.NAME": Key("cluster", "Memory that the losses contrast with.", MEMORIES),
@@ -79,30 +65,17 @@ FIXED_KEYS: dict[str, Key] = {
         "Losses, each added with its SCALE. Without labels at least one of this plug-in.",
         LOSSES,
     ),
-    "CC.TEACHER.ENABLED": Key(
-        False, "Keep a mean teacher: the average of the network over its steps."
-    ),
-    "CC.TEACHER.USE_FOR_LABELS": Key(
-        True, "Features for clustering and memory come from the teacher."
-    ),
+    "CC.TEACHER.ENABLED": Key(False, "Keep a mean teacher: the network's average over its steps."),
+    "CC.TEACHER.USE_FOR_LABELS": Key(True, "Cluster, and fill the memory, by its features."),
     "CC.TEACHER.EVALUATE": Key(True, "Evaluation measures the teacher, not the network trained."),
-    "CC.TEACHER.OWN_VIEW": Key(
-        False, "The teacher, or the second network, sees another augmentation."
-    ),
+    "CC.TEACHER.OWN_VIEW": Key(False, "It, or the second network, sees another augmentation."),
     "CC.CAMSTYLE.MODE": Key(
         "off",
         "Show target images as other cameras see them: from FOLDER, or by colour statistics.",
         ("off", "folder", "statistics"),
     ),
-    "CC.CAMSTYLE.FOLDER": Key(
-        "", "Folder of ready-made camera-style images, <stem>_fake_<c>to<c'>.jpg."
-    ),
-    "CC.CAMSTYLE.IMAGES_PER_CAMERA": argument_keys(StyleStatistics)[
-        "CC.CAMSTYLE.IMAGES_PER_CAMERA"
-    ],
-    "CC.SOURCES.NAMES": Key(
-        (), "Labelled data sets to learn from beside DATASETS.NAMES, the target."
-    ),
+    "CC.CAMSTYLE.FOLDER": Key("", "Folder of transfers <stem>_fake_<c>to<c'>.jpg, made elsewhere."),
+    "CC.SOURCES.NAMES": Key((), "Labelled data sets to learn from beside the target."),
     "CC.SOURCES.MODE": Key(
         "joint",
         "Sources are in every batch (joint), or come before the target only (pretrain).",
@@ -116,9 +89,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SOURCES.LOSSES": Key(
         ("CrossEntropyLoss", "TripletLoss"), "Losses of fastreid for source images.", STOCK_LOSSES
     ),
-    "CC.SOURCES.IN_MEMORY": Key(
-        True, "Source classes are rows of the memory, as in SpCL (mode joint)."
-    ),
+    "CC.SOURCES.IN_MEMORY": Key(True, "Mode joint: source classes are rows of the memory (SpCL)."),
     "CC.SOURCES.SCALE": Key(1.0, "Factor of all losses of source images.", "[0, inf)"),
     "CC.SOURCES.BN": Key(
         "shared",
@@ -128,33 +99,26 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SOURCES.GATE_SCALE": Key(
         2.0, "Factor of the rectified gate: 2 starts at identity, 1 is as published.", "(0, inf)"
     ),
-    "CC.WARMUP.EPOCHS": Key(
-        0, "Epochs of instance discrimination before the first clustering.", "[0, inf)"
-    ),
+    "CC.WARMUP.EPOCHS": Key(0, "Epochs of instance discrimination before clustering.", "[0, inf)"),
     "CC.WARMUP.VIEWS": Key(4, "Augmented views of an image in a batch, in warm-up.", "[1, inf)"),
-    "CC.WARMUP.TEMPERATURE": Key(
-        0.1, "Logits of the warm-up are cosines divided by it.", "(0, inf)"
-    ),
+    "CC.WARMUP.TEMPERATURE": Key(0.1, "Divides the cosines in warm-up.", "(0, inf)"),
     "CC.WARMUP.MOMENTUM": Key(0.2, "Weight of the old row of an image in warm-up.", "[0, 1]"),
-    "CC.WARMUP.COLOR_ROBUST": Key(
-        True, "Warm up with INPUT.COLOR_ROBUST at full (default) strength."
-    ),
+    "CC.WARMUP.COLOR_ROBUST": Key(True, "Warm up with INPUT.COLOR_ROBUST at its default strength."),
     "CC.WARMUP.NEGATIVES": Key(
         "same_camera",
         "What an image is contrasted with in warm-up: images of its camera, or all.",
         ("same_camera", "all"),
     ),
-    "INPUT.COLOR_ROBUST.ENABLED": Key(
-        False, "Colour-robust augmentation of training images, before ToTensor."
-    ),
+    "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
     "MODEL.HEADS.MDIF.SCALE": Key(
-        1.0, "MDIFHead: factor of the losses of fused features, beside the host's.", "[0, inf)"
+        1.0, "Factor of MDIFHead's losses of fused features.", "[0, inf)"
     ),
     "MODEL.HEADS.MDIF.EVALUATE": Key(
-        "fused", "MDIFHead: which features evaluation and clustering use.", ("fused", "host")
+        "fused", "Features that MDIFHead evaluates and clusters by.", ("fused", "host")
     ),
     **argument_keys(DomainFusion),
     **argument_keys(MeanTeacher),
+    **argument_keys(StyleStatistics),
     **argument_keys(ColorRobust),
     **argument_keys(SyntheticOptions),
     **argument_keys(FolderOptions),

@@ -111,8 +111,3 @@ def build_part(cfg: Any, registry: Registry, name: str) -> Any:
         ValueError: naming the keys out of their limits.
     """
     return from_config(cfg, registry.get(name))
-
-
-def loss_scale(cfg: Any, name: str) -> float:
-    """Weight of a registered loss."""
-    return float(get_key(cfg, f"{LOSSES.node(name)}.SCALE"))

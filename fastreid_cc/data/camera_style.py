@@ -77,8 +77,8 @@ class StyleStatistics(Part):
     Args:
         paths: N images.
         cameras: i64 [N].
+        seed: of the choice of the images measured.
         images_per_camera: images measured per camera with MODE statistics, chosen by CC.SEED.
-        seed: seed of that choice.
 
     Cost: reads C · images_per_camera images once; 0.3 ms per 128x64 image and call.
     """
@@ -90,9 +90,9 @@ class StyleStatistics(Part):
         self,
         paths: Sequence[str],
         cameras: np.ndarray,
+        seed: int = 1,
         *,
         images_per_camera: int = 64,
-        seed: int = 1,
     ) -> None:
         self.names = np.unique(cameras).tolist()
         self.means, self.stds = {}, {}

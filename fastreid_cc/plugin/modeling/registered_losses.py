@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config import STOCK_LOSSES, build_part, loss_scale
+from ...config import STOCK_LOSSES, build_part
 from ...errors import BadConfig
 from ...losses.base import Loss
 from ...networks.ghost_batch_norm import split_batch_norm
@@ -29,7 +29,7 @@ def loss_arguments(cfg: Any) -> dict[str, Any]:
     ours = [name for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
     return {
         "losses": {name: build_part(cfg, LOSSES, name) for name in ours},
-        "scales": {name: loss_scale(cfg, name) for name in ours},
+        "scales": {name: float(cfg.MODEL.LOSSES[name].SCALE) for name in ours},
         "samples_per_bn": cfg.CC.SAMPLES_PER_BN,
     }
 
