@@ -15,16 +15,21 @@ BROUGHT: set[tuple[str, str]] = set()  # (family, name) of the parts that --part
 
 def pytest_configure(config: pytest.Config) -> None:
     modules = [name for name in config.getoption("--parts").split(",") if name]
-    if not modules:
-        return
+    if modules:
+        BROUGHT.update(bring(modules))
+
+
+def bring(modules: list[str]) -> set[tuple[str, str]]:
+    """Imports the modules, looking in the working directory last; the parts they register."""
     before = registered()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     for name in modules:
         importlib.import_module(name)
-    BROUGHT.update(registered() - before)
-    if not BROUGHT:
+    brought = registered() - before
+    if not brought:
         raise pytest.UsageError(f"--parts {','.join(modules)} registers no part")
+    return brought
 
 
 def registered() -> set[tuple[str, str]]:

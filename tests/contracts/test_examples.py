@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import bring
+
 ROOT = Path(__file__).resolve().parents[2]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "adding-a-part.md"
 SCRIPT = ROOT / "tests" / "plugin" / "stock_train_net.py"
@@ -160,10 +162,9 @@ def test_a_part_that_breaks_a_contract_fails_the_tests_of_it(folder: Path) -> No
     assert missed == []
 
 
-def test_a_module_without_a_part_is_an_error(folder: Path) -> None:
-    (folder / "empty.py").write_text("")
-    done = contracts(folder, "empty")
-    assert done.returncode == 4 and "--parts empty registers no part" in done.stdout
+def test_a_module_without_a_part_is_an_error() -> None:
+    with pytest.raises(pytest.UsageError, match="--parts shlex registers no part"):
+        bring(["shlex"])
 
 
 def test_the_memory_clusterer_refiner_and_search_of_the_page_train(folder: Path) -> None:
