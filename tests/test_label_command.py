@@ -66,6 +66,7 @@ def test_a_sweep_prints_a_table_and_writes_a_report(files, capsys):
     table = (files / "sweep.txt").read_text()
     assert table in capsys.readouterr().out
     assert [line.split()[0] for line in table.splitlines()] == ["eps", "0.400", "0.500", "0.600"]
+    assert table.splitlines()[2].split()[4].count("/") == 2
     plot = (files / "sweep.svg").read_text()
     assert "<svg" in plot and "nan" not in plot
 

@@ -10,13 +10,12 @@ from oracles import labels as oracle
 
 from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling import memory_budget as memory_use
-from fastreid_cc.labeling.clusterers.components import ConnectedComponents
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.clusterers.kmeans import KMeans
 from fastreid_cc.labeling.collapse import CollapsePolicy
 from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
-from fastreid_cc.labeling.eps import automatic_eps, sweep_rows
+from fastreid_cc.labeling.eps import automatic_eps, stabilities
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
 from fastreid_cc.labeling.refiners.min_size import MinimumSize
@@ -263,20 +262,25 @@ def test_duplicates_do_not_count_as_distances_in_the_automatic_eps():
     assert automatic_eps(with_zeros, 0.002, 0.9) > automatic_eps(graph, 0.002, 0.9)
 
 
-def test_a_sweep_says_sizes_and_stability():
-    found = PseudoLabeler(distance=SHORT).sweep(FEATURES, (0.3, 0.5, 0.7))
-    rows = sweep_rows(found[1:])
-    assert [row.eps for row in rows] == [0.3, 0.5, 0.7]
-    for row in rows:
-        sizes = np.bincount(row.labels.labels[row.labels.labels >= 0])
-        assert row.sizes == (sizes.min(), np.median(sizes), sizes.max())
-    assert all(-1 <= row.stability <= 1 for row in rows[:-1]) and np.isnan(rows[-1].stability)
+def test_stability_is_the_agreement_with_the_next_eps():
+    found = PseudoLabeler(distance=SHORT).sweep(FEATURES, (0.3, 0.3, 0.7))[1:]
+    same, other, last = stabilities(found)
+    assert same == 1.0 and -1 <= other < 1 and np.isnan(last)
+    assert stabilities([]) == []
 
 
-def test_a_sweep_without_clusters_still_reports():
-    labeler = PseudoLabeler(clusterer=ConnectedComponents(min_size=1000))
-    rows = sweep_rows(labeler.sweep(FEATURES, [0.1, 0.3])[1:])
-    assert rows[0].sizes == (0, 0.0, 0) and rows[0].stability == 1.0
+def test_a_refiner_that_looks_at_tighter_radii_only_needs_no_wider_graph(calls):
+    class Tighter(SelfPaced):
+        def __init__(self):
+            super().__init__()
+            self.eps_offsets = (-0.1,)
+
+        def refine(self, labels, at_offset, cameras=None):
+            return at_offset[-0.1]
+
+    found = PseudoLabeler(distance=SHORT, refiners=[Tighter()])(FEATURES)
+    assert calls == [("graph", 0.6), ("cluster", [0.6, 0.5])]
+    np.testing.assert_array_equal(found.labels, by_hand(FEATURES, 0.5))
 
 
 def test_an_interrupt_reaches_the_caller_and_the_next_labelling_works():

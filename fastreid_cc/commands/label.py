@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..errors import WrongUse
 from ..files import write_atomically
-from ..labeling.eps import SweepRow, sweep_rows
+from ..labeling.eps import stabilities
 from ..labeling.pseudo_labeler import PseudoLabeler
 from ..labeling.refiners.base import Refiner
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
@@ -163,51 +164,45 @@ def run(args: argparse.Namespace) -> PseudoLabels:
     result.seconds["load"] = loaded - start
     save(out, result, settings)
     if values:
-        rows = sweep_rows(others)
-        text = sweep_table(rows)
+        text = sweep_table(others)
         if not args.quiet:
             print(text)
         if args.report:
             with write_atomically(args.report + ".txt") as part:
                 part.write_text(text + "\n")
             with write_atomically(args.report + ".svg") as part:
-                plot_sweep(rows, part)
+                plot_sweep(others, part)
     return result
 
 
-def sweep_table(rows: list[SweepRow]) -> str:
-    """The sweep as text: a heading, then one line per eps."""
-    lines = [
-        (
-            f"{row.eps:.3f}",
-            f"{row.labels.num_clusters:,}",
-            f"{row.labels.num_outliers:,}",
-            f"{row.labels.num_outliers / max(1, len(row.labels.labels)):.1%}",
-            f"{row.sizes[0]}/{row.sizes[1]:g}/{row.sizes[2]}",
-            f"{row.stability:.3f}",
-        )
-        for row in rows
-    ]
-    heads = ("eps", "clusters", "outliers", "share", "sizes min/median/max", "stability")
-    return table([heads, *lines])
+def sweep_table(found: Sequence[PseudoLabels]) -> str:
+    """Labels at ascending eps as text: a heading, then one line per eps."""
+    lines = [("eps", "clusters", "outliers", "share", "sizes min/median/max", "stability")]
+    for entry, stability in zip(found, stabilities(found), strict=True):
+        sizes = np.bincount(entry.labels[entry.labels >= 0]) if entry.num_clusters else np.zeros(1)
+        spread = (sizes.min(), np.median(sizes), sizes.max())
+        share = entry.num_outliers / max(1, len(entry.labels))
+        counts = f"{entry.num_clusters:,}", f"{entry.num_outliers:,}", f"{share:.1%}"
+        sizes_text = "/".join(f"{size:g}" for size in spread)
+        lines.append((f"{entry.eps:.3f}", *counts, sizes_text, f"{stability:.3f}"))
+    return table(lines)
 
 
-def plot_sweep(rows: list[SweepRow], path: Path) -> None:
+def plot_sweep(found: Sequence[PseudoLabels], path: Path) -> None:
     """Draws clusters, outliers and stability over eps into an SVG file."""
     from matplotlib.figure import Figure  # pyplot would choose a window system
 
     figure = Figure(figsize=(7, 7), layout="constrained")
-    panels = figure.subplots(3, sharex=True)
     curves: dict[str, list[float]] = {
-        "clusters": [row.labels.num_clusters for row in rows],
-        "outliers": [row.labels.num_outliers for row in rows],
-        "stability (ARI with the next eps)": [row.stability for row in rows],
+        "clusters": [entry.num_clusters for entry in found],
+        "outliers": [entry.num_outliers for entry in found],
+        "stability (ARI with the next eps)": stabilities(found),
     }
-    for panel, (title, values) in zip(panels, curves.items(), strict=True):
-        panel.plot([row.eps for row in rows], values, marker="o")
+    for panel, title in zip(figure.subplots(3, sharex=True), curves, strict=True):
+        panel.plot([entry.eps for entry in found], curves[title], marker="o")
         panel.set_title(title, loc="left")
-        panel.set_ylim(bottom=min(0, *values))
-    panels[-1].set_xlabel("eps")
+        panel.set_ylim(bottom=min(0, *curves[title]))
+    panel.set_xlabel("eps")
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 

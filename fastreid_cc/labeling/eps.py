@@ -1,9 +1,8 @@
-"""Choosing eps: MMT's automatic rule, and what a sweep over one distance graph says."""
+"""Choosing eps: MMT's automatic rule, and how stable labels are from one eps to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -56,39 +55,17 @@ def automatic_eps(graph: sp.csr_array, rho: float, cut: float, margin: float = 0
     return eps
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """What one eps gives.
+def stabilities(found: Sequence[PseudoLabels]) -> list[float]:
+    """How far labels at ascending eps agree: adjusted Rand index of each with the next.
 
-    Args:
-        eps: the radius.
-        labels: what was found.
-        sizes: smallest, median and largest cluster; zeros without clusters.
-        stability: adjusted Rand index of the labels with those at the next eps, outliers as single
-            clusters; nan for the last eps.
-    """
+    Outliers count as single clusters. The last one's is nan, as there is no next.
 
-    eps: float
-    labels: PseudoLabels
-    sizes: tuple[int, float, int]
-    stability: float
-
-
-def sweep_rows(found: Sequence[PseudoLabels]) -> list[SweepRow]:
-    """Describes labellings of the same images at ascending eps; one row per labelling.
-
-    >>> tight, loose = (PseudoLabels(np.array(x), 0.1) for x in ([0, 0, -1, -1], [0, 0, 1, 1]))
-    >>> [row.sizes for row in sweep_rows([tight, loose])]
-    [(2, 2.0, 2), (2, 2.0, 2)]
+    >>> tight, loose = (PseudoLabels(np.array(x)) for x in ([0, 0, -1, -1], [0, 0, 1, 1]))
+    >>> [round(x, 2) for x in stabilities([tight, tight, loose])]
+    [1.0, 0.57, nan]
     """
     from sklearn.metrics import adjusted_rand_score
 
     alone = [outliers_as_clusters(entry.labels) for entry in found]
-    rows = []
-    for at, entry in enumerate(found):
-        sizes = np.bincount(entry.labels[entry.labels >= 0])
-        spread = (int(sizes.min()), float(np.median(sizes)), int(sizes.max())) if len(sizes) else ()
-        last = at + 1 == len(found)
-        stability = float("nan") if last else float(adjusted_rand_score(alone[at], alone[at + 1]))
-        rows.append(SweepRow(float(entry.eps or 0), entry, spread or (0, 0.0, 0), stability))
-    return rows
+    pairs = zip(alone[:-1], alone[1:], strict=True)
+    return [*(float(adjusted_rand_score(*pair)) for pair in pairs), float("nan")][: len(found)]

@@ -24,26 +24,21 @@ from ..structures import Progress
 R = TypeVar("R")
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compiles on the first call, without the GIL, and keeps the result on disk where possible.
 
     numba looks for a writable place itself (beside the source, the user's cache, NUMBA_CACHE_DIR);
     where it finds none the kernel is compiled anew in each process.
     """
+    options = {"nogil": True, "error_model": "numpy", **options}
     with contextlib.suppress(RuntimeError):
-        return numba.njit(function, nogil=True, cache=True, error_model="numpy")
-    return numba.njit(function, nogil=True, error_model="numpy")
+        return numba.njit(function, cache=True, **options)
+    return numba.njit(function, **options)
 
 
-def jit_reassociating(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jit` that may reorder a sum at compile time, so that it is done in vector registers.
-
-    The order is fixed in the machine code: a call gives the same bytes each time on one machine.
-    """
-    flags = {"reassoc", "contract", "nsz"}
-    with contextlib.suppress(RuntimeError):
-        return numba.njit(function, nogil=True, cache=True, fastmath=flags)
-    return numba.njit(function, nogil=True, fastmath=flags)
+#: `jit` that may reorder a sum at compile time, so that it is done in vector registers. The order
+#: is fixed in the machine code: a call gives the same bytes each time on one machine.
+jit_reassociating = functools.partial(jit, fastmath={"reassoc", "contract", "nsz"})
 
 
 def num_threads() -> int:

@@ -194,7 +194,7 @@ class PseudoLabeler:
         for eps in radii:
             if not 0 < eps <= 1:
                 raise ValueError(f"eps={eps} must lie in (0, 1]")
-        images, size = (*getattr(features, "shape", ()), 0, 0)[:2]
+        images, size = (*np.shape(features), 0, 0)[:2]
         with explain_out_of_memory(images, size), _Bars(progress) as bars:
             rows = unit_rows(features)
             if cameras is not None and np.shape(cameras) != (len(rows),):
@@ -269,7 +269,7 @@ class PseudoLabeler:
     @property
     def _margin(self) -> float:
         """How far beyond a radius the refiners look."""
-        return max((offset for r in self.refiners for offset in r.eps_offsets), default=0.0)
+        return max([0.0, *(offset for r in self.refiners for offset in r.eps_offsets)])
 
     def _cut(self, radii: Sequence[float | None]) -> float:
         """The largest distance that a clustering may ask for; an automatic eps is not known yet."""

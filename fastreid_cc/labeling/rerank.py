@@ -18,13 +18,13 @@ _SCORES = 1 << 25
 
 
 @jit
-def _half_lengths(start, stop, features, halves):  # type: ignore[no-untyped-def]
+def _half_lengths(start, stop, features, halves):
     for i in range(start, stop):
         halves[i] = dot(features[i], features[i]) / 2
 
 
 @jit
-def _score(start, stop, first, features, halves, candidates, scores):  # type: ignore[no-untyped-def]
+def _score(start, stop, first, features, halves, candidates, scores):
     """1 - d^2 / 2 of each candidate; above all others for the row itself."""
     for m in range(start, stop):
         i = first + m

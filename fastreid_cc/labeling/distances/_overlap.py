@@ -10,7 +10,7 @@ from ._sparse import Csr, as_scipy, by_rows, grow, mirrored, transposed
 
 
 @jit
-def _first_after(indices, start, stop, row):  # type: ignore[no-untyped-def]
+def _first_after(indices, start, stop, row):
     """Position of the first entry >= row among the ascending indices[start:stop]."""
     while start < stop:
         middle = (start + stop) >> 1
@@ -22,7 +22,7 @@ def _first_after(indices, start, stop, row):  # type: ignore[no-untyped-def]
 
 
 @jit
-def jaccard_pairs(start, stop, v, by_column, limit, low):  # type: ignore[no-untyped-def]
+def jaccard_pairs(start, stop, v, by_column, limit, low):
     """Pairs i < j, j >= low, with 1 - s / (2 - s) <= limit, s = sum of min(V_i, V_j).
 
     The pair needs s >= 2 (1 - limit) / (2 - limit). Columns of i are walked rarest first; once the

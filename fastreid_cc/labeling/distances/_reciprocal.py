@@ -12,7 +12,7 @@ _NONE = np.empty(0, np.float64)
 
 
 @jit
-def reciprocal_mask(start, stop, ranks, k, mask):  # type: ignore[no-untyped-def]
+def reciprocal_mask(start, stop, ranks, k, mask):
     """mask[i, a] = whether i is among the first k neighbours of its a-th neighbour (a < k)."""
     for i in range(start, stop):
         for a in range(k):
@@ -24,7 +24,7 @@ def reciprocal_mask(start, stop, ranks, k, mask):  # type: ignore[no-untyped-def
 
 
 @jit
-def _pair_similarity(i, j, ranks, similarity, features, halves):  # type: ignore[no-untyped-def]
+def _pair_similarity(i, j, ranks, similarity, features, halves):
     """1 - d^2 / 2 of a pair; read from j's list where it is there (the values are the same)."""
     for b in range(ranks.shape[1]):
         if ranks[j, b] == i:
@@ -35,7 +35,7 @@ def _pair_similarity(i, j, ranks, similarity, features, halves):  # type: ignore
 
 
 @jit
-def expanded_weights(start, stop, ranks, similarity, features, halves, full, half, k_half):  # type: ignore[no-untyped-def]
+def expanded_weights(start, stop, ranks, similarity, features, halves, full, half, k_half):
     """Rows of V: softmax(-d^2) over the expanded k-reciprocal set, d^2 = 2 - 2 cos."""
     n, k = ranks.shape
     mark = np.full(n, -1, np.int64)  # mark[j] = 2 i: j in R(i); 2 i + 1: added by the expansion
@@ -89,7 +89,7 @@ def expanded_weights(start, stop, ranks, similarity, features, halves, full, hal
 
 
 @jit
-def query_expansion(start, stop, members, indptr, indices, values):  # type: ignore[no-untyped-def]
+def query_expansion(start, stop, members, indptr, indices, values):
     """Rows of V averaged over the images' `members` (i64 [N, m], -1 = none)."""
     n = indptr.shape[0] - 1
     mark = np.full(n, -1, np.int64)

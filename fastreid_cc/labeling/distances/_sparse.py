@@ -16,7 +16,7 @@ Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @jit
-def grow(array, needed):  # type: ignore[no-untyped-def]
+def grow(array, needed):
     """The array, or a copy with room for `needed` entries."""
     if needed <= array.shape[0]:
         return array
@@ -26,7 +26,7 @@ def grow(array, needed):  # type: ignore[no-untyped-def]
 
 
 @jit
-def mirrored(lower, upper):  # type: ignore[no-untyped-def]
+def mirrored(lower, upper):
     """The symmetric matrix from both strict triangles (columns ascending), diagonal zero."""
     n = lower[0].shape[0] - 1
     size = lower[1].shape[0] + upper[1].shape[0] + n

@@ -18,7 +18,7 @@ _BLOCK = 1024
 
 
 @jit
-def _score_pairs(start, stop, rows, columns, features, distances):  # type: ignore[no-untyped-def]
+def _score_pairs(start, stop, rows, columns, features, distances):
     for p in range(start, stop):
         similarity = cosine(features[rows[p]], features[columns[p]])
         distances[p] = max(np.float32(1) - similarity, np.float32(0))

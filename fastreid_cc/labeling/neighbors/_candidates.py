@@ -4,30 +4,50 @@ A block product gives each similarity up to a known error. A row keeps every col
 among its k best given that error ("candidates"); the candidates' similarities are then computed
 anew (float64 sum, rounded once), which decides membership and order. The answer therefore does not
 depend on the precision, the block size, the matrix library or the number of threads.
-
-`store` is (values f32 [M, room], ids i32 [M, room], counts i64 [M], bars f32 [M], errors f32 [M],
+`Store` is (values f32 [M, room], ids i32 [M, room], counts i64 [M], bars f32 [M], errors f32 [M],
 rounding, k): a column is a candidate of row m if its value reaches bars[m]. A value v is off by at
-most errors[m] + _rounded(v): what was lost before the sum, and in rounding the sum itself.
+most errors[m] + rounded(v): what was lost before the sum, and in rounding the sum itself. It is a
+plain tuple because numba's cache on disk cannot be read where a class it names is not, or no more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..kernels import jit
+from ._precision import Operand
+
+Store = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.float32, int]
+_HITS = 1 << 16  # entries collected before they are handed over
 
 OPEN = np.float32(-np.inf)  # bar of a row that takes everything
 CLOSED = np.float32(np.inf)  # bar of a row whose candidates outgrew their room
 
 
+def new_store(operand: Operand, rows: np.ndarray, k: int) -> Store:
+    """No candidates yet for the k nearest of some rows, i64 [M], of the data set."""
+    count, room = len(rows), 2 * k + 196
+    return (
+        np.empty((count, room), np.float32),
+        np.empty((count, room), np.int32),
+        np.zeros(count, np.int64),
+        np.full(count, OPEN, np.float32),
+        operand.errors[rows],
+        operand.rounding,
+        k,
+    )
+
+
 @jit
-def rounded(value, rounding):  # type: ignore[no-untyped-def]
+def rounded(value, rounding):
     """Error of rounding a sum to `value`; relative, but values up to 1 have no step above 2^-8."""
     return min(abs(value) * rounding, rounding / np.float32(2))
 
 
 @jit
-def kth_largest(values, k):  # type: ignore[no-untyped-def]
+def kth_largest(values, k):
     """The k-th largest of f32 values, more than k of them; Hoare's selection on a copy."""
     work = values.copy()
     low, high, wanted = 0, work.shape[0] - 1, k - 1
@@ -53,14 +73,14 @@ def kth_largest(values, k):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _bar(kth, error, rounding):  # type: ignore[no-untyped-def]
+def _bar(kth, error, rounding):
     """The least value that may belong to one of the k best, the k-th best value being `kth`."""
     reach = abs(kth) + np.float32(2) * error + rounding
     return kth - np.float32(2) * (error + rounded(reach, rounding))
 
 
 @jit
-def _keep_best(m, store):  # type: ignore[no-untyped-def]
+def _keep_best(m, store):
     """Sets the bar of row m and drops its candidates below; closes the row if few are dropped."""
     values, ids, counts, bars, errors, rounding, k = store
     count, kept = counts[m], 0
@@ -75,7 +95,7 @@ def _keep_best(m, store):  # type: ignore[no-untyped-def]
 
 
 @jit
-def push(m, j, value, store):  # type: ignore[no-untyped-def]
+def push(m, j, value, store):
     """Gives row m the candidate j, and makes room when its list is full."""
     values, ids, counts = store[:3]
     c = counts[m]
@@ -87,7 +107,7 @@ def push(m, j, value, store):  # type: ignore[no-untyped-def]
 
 
 @jit
-def absorb(scores, first_row, first_column, store):  # type: ignore[no-untyped-def]
+def absorb(scores, first_row, first_column, store):
     """Takes a whole block, for its rows, and sets their bars."""
     _, _, counts, bars, errors, rounding, k = store
     for b in range(scores.shape[0]):
@@ -100,7 +120,7 @@ def absorb(scores, first_row, first_column, store):  # type: ignore[no-untyped-d
 
 
 @jit
-def scan(scores, start, row_bars, column_bars, positions, hits):  # type: ignore[no-untyped-def]
+def scan(scores, start, row_bars, column_bars, positions, hits):
     """Collects the entries of a block that reach the bar of their row or of their column.
 
     Starts at row `start` and stops early, between rows, when the hits might not fit. Scores and
@@ -131,8 +151,31 @@ def scan(scores, start, row_bars, column_bars, positions, hits):  # type: ignore
     return rows, count
 
 
+def hits_of(
+    operand: Operand, scores: np.ndarray, bars: np.ndarray, column_bars: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`scan` of a whole block: positions i32 and values f32 of its hits, some at a time.
+
+    Args:
+        operand: what gave the scores.
+        scores: a block [a, b] of its products.
+        bars: f32 [a], of the rows; a value that is yielded may lie under a bar that has risen.
+        column_bars: f32 [b]; None: no column takes anything.
+    """
+    columns = scores.shape[1]
+    if column_bars is None:
+        column_bars = np.full(columns, CLOSED, np.float32)
+    bars, column_bars = operand.to_order(bars), operand.to_order(column_bars)
+    positions = np.empty(_HITS + columns, np.int32)
+    found = np.empty(_HITS + columns, scores.dtype)
+    row = 0
+    while row < len(scores):
+        row, count = scan(scores, row, bars, column_bars, positions, found)
+        yield positions[:count], operand.to_float(found[:count])
+
+
 @jit
-def absorb_hits(positions, hits, columns, first_row, first_column, by_column, store):  # type: ignore[no-untyped-def]
+def absorb_hits(positions, hits, columns, first_row, first_column, by_column, store):
     """Gives hits to their rows, or to their columns (the block read as its transpose)."""
     bars = store[3]
     for h in range(hits.shape[0]):

@@ -26,7 +26,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 
 @jit
-def to_bfloat16(start, stop, features, bits, lost):  # type: ignore[no-untyped-def]
+def to_bfloat16(start, stop, features, bits, lost):
     """bits[i]: row i rounded to bfloat16 (nearest, ties to even); lost[i]: norm of the rest."""
     one, low, keep = np.int32(1), np.int32(0x7FFF), np.int32(-0x10000)
     for i in range(start, stop):
@@ -44,7 +44,7 @@ def to_bfloat16(start, stop, features, bits, lost):  # type: ignore[no-untyped-d
 
 
 @jit
-def to_ordered16(bits):  # type: ignore[no-untyped-def]
+def to_ordered16(bits):
     """Turns bfloat16 bit patterns into i16 that compare as the values do, in place."""
     for b in range(bits.shape[0]):
         for c in range(bits.shape[1]):

@@ -12,7 +12,7 @@ from ._candidates import CLOSED, OPEN, kth_largest, rounded
 
 
 @jit
-def _insert(score, j, filled, best, best_ids):  # type: ignore[no-untyped-def]
+def _insert(score, j, filled, best, best_ids):
     """Puts (score, j) in its place behind the first entry; the last of a full list falls off."""
     if filled == best.shape[0]:
         filled -= 1
@@ -29,7 +29,7 @@ def _insert(score, j, filled, best, best_ids):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _rank_row(i, values, ids, error, rounding, features, best, best_ids):  # type: ignore[no-untyped-def]
+def _rank_row(i, values, ids, error, rounding, features, best, best_ids):
     """Fills best, best_ids (k) from the candidates: first the k likeliest, then any that may do."""
     k = best.shape[0]
     best[0] = cosine(features[i], features[i])
@@ -50,12 +50,12 @@ def _rank_row(i, values, ids, error, rounding, features, best, best_ids):  # typ
 
 
 @jit
-def rank(start, stop, who, features, store, indices, similarity):  # type: ignore[no-untyped-def]
+def rank(start, stop, who, features, store, indices, similarity):
     """The k best of each row by exact similarity: the image itself, then descending, ties by index.
 
     Rows with a CLOSED bar are left as they are.
     """
-    values, ids, counts, bars, errors, rounding, k = store
+    values, ids, counts, bars, errors, rounding, _ = store
     for m in range(start, stop):
         if bars[m] != CLOSED:
             n = counts[m]
@@ -72,7 +72,7 @@ def rank(start, stop, who, features, store, indices, similarity):  # type: ignor
 
 
 @jit
-def _rank_against_all(i, features, scores, ids, best, best_ids):  # type: ignore[no-untyped-def]
+def _rank_against_all(i, features, scores, ids, best, best_ids):
     zero = np.float32(0)
     for j in range(features.shape[0]):
         scores[j] = cosine(features[i], features[j])
@@ -81,7 +81,7 @@ def _rank_against_all(i, features, scores, ids, best, best_ids):  # type: ignore
 
 
 @jit
-def rank_all(start, stop, who, features, indices, similarity):  # type: ignore[no-untyped-def]
+def rank_all(start, stop, who, features, indices, similarity):
     """As `rank`, with every image a candidate: for the few rows that need it."""
     scores, ids = np.empty(features.shape[0], np.float32), np.empty(features.shape[0], np.int32)
     for m in range(start, stop):
@@ -89,7 +89,7 @@ def rank_all(start, stop, who, features, indices, similarity):  # type: ignore[n
 
 
 @jit
-def rank_proposed(start, stop, who, features, proposed, indices, similarity):  # type: ignore[no-untyped-def]
+def rank_proposed(start, stop, who, features, proposed, indices, similarity):
     """The k best of the images `proposed` for each row (i32 [M, c], -1 = none).
 
     A row with fewer than k of them, itself included, is ranked against all images.

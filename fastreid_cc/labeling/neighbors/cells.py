@@ -20,11 +20,10 @@ from .faiss_search import require_faiss
 
 _QUERIES = 4096  # searched together by one thread
 _COLUMNS = 1024  # images of a cell per product
-_HITS = 1 << 16  # entries collected before they are handed over
 
 
 @jit
-def _absorb(positions, hits, columns, rows, first_column, store):  # type: ignore[no-untyped-def]
+def _absorb(positions, hits, columns, rows, first_column, store):
     """Gives each hit to its row; row b of the block is row rows[b] of the store."""
     bars = store[3]
     for h in range(hits.shape[0]):
@@ -79,16 +78,8 @@ class _Search:
 
     def __init__(self, cells: _Cells, operand: Operand, asked: np.ndarray, k: int) -> None:
         self.cells, self.operand, self.asked = cells, operand, asked
-        rows, room = len(asked), 2 * k + 196
-        self.store = (
-            np.empty((rows, room), np.float32),
-            np.empty((rows, room), np.int32),
-            np.zeros(rows, np.int64),
-            np.full(rows, kernels.OPEN, np.float32),
-            operand.errors[asked],
-            operand.rounding,
-            k,
-        )
+        self.k, self.store = k, kernels.new_store(operand, asked, k)
+        self.bars = self.store[3]
         self.scratch = threading.local()
 
     def take(self, first: int) -> None:
@@ -103,24 +94,17 @@ class _Search:
 
     def _block(self, left: Tensor, rows: np.ndarray, columns: range) -> None:
         scores = self.operand.product(left, columns, self.scratch)
-        row_bars = self.operand.to_order(self.store[3][rows])
-        closed = self.operand.to_order(np.full(len(columns), kernels.CLOSED, np.float32))
-        positions = np.empty(_HITS + len(columns), np.int32)
-        found = np.empty(_HITS + len(columns), scores.dtype)
-        row = 0
-        while row < len(rows):
-            row, count = kernels.scan(scores, row, row_bars, closed, positions, found)
-            hits = self.operand.to_float(found[:count])
-            _absorb(positions[:count], hits, len(columns), rows, columns.start, self.store)
+        for positions, values in kernels.hits_of(self.operand, scores, self.bars[rows]):
+            _absorb(positions, values, len(columns), rows, columns.start, self.store)
 
     def run(self, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
         """Places and similarities of the k nearest, [M, k]."""
-        m, k = len(self.asked), self.store[6]
+        m, k = len(self.asked), self.k
         tasks = [functools.partial(self.take, at) for at in range(0, m, _QUERIES)]
         run_tasks(tasks, progress=progress, stage="neighbors")
         indices, similarity = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
         run_chunks(rank, m, self.asked, self.cells.rows, self.store, indices, similarity)
-        left = np.flatnonzero((self.store[3] == kernels.CLOSED) | (self.store[2] < k))
+        left = np.flatnonzero((self.bars == kernels.CLOSED) | (self.store[2] < k))
         if len(left):  # too many near the k-th best to tell apart, or too few found
             found = indices[left], similarity[left]
             who = self.asked[left]

@@ -18,7 +18,6 @@ from ._precision import Operand, has_bfloat16_units
 from ._ranking import rank, rank_all
 from .base import Array, NeighborSearch, Rows
 
-_HITS = 1 << 16  # entries a thread collects before it hands them over
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # indices, similarity, rows left open
 
 
@@ -40,17 +39,9 @@ class _Collector:
         self.first = int(self.who[0]) if self.symmetric else 0
         picked = operand.rows[self.first :] if self.symmetric else operand.rows[self.who]
         self.left = picked[: len(self.who)]
-        rows, room = len(self.who), 2 * k + 196
-        self.store = (
-            np.empty((rows, room), np.float32),
-            np.empty((rows, room), np.int32),
-            np.zeros(rows, np.int64),
-            np.full(rows, kernels.OPEN, np.float32),
-            operand.errors[self.who],
-            operand.rounding,
-            k,
-        )
-        self.locks = [threading.Lock() for _ in range(-(-rows // block))]
+        self.k, self.store = k, kernels.new_store(operand, self.who, k)
+        self.bars = self.store[3]
+        self.locks = [threading.Lock() for _ in range(-(-len(self.who) // block))]
         self.scratch = threading.local()
 
     def blocks(self) -> list[tuple[range, range, bool]]:
@@ -71,25 +62,15 @@ class _Collector:
     def take(self, a: range, b: range, ours: bool) -> None:
         """Multiplies one block and hands its entries to the rows they may serve."""
         scores = self.operand.product(self.left[a.start : a.stop], b, self.scratch)
-        bars, lock = self.store[3], self.locks[a.start // self.block]
+        bars, lock = self.bars, self.locks[a.start // self.block]
         column = b.start - self.first
         if ours and column == a.start:
             with lock:
                 kernels.absorb(self.operand.to_float(scores), a.start, b.start, self.store)
             return
-        row_bars = self.operand.to_order(bars[a.start : a.stop].copy())
-        column_bars = bars[column : column + len(b)].copy() if ours else None
-        if column_bars is None:
-            column_bars = np.full(len(b), kernels.CLOSED, np.float32)
-        column_bars = self.operand.to_order(column_bars)
-        positions, found = (
-            np.empty(_HITS + len(b), np.int32),
-            np.empty(_HITS + len(b), scores.dtype),
-        )
-        row = 0
-        while row < len(a):
-            row, count = kernels.scan(scores, row, row_bars, column_bars, positions, found)
-            hits = (positions[:count], self.operand.to_float(found[:count]), len(b))
+        now = bars[a.start : a.stop].copy(), bars[column : column + len(b)].copy() if ours else None
+        for positions, values in kernels.hits_of(self.operand, scores, *now):
+            hits = (positions, values, len(b))
             with lock:
                 kernels.absorb_hits(*hits, a.start, b.start, False, self.store)
             if ours:
@@ -98,12 +79,12 @@ class _Collector:
 
     def run(self, host: np.ndarray, progress: Progress | None) -> _Found:
         """Collects, then ranks."""
-        rows, k = len(self.who), self.store[6]
+        rows, k = len(self.who), self.k
         tasks = [functools.partial(self.take, *block) for block in self.blocks()]
         run_tasks(tasks, progress=progress, stage="neighbors")
         indices, similarity = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
         run_chunks(rank, rows, self.who, host, self.store, indices, similarity)
-        return indices, similarity, np.flatnonzero(self.store[3] == kernels.CLOSED)
+        return indices, similarity, np.flatnonzero(self.bars == kernels.CLOSED)
 
 
 @NEIGHBORS.register("exact")

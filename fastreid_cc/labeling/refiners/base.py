@@ -33,7 +33,7 @@ class Refiner(Part):
             labels: i64 [N], -1 = outlier, clusters 0..C-1 by first image, from the clusterer or the
                 refiner before. Not changed.
             at_offset: for each of `eps_offsets`, the clusterer's labels i64 [N] at that distance
-                from the labels' own radius, in the same form, unrefined.
+                from their radius, in the same form, unrefined. Not changed.
             cameras: integer [N], None if unknown.
         Returns:
             i64 [N] in the same form; `number_by_first_image` closes the gaps.
