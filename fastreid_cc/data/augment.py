@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..registry import Part
 _LEVELS = np.linspace(0, 1, 256)[:, None]  # [256, 1]
 
 
+@dataclass(kw_only=True)
 class ColorRobust(Part):
     """Changes colour, light, sharpness, frame, background and visibility of an image at random.
 
@@ -62,32 +64,22 @@ class ColorRobust(Part):
         "margin": "[0, 0.5]",
     }
 
-    def __init__(
-        self,
-        *,
-        prob: float = 0.9,
-        gamma: float = 0.5,
-        gain: float = 0.25,
-        bias: float = 0.08,
-        brightness: float = 0.25,
-        shade: float = 0.5,
-        gray_prob: float = 0.0,
-        blur_prob: float = 0.3,
-        blur_radius: float = 1.2,
-        flip_prob: float = 0.5,
-        scale: float = 0.12,
-        shift: float = 0.06,
-        margin_prob: float = 0.4,
-        margin: float = 0.22,
-        erase_prob: float = 0.4,
-        erase_area: float = 0.2,
-    ) -> None:
-        self.prob, self.gamma, self.gain, self.bias = prob, gamma, gain, bias
-        self.brightness, self.shade, self.gray_prob = brightness, shade, gray_prob
-        self.blur_prob, self.blur_radius, self.flip_prob = blur_prob, blur_radius, flip_prob
-        self.scale, self.shift = scale, shift
-        self.margin_prob, self.margin = margin_prob, margin
-        self.erase_prob, self.erase_area = erase_prob, erase_area
+    prob: float = 0.9
+    gamma: float = 0.5
+    gain: float = 0.25
+    bias: float = 0.08
+    brightness: float = 0.25
+    shade: float = 0.5
+    gray_prob: float = 0.0
+    blur_prob: float = 0.3
+    blur_radius: float = 1.2
+    flip_prob: float = 0.5
+    scale: float = 0.12
+    shift: float = 0.06
+    margin_prob: float = 0.4
+    margin: float = 0.22
+    erase_prob: float = 0.4
+    erase_area: float = 0.2
 
     def __call__(self, image: Any) -> Any:
         """The changed image; see the class."""
@@ -115,25 +107,18 @@ class ColorRobust(Part):
         """Mirror, zoom and shift; what comes into view is a random grey."""
         flip = random.random() < self.flip_prob
         zoom = math.exp(random.uniform(-self.scale, self.scale))
-        dx = random.uniform(-self.shift, self.shift)
-        dy = random.uniform(-self.shift, self.shift)
+        dx, dy = (random.uniform(-self.shift, self.shift) for _ in range(2))
         grey = random.randrange(256)
         if zoom == 1 and dx == 0 and dy == 0:
             return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
         w, h = picture.size
         sign = -1 if flip else 1
-        matrix = (
-            sign / zoom,
-            0.0,
-            w / 2 - sign * (w / 2) / zoom + dx * w,
-            0.0,
-            1 / zoom,
-            h / 2 - (h / 2) / zoom + dy * h,
-        )
+        x = w / 2 - sign * (w / 2) / zoom + dx * w
+        y = h / 2 - (h / 2) / zoom + dy * h
         return picture.transform(
-            (w, h),
+            picture.size,
             Image.Transform.AFFINE,
-            matrix,
+            (sign / zoom, 0.0, x, 0.0, 1 / zoom, y),
             Image.Resampling.BILINEAR,
             fillcolor=(grey, grey, grey),
         )
@@ -173,8 +158,7 @@ class ColorRobust(Part):
     def _margins(self, pixels: np.ndarray) -> None:
         """Replaces the outer columns, where background is likelier than person; in place."""
         h, w = pixels.shape[:2]
-        left = round(random.uniform(0, self.margin) * w)
-        right = round(random.uniform(0, self.margin) * w)
+        left, right = (round(random.uniform(0, self.margin) * w) for _ in range(2))
         ground = self._noise(h, left + right)
         pixels[:, :left] = ground[:, :left]
         pixels[:, w - right :] = ground[:, left:]
@@ -188,7 +172,3 @@ class ColorRobust(Part):
         ew = min(w, max(1, round(math.sqrt(area / aspect))))
         y, x = random.randint(0, h - eh), random.randint(0, w - ew)
         pixels[y : y + eh, x : x + ew] = self._noise(eh, ew)
-
-    def __repr__(self) -> str:
-        text = ", ".join(f"{k}={v}" for k, v in vars(self).items())
-        return f"{type(self).__name__}({text})"
