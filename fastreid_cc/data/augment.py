@@ -107,25 +107,18 @@ class ColorRobust(Part):
         """Mirror, zoom and shift; what comes into view is a random grey."""
         flip = random.random() < self.flip_prob
         zoom = math.exp(random.uniform(-self.scale, self.scale))
-        dx = random.uniform(-self.shift, self.shift)
-        dy = random.uniform(-self.shift, self.shift)
+        dx, dy = (random.uniform(-self.shift, self.shift) for _ in range(2))
         grey = random.randrange(256)
         if zoom == 1 and dx == 0 and dy == 0:
             return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
         w, h = picture.size
         sign = -1 if flip else 1
-        matrix = (
-            sign / zoom,
-            0.0,
-            w / 2 - sign * (w / 2) / zoom + dx * w,
-            0.0,
-            1 / zoom,
-            h / 2 - (h / 2) / zoom + dy * h,
-        )
+        x = w / 2 - sign * (w / 2) / zoom + dx * w
+        y = h / 2 - (h / 2) / zoom + dy * h
         return picture.transform(
-            (w, h),
+            picture.size,
             Image.Transform.AFFINE,
-            matrix,
+            (sign / zoom, 0.0, x, 0.0, 1 / zoom, y),
             Image.Resampling.BILINEAR,
             fillcolor=(grey, grey, grey),
         )
@@ -165,8 +158,7 @@ class ColorRobust(Part):
     def _margins(self, pixels: np.ndarray) -> None:
         """Replaces the outer columns, where background is likelier than person; in place."""
         h, w = pixels.shape[:2]
-        left = round(random.uniform(0, self.margin) * w)
-        right = round(random.uniform(0, self.margin) * w)
+        left, right = (round(random.uniform(0, self.margin) * w) for _ in range(2))
         ground = self._noise(h, left + right)
         pixels[:, :left] = ground[:, :left]
         pixels[:, w - right :] = ground[:, left:]

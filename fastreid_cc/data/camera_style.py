@@ -45,8 +45,7 @@ class StyleFolder:
         self.fakes: dict[str, list[str]] = {}
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
             match = _FAKE.match(path.stem)
-            is_itself = match is not None and match["source"] == match["target"]
-            if match is not None and match["stem"] in wanted and not is_itself:
+            if match and match["stem"] in wanted and match["source"] != match["target"]:
                 self.fakes.setdefault(match["stem"], []).append(str(path))
         self.num_without = len(wanted) - len(self.fakes)
         if not self.fakes:
@@ -98,9 +97,9 @@ class StyleStatistics(Part):
         self.means, self.stds = {}, {}
         for camera in self.names:
             rows = np.flatnonzero(cameras == camera)
-            generator = np.random.default_rng((seed, int(camera)))
+            generator = np.random.default_rng((seed, camera))
             rows = np.sort(generator.permutation(rows)[:images_per_camera])
-            pixels = np.concatenate([_pixels(paths[int(row)]) for row in rows])
+            pixels = np.concatenate([_pixels(paths[row]) for row in rows.tolist()])
             self.means[camera] = pixels.mean(0)
             self.stds[camera] = pixels.std(0) + 1.0
 

@@ -72,15 +72,11 @@ def drop_bad(paths: Sequence[str], max_share: float, key: str, root: Path) -> se
         )
         bad = {path: why for path, why in zip(paths, bar, strict=True) if why is not None}
     if bad:
-        lines = [
-            f"  {printable(path)}: {printable(why)}" for path, why in list(bad.items())[:_SHOWN]
-        ]
+        lines = [f"{len(bad)} of {len(paths)} images in {printable(root)} cannot be read:"]
+        lines += [f"  {printable(path)}: {printable(why)}" for path, why in bad.items()][:_SHOWN]
         if len(bad) > _SHOWN:
             lines.append(f"  … and {len(bad) - _SHOWN} more")
-        report = (
-            f"{len(bad)} of {len(paths)} images in {printable(root)} cannot be read:\n"
-            + "\n".join(lines)
-        )
+        report = "\n".join(lines)
         if len(bad) > max_share * len(paths):
             raise ValueError(f"{report}\nThat is more than {key}={max_share} allows.")
         logger.warning("%s\nThey are left out.", report)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .checks import drop_bad
 from .items import UNKNOWN, Item, Label, is_unknown, number
@@ -48,55 +50,53 @@ class FolderItems:
         self._camera = Rule("camera", options.camera)
         self._identity = Rule("identity", options.identity)
         names = self._named(self.root, "root")
-        aside = {
-            part: self._named(Path(self.root, getattr(options, part)), part)
-            for part in ("query", "gallery")
-            if getattr(options, part)
-        }
-        train, test = self._divide(names, {p for listed in aside.values() for p in listed})
+        query, gallery = (
+            self._named(self.root / folder, part) if folder else []
+            for part, folder in (("query", options.query), ("gallery", options.gallery))
+        )
+        train, test = self._divide(names, {*query, *gallery})
         if not train:
             raise ValueError(
                 f"No image is left to train on of {len(names)} in {self.root}: see "
                 f"{key('include')}={options.include!r}, EXCLUDE, TEST_INCLUDE, QUERY and GALLERY. "
                 f"One image is {self.relative(names[0])!r}."
             )
-        everything = sorted({*train, *test, *(p for listed in aside.values() for p in listed)})
+        everything = sorted({*train, *test, *query, *gallery})
         good = drop_bad(everything, options.max_bad_share, key("max_bad_share"), self.root)
+        train, test, query, gallery = (
+            [path for path in listed if path in good] for listed in (train, test, query, gallery)
+        )
         self._labels = {path: self._label(path) for path in everything if path in good}
         if options.identity and all(person is None for person, _ in self._labels.values()):
             raise ValueError(
                 f"{key('identity')}={options.identity!r} matches no image, e.g. not "
                 f"{self.relative(everything[0])!r}."
             )
-        self.train = self._train([p for p in train if p in good])
-        self.query, self.gallery = self._test(
-            [p for p in test if p in good],
-            {part: [p for p in listed if p in good] for part, listed in aside.items()},
-        )
+        self.train = self._train(train)
+        if not options.query:
+            query, gallery = self._choose(test)
+        self.query, self.gallery = self._items(query, 0), self._items(gallery, 1)
+        if query or gallery:
+            self._require_matches(self.query, self.gallery)
 
     def _named(self, folder: Path, name: str) -> list[str]:
+        """Paths of the images below a folder, which the option `name` names."""
+        setting = f"{key(name)}={getattr(self.options, name)!r}"
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
-            raise ValueError(f"{key(name)}={getattr(self.options, name)!r}: no folder {folder}.")
+            raise ValueError(f"{setting}: no folder {folder}.")
         names = [os.path.join(folder, n) for n in list_images(folder)]
         if self.options.exclude:
             names = [n for n in names if not re.search(self.options.exclude, self.relative(n))]
         if not names:
-            raise ValueError(
-                f"{key(name)}={getattr(self.options, name)!r}: no image ({', '.join(EXTENSIONS)}) "
-                f"in {folder}."
-            )
+            raise ValueError(f"{setting}: no image ({', '.join(EXTENSIONS)}) in {folder}.")
         return names
 
     def relative(self, path: str) -> str:
         """The path as the rules see it: below `root`, or from the test folder's own name on."""
-        try:
-            return Path(path).relative_to(self.root).as_posix()
-        except ValueError:
-            pass
-        for name in (self.options.query, self.options.gallery):
-            folder = Path(self.root, name)
-            if name and folder in Path(path).parents:
-                return Path(path).relative_to(folder.parent).as_posix()
+        tests = [self.root / name for name in (self.options.query, self.options.gallery) if name]
+        for folder, base in ((self.root, self.root), *((test, test.parent) for test in tests)):
+            if Path(path).is_relative_to(folder):
+                return Path(path).relative_to(base).as_posix()
         return Path(path).as_posix()
 
     def _divide(self, names: Sequence[str], aside: set[str]) -> tuple[list[str], list[str]]:
@@ -113,8 +113,8 @@ class FolderItems:
                     f"e.g. not {self.relative(rest[0])!r}."
                 )
         held = set(test)
-        train = [n for n in rest if n not in held and re.search(options.include, self.relative(n))]
-        return train, test
+        left = [n for n in rest if n not in held]
+        return [n for n in left if re.search(options.include, self.relative(n))], test
 
     def _label(self, path: str) -> tuple[str | None, str]:
         """(identity or None, camera) of one image."""
@@ -133,36 +133,24 @@ class FolderItems:
         return self._identity(name) or None, plain(camera or 0)
 
     def _train(self, names: list[str]) -> list[Item]:
-        items: list[Item] = []
-        for row, name in enumerate(names):
-            identity, camera = self._labels[name]
-            person = f"{UNKNOWN}_{row:07d}" if identity is None else f"folder_{identity}"
-            items.append((name, person, f"folder_{camera}"))
-        return items
+        labels = [self._labels[name] for name in names]
+        return [
+            (name, f"{UNKNOWN}_{row:07d}" if p is None else f"folder_{p}", f"folder_{camera}")
+            for row, (name, (p, camera)) in enumerate(zip(names, labels, strict=True))
+        ]
 
-    def _test(self, names: list[str], aside: dict[str, list[str]]) -> tuple[list[Item], list[Item]]:
-        if aside:
-            query, gallery = aside["query"], aside["gallery"]
-        else:
-            query, gallery = self._choose(names)
-        if not query and not gallery:
-            return [], []
+    def _items(self, names: list[str], unknown_camera: int) -> list[Item]:
+        """Test images, with identities and cameras numbered over all images of the folder."""
         _, people = number(p for p, _ in self._labels.values() if p is not None)
         _, cameras = number(int(c) if c.isdigit() else c for _, c in self._labels.values())
-        person_of = {p: i for i, p in enumerate(people)}
+        person_of: dict[Any, int] = {None: -1, **{p: i for i, p in enumerate(people)}}
         camera_of = {str(c): i for i, c in enumerate(cameras)}
-
-        def items(listed: list[str], unknown_camera: int) -> list[Item]:
-            rows: list[Item] = []
-            for path in listed:
-                person, camera = self._labels[path]
-                number_ = camera_of[camera] if self.options.camera else unknown_camera
-                rows.append((path, -1 if person is None else person_of[person], number_))
-            return rows
-
-        queries, others = items(query, 0), items(gallery, 1)
-        self._require_matches(queries, others)
-        return queries, others
+        items: list[Item] = []
+        for name in names:
+            person, camera = self._labels[name]
+            known_camera = camera_of[camera] if self.options.camera else unknown_camera
+            items.append((name, person_of[person], known_camera))
+        return items
 
     def _choose(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Queries and gallery among the test images."""
@@ -183,16 +171,16 @@ class FolderItems:
 
     def _require_matches(self, query: list[Item], gallery: list[Item]) -> None:
         """Evaluation must have something to count; fastreid would stop with a bare assertion."""
-        cameras_of: dict[Label, set[Label]] = {}
+        cameras_of: dict[Label, set[Label]] = defaultdict(set)
         for _, p, c in gallery:
-            cameras_of.setdefault(p, set()).add(c)
+            cameras_of[p].add(c)
         nameless = [path for path, p, _ in query if is_unknown(p)]
         if nameless:
             raise ValueError(
                 f"{key('identity')}={self.options.identity!r} gives no identity to "
                 f"{len(nameless)} of {len(query)} queries, e.g. {self.relative(nameless[0])!r}."
             )
-        if not any(cameras_of.get(p, set()) - {c} for _, p, c in query):
+        if not any(cameras_of[p] - {c} for _, p, c in query):
             example = f", e.g. {self.relative(query[0][0])!r}" if query else ""
             raise ValueError(
                 f"None of {len(query)} queries{example} has a match of another camera among "

@@ -63,14 +63,10 @@ class FolderOptions(Part):
 
     def __post_init__(self) -> None:
         faults = []
-        for name in ("include", "exclude", "test_include"):
+        for name in ("include", "exclude", "test_include", "camera", "identity"):
+            read = Rule if name in ("camera", "identity") else _regex
             try:
-                re.compile(getattr(self, name))
-            except re.error as error:
-                faults.append(f"{key(name)}={getattr(self, name)!r} is no regex: {error}.")
-        for name in ("camera", "identity"):
-            try:
-                Rule(name, getattr(self, name))
+                read(name, getattr(self, name))
             except ValueError as error:
                 faults.append(str(error))
         if bool(self.query) != bool(self.gallery):
@@ -96,6 +92,13 @@ def key(name: str) -> str:
     return f"{FolderOptions.key}.{name.upper()}"
 
 
+def _regex(name: str, text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{key(name)}={text!r} is no regex: {error}.") from error
+
+
 class Rule:
     """Reads one property off a path; see the module's text for the three forms."""
 
@@ -108,10 +111,7 @@ class Rule:
                 raise ValueError(f"{key(name)}={text!r}: after 'folder:' comes a level, 0, 1, ….")
             self.level = int(text[7:])
         elif text:
-            try:
-                self.regex = re.compile(text)
-            except re.error as error:
-                raise ValueError(f"{key(name)}={text!r} is no regex: {error}.") from error
+            self.regex = _regex(name, text)
             if name not in self.regex.groupindex and self.regex.groups != 1:
                 raise ValueError(
                     f"{key(name)}={text!r} needs one group in parentheses, or one named "

@@ -6,8 +6,8 @@ unfinished copy is seen before training. Counts are those of the authors' public
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,10 @@ def _count(part: Path, junk: str) -> int:
         if part.suffix == ".txt":
             with part.open("rb") as lines:
                 return sum(1 for line in lines if line.strip())
-        return sum(1 for name in _names(part) if not (junk and name.startswith(junk)))
+        images = fnmatch.filter(os.listdir(part), "*.jpg")
+        return sum(1 for name in images if not (junk and name.startswith(junk)))
     except OSError:
         return 0
-
-
-def _names(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        yield from (entry.name for entry in entries if entry.name.endswith(".jpg"))
 
 
 _MARKET = ("bounding_box_train", "query", "bounding_box_test")

@@ -9,6 +9,7 @@ seen by one camera gives its other images; a cluster of one image gives that ima
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class ClusterSampler:
         order = order[labels[order] >= 0]
         starts = np.unique(labels[order], return_index=True)[1]
         self.members = np.split(order, starts[1:]) if len(order) else []
-        self.cameras = None if cameras is None else [cameras[m] for m in self.members]
+        self.cameras = [None if cameras is None else cameras[m] for m in self.members]
         self.num_instances, self.batch_size = num_instances, batch_size
         self.num_batches, self.seed = num_batches, seed
         self.rank, self.world_size = rank, world_size
@@ -92,12 +93,7 @@ class ClusterSampler:
     def one_pass(self, generator: np.random.Generator) -> np.ndarray:
         """i64: all clusters once in random order, K images each."""
         drawn = [
-            draw_images(
-                self.members[c],
-                None if self.cameras is None else self.cameras[c],
-                self.num_instances,
-                generator,
-            )
+            draw_images(self.members[c], self.cameras[c], self.num_instances, generator)
             for c in generator.permutation(len(self.members))
         ]
         return np.concatenate(drawn)
@@ -108,11 +104,9 @@ class ClusterSampler:
         left = self.num_batches
         while left:
             stream = self.one_pass(generator)
-            for start in range(
-                0, min(len(stream) // self.batch_size, left) * self.batch_size, self.batch_size
-            ):
-                yield stream[start : start + self.batch_size]
-                left -= 1
+            full = min(len(stream) // self.batch_size, left)
+            yield from stream[: full * self.batch_size].reshape(full, self.batch_size)
+            left -= full
 
     def local_batches(self, epoch: int) -> list[np.ndarray]:
         """This process's slices of the epoch's batches, each i64 [batch_size / world_size]."""
@@ -121,6 +115,7 @@ class ClusterSampler:
         return [batch[cut] for batch in self.batches(epoch)]
 
 
+@dataclass(frozen=True)
 class ViewSampler:
     """Batches for instance discrimination: each drawn image `views` times in a row, no labels used.
 
@@ -130,20 +125,14 @@ class ViewSampler:
         batch_size, num_batches, seed, rank, world_size: as in `ClusterSampler`.
     """
 
-    def __init__(
-        self,
-        num_images: int,
-        *,
-        views: int,
-        batch_size: int,
-        num_batches: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.num_images, self.views, self.batch_size = num_images, views, batch_size
-        self.num_batches, self.seed = num_batches, seed
-        self.rank, self.world_size = rank, world_size
+    num_images: int
+    _: KW_ONLY
+    views: int
+    batch_size: int
+    num_batches: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
 
     def local_batches(self, epoch: int) -> list[np.ndarray]:
         """This process's slices of the epoch's batches, each i64 [batch_size / world_size]."""

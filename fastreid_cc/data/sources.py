@@ -48,8 +48,7 @@ class SourceImages:
         parts = []
         for domain, name in enumerate(self.names, 1):
             own = self.domains == domain
-            counts = (len(np.unique(a[own])) for a in (self.classes, self.cameras))
-            identities, cameras = counts
+            identities, cameras = (len(np.unique(a[own])) for a in (self.classes, self.cameras))
             parts.append(
                 f"{name}: {own.sum():,} images of {identities:,} identities by {cameras} camera(s)"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from ...files import make_folder_atomically
 from ...registry import Part
-from .camera import Camera, sample_camera
+from .camera import sample_camera
 from .identity import sample_identity
 from .picture import draw_picture
 from .style import STYLES, WORLD, Style
@@ -118,42 +119,29 @@ class StyledOptions(SyntheticOptions):
 
 def _shots(options: SyntheticOptions) -> Iterator[tuple[str, int, int, int]]:
     """(sub-folder, person, camera, number) of every picture; people and cameras count from 1."""
-    test = options.test_ids if options.has_test else 0
-    for person in range(1, options.train_ids + test + 1):
-        for camera in range(1, options.cameras + 1):
-            for shot in range(1, options.images_per_camera + 1):
-                if person <= options.train_ids:
-                    folder = "bounding_box_train"
-                else:
-                    folder = "query" if shot == 1 else "bounding_box_test"
-                yield folder, person, camera, shot
+    people = options.train_ids + (options.test_ids if options.has_test else 0)
+    counts = (people, options.cameras, options.images_per_camera)
+    for person, camera, shot in itertools.product(*(range(1, n + 1) for n in counts)):
+        folder = "query" if shot == 1 else "bounding_box_test"
+        yield "bounding_box_train" if person <= options.train_ids else folder, person, camera, shot
 
 
 def _write(options: SyntheticOptions, target: Path) -> None:
-    height, width = options.height, options.width
+    seed, size = options.seed, (options.height, options.width)
     for name in ("bounding_box_train", "query", "bounding_box_test"):
         (target / name).mkdir()
-    cameras: list[Camera] = [
-        sample_camera(
-            np.random.default_rng([options.seed, _CAMERA, c]),
-            height,
-            width,
-            c / options.cameras,
-            options.style,
-        )
-        for c in range(1, options.cameras + 1)
-    ]
+    cameras, people = {}, {}
     shots = list(_shots(options))
-    people = {
-        p: sample_identity(np.random.default_rng([options.seed, _PERSON, p]), options.style)
-        for p in sorted({s[1] for s in shots})
-    }
+    for c in {camera for _, _, camera, _ in shots}:
+        rng = np.random.default_rng([seed, _CAMERA, c])
+        cameras[c] = sample_camera(rng, *size, c / options.cameras, options.style)
+    for p in {person for _, person, _, _ in shots}:
+        people[p] = sample_identity(np.random.default_rng([seed, _PERSON, p]), options.style)
     for folder, p, c, shot in tqdm(shots, "drawing people", disable=not sys.stderr.isatty()):
-        camera = cameras[c - 1]
-        rng = np.random.default_rng([options.seed, _PICTURE, p, c, shot])
-        picture = draw_picture(people[p], camera, rng, height, width)
+        rng = np.random.default_rng([seed, _PICTURE, p, c, shot])
+        picture = draw_picture(people[p], cameras[c], rng, *size)
         name = f"{p:04d}_c{c}s1_{shot:06d}_00.jpg"
-        picture.save(target / folder / name, "JPEG", quality=camera.quality, subsampling=2)
+        picture.save(target / folder / name, "JPEG", quality=cameras[c].quality, subsampling=2)
 
 
 def build_synthetic(root: str | os.PathLike[str], options: SyntheticOptions) -> Path:

@@ -23,27 +23,19 @@ def pattern(person: Identity, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     p = person.pattern_period
     x, y = u[None, :], v[:, None]
     across, down = np.mod(x / p + 0.25, 1.0) < 0.5, np.mod(y / p, 1.0) < 0.5
-    name = person.pattern
-    if name == "hoops":
-        mask = down
-    elif name == "stripes":
-        mask = across
-    elif name == "checks":
-        mask = across ^ down
-    elif name == "dots":
-        cx, cy = np.mod(x / p, 1.0) - 0.5, np.mod(y / p, 1.0) - 0.5
-        mask = cx * cx + cy * cy < 0.1
-    elif name == "halves":
-        mask = y > 0.1 + p
-    elif name == "band":
-        mask = np.abs(y - 0.04 - p) < 0.35 * p + 0.012
-    elif name == "diagonal":
-        mask = np.mod((x * person.side + y) / (1.5 * p), 1.0) < 0.4
-    elif name == "panel":
-        mask = x * person.side > 0
-    else:
-        mask = np.zeros((1, 1), bool)
-    return np.broadcast_to(mask, (len(v), len(u)))
+    cx, cy = np.mod(x / p, 1.0) - 0.5, np.mod(y / p, 1.0) - 0.5
+    masks = {
+        "plain": np.False_,
+        "hoops": down,
+        "stripes": across,
+        "checks": across ^ down,
+        "dots": cx * cx + cy * cy < 0.1,
+        "halves": y > 0.1 + p,
+        "band": np.abs(y - 0.04 - p) < 0.35 * p + 0.012,
+        "diagonal": np.mod((x * person.side + y) / (1.5 * p), 1.0) < 0.4,
+        "panel": x * person.side > 0,
+    }
+    return np.broadcast_to(masks[person.pattern], (len(v), len(u)))
 
 
 def fill_with_cloth(
@@ -67,19 +59,10 @@ def draw_upper(pen: Pen, person: Identity, body: Body) -> None:
     s, h = body.shoulder, body.hips
     hem = {"coat": 0.7, "jacket": body.hip_y + 0.05}.get(person.upper, body.hip_y + 0.015)
     flare = h * (1.35 if person.upper == "coat" else 1.08)
-    outline = [
-        (-0.45 * s, 0.15),
-        (0.45 * s, 0.15),
-        (s, 0.185),
-        (0.98 * s, 0.28),
-        (h * 1.02, body.hip_y - 0.08),
-        (flare, hem),
-        (-flare, hem),
-        (-h * 1.02, body.hip_y - 0.08),
-        (-0.98 * s, 0.28),
-        (-s, 0.185),
-    ]
-    ImageDraw.Draw(mask).polygon([pen.at(p) for p in outline], fill=255)
+    waist = (h * 1.02, body.hip_y - 0.08)
+    right = [(0.45 * s, 0.15), (s, 0.185), (0.98 * s, 0.28), waist, (flare, hem)]
+    left = [(-x, y) for x, y in reversed(right)]
+    ImageDraw.Draw(mask).polygon([pen.at(p) for p in right + left], fill=255)
     fill_with_cloth(pen, person, mask, body.width, 1.0)
     if person.upper in OPEN and body.front > 0.1:
         x, w = 0.35 * s * body.turn, 0.3 * s * body.front

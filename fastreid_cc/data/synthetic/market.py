@@ -26,9 +26,7 @@ def read_market(folder: Path, prefix: str = "") -> list[Item]:
         match = _NAME.match(path.name)
         if match is None:
             raise ValueError(f"{path} is not named like 0001_c1s1_000001_00.jpg")
-        person, camera = int(match[1]), int(match[2]) - 1
-        if prefix:
-            items.append((str(path), f"{prefix}_{person}", f"{prefix}_{camera}"))
-        else:
-            items.append((str(path), person, camera))
+        labels = int(match[1]), int(match[2]) - 1
+        person, camera = (f"{prefix}_{n}" if prefix else n for n in labels)
+        items.append((str(path), person, camera))
     return sort_items(items)
