@@ -21,12 +21,8 @@ if TYPE_CHECKING:  # matplotlib is imported where it draws: curves are an extra
 
 #: One colour per run (Okabe and Ito, told apart by colour-blind readers), and one line style.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
-STYLES: tuple[LineStyleType, ...] = (
-    "solid",
-    (0, (5, 1.5)),
-    (0, (1.2, 1.2)),
-    (0, (6, 1.5, 1.2, 1.5)),
-)
+STYLES: tuple[LineStyleType, ...]
+STYLES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 DASHES = ("", "7 3", "2 3", "7 3 2 3")  # the same in the legend's SVG
 INK, LINE = "#010203", "#010204"  # stand-ins, replaced by the page's colours
 SIZE = (5.0, 2.9)  # inches at 72 points: text is true size where a chart is 360 pixels wide
@@ -35,20 +31,14 @@ SETTINGS: dict = {
     "svg.hashsalt": "report",
     "font.size": 11,
     "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.edgecolor": LINE,
-    "grid.color": LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
+    "lines.linewidth": 2,
+    "lines.markersize": 4.5,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), LINE),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
     "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
 }
 
 
@@ -109,15 +99,7 @@ def line_chart(
             color, dashes = style(index)
             known = np.isfinite(values)
             marker = "o" if known.sum() <= 30 else ""
-            axes.plot(
-                steps[known],
-                values[known],
-                color=color,
-                linestyle=dashes,
-                linewidth=2,
-                marker=marker,
-                markersize=4.5,
-            )
+            axes.plot(steps[known], values[known], color=color, linestyle=dashes, marker=marker)
         if level is not None:
             axes.axhline(level, color=INK, linestyle=(0, (1, 2)), linewidth=1.2)
         if percent:
@@ -166,10 +148,8 @@ def size_chart(groups: Sequence[tuple[int, np.ndarray]], name: str) -> str:
         figure, axes = _figure()
         for index, sizes in groups:
             color, dashes = style(index)
-            axes.hist(sizes, bins=edges, color=color, alpha=0.35 if len(groups) > 1 else 0.8)
-            axes.hist(
-                sizes, bins=edges, color=color, histtype="step", linestyle=dashes, linewidth=1.6
-            )
+            axes.hist(sizes, edges, color=color, alpha=0.35 if len(groups) > 1 else 0.8)
+            axes.hist(sizes, edges, color=color, histtype="step", linestyle=dashes, linewidth=1.6)
         axes.set_xlabel("images in a cluster")
         axes.set_ylabel("clusters")
         axes.locator_params(integer=True)

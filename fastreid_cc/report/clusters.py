@@ -115,32 +115,20 @@ def choose(stats: ClusterStats, count: int) -> list[tuple[str, str, np.ndarray]]
     def first(candidates: np.ndarray, *keys: np.ndarray) -> np.ndarray:
         return candidates[np.lexsort([key[candidates] for key in reversed(keys)])][:count]
 
+    largest, tight = first(index, -stats.sizes), first(large, -stats.tightness)
+    mixed, doubtful = first(index, -stats.cameras, -stats.mixing), first(index, stats.margin)
     floor = f"among clusters of {SMALL} images or more"
     return [
-        ("Largest", "most images first", first(index, -stats.sizes)),
-        (
-            "Tightest",
-            f"mean cosine to the centre, highest first, {floor}",
-            first(large, -stats.tightness),
-        ),
-        (
-            "Most mixed over cameras",
-            "most cameras first, evenly filled ones before others",
-            first(index, -stats.cameras, -stats.mixing),
-        ),
-        (
-            "Most doubtful",
-            "nearest to another cluster's centre, measured by the margin",
-            first(index, stats.margin),
-        ),
+        ("Largest", "most images first", largest),
+        ("Tightest", f"mean cosine to the centre, highest first, {floor}", tight),
+        ("Most mixed over cameras", "most cameras first, evenly filled ones before others", mixed),
+        ("Most doubtful", "nearest to another cluster's centre, measured by the margin", doubtful),
     ]
 
 
 def spread(order: np.ndarray, count: int) -> np.ndarray:
     """At most `count` entries of an ordered list, evenly from its first to its last."""
-    if len(order) <= count:
-        return order
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+    return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
 
 
 def linked_cameras(images: Clustered) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from .charts import legend
 from .clusters import ClusterStats, describe
 from .pictures import Album
 from .ranking import rank
-from .rendering import render
+from .rendering import Chapter, render
 from .runs import Run
 from .sections import camera_tables, curves, setup, summary, tiles
 from .sheets import clusters, outliers, retrieval
@@ -43,14 +43,10 @@ def build_page(
     for index, (run, known) in enumerate(zip(runs, stats, strict=True)):
         images, of = run.features.clustered, f": {run.name}" if len(runs) > 1 else ""
         if images is not None and known is not None:
-            anchor, heading = f"clusters-{index}", f"Clusters{of}"
-            chapters.append(
-                clusters(images, known, album, count=num_clusters, anchor=anchor, title=heading)
-            )
-            anchor, heading = f"outliers-{index}", f"Outliers{of}"
-            chapters.append(
-                outliers(images, known, album, count=num_outliers, anchor=anchor, title=heading)
-            )
+            sheets = clusters(images, known, album, count=num_clusters)
+            chapters.append(Chapter(f"clusters-{index}", f"Clusters{of}", sheets))
+            lone = outliers(images, known, album, count=num_outliers)
+            chapters.append(Chapter(f"outliers-{index}", f"Outliers{of}", lone))
     chapters += [camera_tables(runs, stats, rankings), setup(runs)]
     page = render(
         "page.html",

@@ -62,15 +62,10 @@ def rank(test: TestSet, *, top: int = 10) -> Ranking:
     Scalable Person Re-identification, ICCV 2015.
     """
     split, cameras = test.num_query, np.unique(test.cameras)
-    gallery = _Gallery(test, cameras)
     step = max(1, PAIRS // max(1, len(test.paths) - split))
-    parts = [
-        gallery.answer(slice(start, min(start + step, split)), top)
-        for start in range(0, split, step)
-    ]
-    precision, first, rows, right, similarity, crossed = (
-        np.concatenate(part) for part in zip(*parts, strict=True)
-    )
+    blocks = (slice(start, min(start + step, split)) for start in range(0, split, step))
+    parts = zip(*(_answers(test, block, top, cameras) for block in blocks), strict=True)
+    precision, first, rows, right, similarity, crossed = map(np.concatenate, parts)
     by_camera = np.full((len(cameras), len(cameras)), np.nan)
     for i, camera in enumerate(cameras):
         mine = np.ma.masked_invalid(crossed[test.cameras[:split] == camera])
@@ -78,39 +73,24 @@ def rank(test: TestSet, *, top: int = 10) -> Ranking:
     return Ranking(precision, first, rows, right, similarity, cameras, by_camera)
 
 
-class _Gallery:
-    """The gallery of a test set, asked block by block."""
-
-    def __init__(self, test: TestSet, cameras: np.ndarray) -> None:
-        self.test, self.all_cameras = test, cameras
-        features = torch.from_numpy(test.features)
-        self.queries, self.images = features[: test.num_query], features[test.num_query :]
-        self.identities = test.identities[test.num_query :]
-        self.cameras = test.cameras[test.num_query :]
-
-    def answer(self, block: slice, top: int) -> tuple[np.ndarray, ...]:
-        distance = (1 - torch.mm(self.queries[block], self.images.t())).numpy()  # as stock does
-        order = np.argsort(distance, axis=1)
-        identity, camera = self.test.identities[block, None], self.test.cameras[block, None]
-        match = self.identities[order] == identity
-        keep = ~(match & (self.cameras[order] == camera))
-        precision = _average_precision(match & keep, keep)
-        listed = np.argsort(~keep, axis=1, kind="stable")[:, :top]  # places, the kept ones first
-        rows = np.take_along_axis(order, listed, axis=1)
-        kept = np.take_along_axis(keep, listed, axis=1)
-        right = np.take_along_axis(match, listed, axis=1) & kept
-        near = 1 - np.take_along_axis(distance, rows, axis=1)
-        first = np.where(np.isnan(precision), np.nan, right[:, 0].astype(float))
-        rows = np.where(kept, rows + self.test.num_query, -1)
-        return precision, first, rows, right, near, self._crossed(match, keep, order)
-
-    def _crossed(self, match: np.ndarray, keep: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """f64 [q, C], average precision among the images of one camera."""
-        columns = []
-        for camera in self.all_cameras:
-            seen = keep & (self.cameras[order] == camera)
-            columns.append(_average_precision(match & seen, seen))
-        return np.stack(columns, axis=1)
+def _answers(
+    test: TestSet, block: slice, top: int, all_cameras: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The first five fields of `Ranking` for some queries; precision by camera, f64 [q, C]."""
+    features, split = torch.from_numpy(test.features), test.num_query
+    distance = (1 - torch.mm(features[block], features[split:].t())).numpy()  # as stock does
+    order = np.argsort(distance, axis=1)
+    match = test.identities[split:][order] == test.identities[block, None]
+    cameras = test.cameras[split:][order]
+    keep = ~(match & (cameras == test.cameras[block, None]))
+    precision = _average_precision(match & keep, keep)
+    listed = np.argsort(~keep, axis=1, kind="stable")[:, :top]  # places, the kept ones first
+    rows, kept, right = (np.take_along_axis(a, listed, axis=1) for a in (order, keep, match & keep))
+    near = 1 - np.take_along_axis(distance, rows, axis=1)
+    first = np.where(np.isnan(precision), np.nan, right[:, 0].astype(float))
+    in_camera = (keep & (cameras == camera) for camera in all_cameras)
+    crossed = [_average_precision(match & seen, seen) for seen in in_camera]
+    return precision, first, np.where(kept, rows + split, -1), right, near, np.stack(crossed, 1)
 
 
 def _average_precision(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:

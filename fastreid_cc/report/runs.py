@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,25 +121,20 @@ def read_metrics(path: Path) -> tuple[dict[str, Series], list[str]]:
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
         try:
             entry = json.loads(line)
-            step = int(entry["iteration"])
-        except (ValueError, KeyError, TypeError, OverflowError):
+            step = int(entry.pop("iteration"))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             notes.append(f"Line {number} of metrics.json is damaged and left out.")
             continue
         for key, value in entry.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                if key != "iteration":
-                    _put(found.setdefault(key, {}), step, float(value))
-    return {key: _series(points) for key, points in found.items()}, notes
-
-
-def _put(points: dict[int, float], step: int, value: float) -> None:
-    while points and next(reversed(points)) >= step:
-        points.popitem()
-    points[step] = value
-
-
-def _series(points: dict[int, float]) -> Series:
-    return np.array(list(points), dtype=np.int64), np.array(list(points.values()))
+                points = found.setdefault(key, {})
+                while points and next(reversed(points)) >= step:
+                    points.popitem()
+                points[step] = float(value)
+    return {
+        key: (np.array(list(points), dtype=np.int64), np.array(list(points.values())))
+        for key, points in found.items()
+    }, notes
 
 
 def flatten(tree: object, prefix: str = "") -> dict[str, object]:
@@ -189,8 +183,7 @@ def read_run(folder: Path, name: str) -> Run:
         raise ValueError(
             f"{folder} holds neither metrics.json nor config.yaml; want the OUTPUT_DIR of a run."
         )
-    loss = scalars.get("total_loss")
-    if loss is not None and not all(map(math.isfinite, loss[1])):
+    if "total_loss" in scalars and not np.isfinite(scalars["total_loss"][1]).all():
         more.append("The loss was not finite at some steps; they are left out of the curve.")
     return Run(
         name, folder, scalars, config, read_versions(folder / "versions.json"), notes=notes + more
@@ -200,8 +193,7 @@ def read_run(folder: Path, name: str) -> Run:
 def names(folders: list[Path]) -> list[str]:
     """Short names for folders, as many last parts of their paths as it takes to differ."""
     parts = [folder.resolve().parts for folder in folders]
-    longest = max(map(len, parts))
-    for length in range(1, longest + 1):
+    for length in range(1, max(map(len, parts)) + 1):
         found = ["/".join(part[-length:]) for part in parts]
         if len(set(found)) == len(found):
             return found

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .charts import bar_chart, collect, legend, line_chart, size_chart
-from .clusters import ClusterStats, linked_cameras
+from .clusters import ClusterStats, linked_cameras, spread
 from .ranking import Ranking
 from .rendering import Chapter, render
 from .runs import Run, Series
@@ -169,28 +169,22 @@ def curves(runs: Sequence[Run]) -> Chapter:
 def _logged(found: list[Series]) -> tuple[list[list[object]], int]:
     """The values as they were logged, at most 200 rows, and how many rows there would be."""
     steps = np.unique(np.concatenate([steps for steps, _ in found]))
-    shown = np.linspace(0, len(steps) - 1, min(MAX_ROWS, len(steps))).round().astype(int)
-    known = [dict(zip(*map(list, series), strict=True)) for series in found]
+    known = [dict(zip(*series, strict=True)) for series in found]
     rows: list[list[object]] = [
-        [step, *(f"{k[step]:.6g}" if step in k else "" for k in known)] for step in steps[shown]
+        [step, *(f"{k[step]:.6g}" if step in k else "" for k in known)]
+        for step in spread(steps, MAX_ROWS)
     ]
     return rows, len(steps)
-
-
-class CameraCard(NamedTuple):
-    """A matrix f64 [C, C] of shares over cameras i64 [C]; nan where there is nothing to say."""
-
-    title: str
-    text: str
-    corner: str
-    cameras: np.ndarray
-    shares: np.ndarray
 
 
 def camera_tables(
     runs: Sequence[Run], stats: Sequence[ClusterStats | None], rankings: Sequence[Sequence[Ranking]]
 ) -> Chapter | None:
-    """Camera against camera: what the network retrieves and what the clusters join."""
+    """Camera against camera: what the network retrieves and what the clusters join.
+
+    A card is (title, text, corner, cameras i64 [C], shares f64 [C, C]); nan where there is nothing
+    to say.
+    """
     cards = []
     for run, known, ranked in zip(runs, stats, rankings, strict=True):
         of = f"{run.name}: " if len(runs) > 1 else ""
@@ -198,7 +192,7 @@ def camera_tables(
             title = f"{of}mAP from camera to camera, {test.name}"
             text = "Queries of the row's camera, answers of the column's. In percent."
             corner = "query \\ gallery"
-            cards.append(CameraCard(title, text, corner, ranking.cameras, ranking.by_camera))
+            cards.append((title, text, corner, ranking.cameras, ranking.by_camera))
         images = run.features.clustered
         if images is not None and known is not None and len(np.unique(images.cameras)) > 1:
             text = (
@@ -206,7 +200,7 @@ def camera_tables(
                 " of the column's. In percent. A pale row is a camera that stays by itself."
             )
             title = f"{of}cameras that clusters join"
-            cards.append(CameraCard(title, text, "of \\ also", *linked_cameras(images)))
+            cards.append((title, text, "of \\ also", *linked_cameras(images)))
     if not cards:
         return None
     body = render("cameras.html", cards=cards, limit=MAX_CAMERAS)

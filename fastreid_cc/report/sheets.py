@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from .clusters import ClusterStats, choose, spread
 from .pictures import Album, Shot
@@ -98,16 +99,13 @@ def _query(answered: Sequence[Answered], row: int, album: Album) -> Query:
     return Query(asked, answers)
 
 
-def clusters(
-    images: Clustered, stats: ClusterStats, album: Album, *, count: int, anchor: str, title: str
-) -> Chapter:
+def clusters(images: Clustered, stats: ClusterStats, album: Album, *, count: int) -> Markup:
     """Contact sheets of one run's clusters, `count` on each sheet."""
     sheets = [
         (heading, rule, [(c, _members(images, stats, c, album)) for c in map(int, chosen)])
         for heading, rule, chosen in choose(stats, count)
     ]
-    body = render("clusters.html", sheets=sheets, stats=stats, has_truth=images.truth is not None)
-    return Chapter(anchor, title, body)
+    return render("clusters.html", sheets=sheets, stats=stats, has_truth=images.truth is not None)
 
 
 def _members(images: Clustered, stats: ClusterStats, cluster: int, album: Album) -> list[Shot]:
@@ -117,19 +115,14 @@ def _members(images: Clustered, stats: ClusterStats, cluster: int, album: Album)
     shots = []
     for row in map(int, spread(order, PER_CLUSTER)):
         is_odd = stats.same_identity(images, row, cluster) is False
+        sign, kind, more = ("≠ ", "odd", ", another identity") if is_odd else ("", "", "")
         camera = images.cameras[row]
-        label = f"camera {camera}, similarity {stats.own[row]:.2f}"
-        label += ", another identity" if is_odd else ""
-        kind = "odd" if is_odd else ""
-        shots.append(
-            album.shot(images.paths[row], f"{'≠ ' if is_odd else ''}c{camera}", kind, label)
-        )
+        label = f"camera {camera}, similarity {stats.own[row]:.2f}{more}"
+        shots.append(album.shot(images.paths[row], f"{sign}c{camera}", kind, label))
     return shots
 
 
-def outliers(
-    images: Clustered, stats: ClusterStats, album: Album, *, count: int, anchor: str, title: str
-) -> Chapter:
+def outliers(images: Clustered, stats: ClusterStats, album: Album, *, count: int) -> Markup:
     """Outliers of one run, each beside the most typical image of the cluster it is nearest to."""
     lone = np.flatnonzero(images.labels < 0)
     order = lone[np.argsort(-stats.other[lone], kind="stable")]
@@ -139,14 +132,8 @@ def outliers(
         members = np.flatnonzero(images.labels == cluster)
         core = int(members[np.argmax(stats.own[members])])
         mark = {True: " ✓", False: " ✗", None: ""}[stats.same_identity(images, row, cluster)]
-        near = f"{stats.other[row]:.2f}{mark}"
-        typical = f"most typical of cluster {cluster}"
-        pairs.append(
-            (
-                album.shot(images.paths[row], f"c{images.cameras[row]}", "query", "outlier"),
-                album.shot(images.paths[core], near, "core", typical),
-            )
-        )
+        near, label = f"{stats.other[row]:.2f}{mark}", f"most typical of cluster {cluster}"
+        outlier = album.shot(images.paths[row], f"c{images.cameras[row]}", "query", "outlier")
+        pairs.append((outlier, album.shot(images.paths[core], near, "core", label)))
     has_truth = images.truth is not None
-    body = render("outliers.html", pairs=pairs, num_outliers=len(lone), has_truth=has_truth)
-    return Chapter(anchor, title, body)
+    return render("outliers.html", pairs=pairs, num_outliers=len(lone), has_truth=has_truth)
