@@ -25,7 +25,6 @@ def test_one_unit_mean_per_cluster_and_camera():
     f = unit_rows(10, 8)
     torch.testing.assert_close(memory.rows[0], oracle.unit(f[0] + f[1]))
     torch.testing.assert_close(memory.rows[1], oracle.unit(f[2] + f[8]))
-    assert memory.num_targets == 3
     targets = memory.label_space(LABELS)
     batch = make_batch(f, targets, CAMERAS)
     assert memory.targets(batch).tolist() == [0, 0, 1, 2, 3, 4, 5, -1, 1, 4]

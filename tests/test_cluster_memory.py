@@ -154,7 +154,7 @@ def test_sources_come_first_and_outliers_are_not_trained():
     features, labels = unit_rows(6, 8), torch.tensor([1, -1, 0, 1, -1, 0])
     memory = ClusterMemory()
     memory.reset(features, labels, source_centroids=unit_rows(3, 8, seed=1) * 2)
-    assert memory.num_targets == len(memory.rows) == 5
+    assert len(memory.rows) == 5
     assert memory.label_space(labels).tolist() == [4, -1, 3, 4, -1, 3]
     torch.testing.assert_close(memory.rows[:3], unit_rows(3, 8, seed=1))
 

@@ -9,7 +9,7 @@ from fastreid_cc.memories.instance import InstanceMemory
 def test_rows_start_at_zero_and_survive_a_reset_of_the_same_size():
     memory = InstanceMemory(momentum=0.5)
     memory.reset(unit_rows(6, 4), torch.full((6,), -1))
-    assert not memory.rows.any() and memory.num_targets == 6
+    assert not memory.rows.any() and len(memory.rows) == 6
     memory.update(make_batch(unit_rows(2, 4, seed=1), torch.tensor([1, 3])))
     rows = memory.rows.clone()
     memory.reset(unit_rows(6, 4, seed=2), torch.zeros(6, dtype=torch.int64))
@@ -46,7 +46,7 @@ def test_every_image_is_its_own_class_after_the_sources():
     labels = torch.tensor([0, 0, -1, 1])
     memory.reset(unit_rows(4, 4), labels, source_centroids=unit_rows(3, 4, seed=1))
     assert memory.label_space(labels).tolist() == [3, 4, 5, 6]
-    assert memory.num_targets == len(memory.rows) == 7
+    assert len(memory.rows) == 7
 
 
 def test_same_camera_negatives_without_cameras_use_all_rows():

@@ -32,7 +32,7 @@ def test_halves_are_two_memories_apart(name):
     for memory, own, move in zip(alone, pair.both, moves, strict=True):
         memory.update(make_batch(move, targets, cameras[index], index))
         torch.testing.assert_close(memory.rows, own.rows)
-    assert pair.num_targets == alone[0].num_targets and pair.persists == alone[0].persists
+    assert pair.num_clusters == alone[0].num_clusters and pair.persists == alone[0].persists
     batch = make_batch(torch.cat(moves, 1), targets, cameras[index], index)
     ours = pair.logits(torch.nn.functional.normalize(batch.features), batch)
     parts = [

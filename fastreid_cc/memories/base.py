@@ -36,6 +36,9 @@ class Memory(Part, nn.Module):
 
     Attributes:
         outliers: what becomes of images in no cluster, see `labels.numbering.build_label_space`.
+        persists: whether the rows, one per image, are kept at the next `reset`; then they are the
+            features that it clusters, and checkpoints keep them.
+        keeps_source_rows: whether it has rows of single source images, which are no classes.
         rows: f32 [R, D], empty before the first `reset`.
         epoch: the epoch at hand, from 0.
         num_sources: S, source classes with a row.
@@ -60,6 +63,8 @@ class Memory(Part, nn.Module):
     """
 
     outliers: Outliers = "drop"
+    persists: bool = False
+    keeps_source_rows: bool = False
     rows: Tensor
     limits = {"temperature": "(0, inf)", "momentum": "[0, 1]"}
 
@@ -80,11 +85,6 @@ class Memory(Part, nn.Module):
         return self.outliers != "instance"
 
     @property
-    def num_targets(self) -> int:
-        """Size of the label space: targets lie in 0..num_targets-1."""
-        return self.num_sources + self.num_clusters
-
-    @property
     def current_momentum(self) -> float:
         """Weight of the old row in this epoch."""
         return self.momentum
@@ -98,8 +98,8 @@ class Memory(Part, nn.Module):
 
     @property
     def takes_source_images(self) -> bool:
-        """Whether `update` gets the batch's source images too: if their classes have rows."""
-        return self.num_sources > 0
+        """Whether `update` gets the batch's source images too: if they have rows."""
+        return self.num_sources > 0 or self.keeps_source_rows
 
     def reset(
         self,
@@ -222,14 +222,9 @@ class Memory(Part, nn.Module):
         """
         raise NotImplementedError
 
-    @property
-    def persists(self) -> bool:
-        """Whether the next `reset` uses the rows; then they outlive labellings and checkpoints."""
-        return False
-
     def clustering_features(self) -> Tensor | None:
         """f32 [N, D] for the next labelling to cluster; None = extract them from the images."""
-        return None
+        return self.rows[self.num_sources :] if self.persists and len(self.rows) else None
 
     def source_centroids(self) -> Tensor | None:
         """f32 [S, D], rows of the source classes to go on with at the next `reset`, or None."""

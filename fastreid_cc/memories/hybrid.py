@@ -66,15 +66,10 @@ class HybridMemory(Memory):
     ) -> None:
         super().__init__(temperature=temperature, momentum=momentum)
         self.rule = update
-        self.reinit = reinit
+        self.persists = not reinit
         self.set_buffer("row_classes", torch.empty(0, dtype=torch.int64))
         self.set_buffer("class_sums", torch.empty(0, 0))
         self.set_buffer("class_sizes", torch.empty(0, dtype=torch.int64))
-
-    @property
-    def num_targets(self) -> int:
-        """S + C + number of un-clustered images."""
-        return len(self.class_sums)
 
     def reset_rows(
         self,
@@ -86,7 +81,7 @@ class HybridMemory(Memory):
     ) -> None:
         """Takes the labels, and the features unless rows of that size are there."""
         shape = (len(sources) + len(features), features.shape[1])
-        if self.reinit or self.rows.shape != shape:
+        if not self.persists or self.rows.shape != shape:
             self.set_buffer("rows", torch.cat([sources, features]))
         targets = self.label_space(labels)
         self.set_buffer("row_classes", torch.cat([torch.arange(len(sources)).to(targets), targets]))
@@ -118,12 +113,3 @@ class HybridMemory(Memory):
         totals = (touched[:, None] == classes).to(changes.dtype) @ changes
         totals = totals[torch.searchsorted(touched, touched)]
         self.class_sums[touched] = self.class_sums[touched] + totals
-
-    @property
-    def persists(self) -> bool:
-        """Unless `reinit`."""
-        return not self.reinit
-
-    def clustering_features(self) -> Tensor | None:
-        """The target rows, f32 [N, D], unless they are empty or re-read at every reset."""
-        return None if self.reinit or not len(self.rows) else self.rows[self.num_sources :]

@@ -72,7 +72,7 @@ class InstanceMemory(Memory):
     ) -> None:
         super().__init__(temperature=temperature, momentum=momentum)
         self.momentum_growth = momentum_growth
-        self.init = init
+        self.persists = init == "zeros"
         self.rule = update
         self.negatives = negatives
         self.keeps_source_rows = source_rows
@@ -81,24 +81,9 @@ class InstanceMemory(Memory):
         self.set_buffer("source_classes", torch.empty(0, dtype=torch.int64))
 
     @property
-    def num_targets(self) -> int:
-        """S + N."""
-        return self.num_sources + self.num_images
-
-    @property
-    def persists(self) -> bool:
-        """With `init` "zeros"."""
-        return self.init == "zeros"
-
-    @property
     def current_momentum(self) -> float:
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
-
-    @property
-    def takes_source_images(self) -> bool:
-        """With `source_rows` too."""
-        return self.num_sources > 0 or self.keeps_source_rows
 
     def set_source_classes(self, classes: Tensor) -> None:
         """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
@@ -115,7 +100,7 @@ class InstanceMemory(Memory):
     ) -> None:
         """Sets the rows to [sources; features], or to [sources; zeros] the first time."""
         shape = (len(sources) + len(features), features.shape[1])
-        if self.init == "features":
+        if not self.persists:
             self.set_buffer("rows", torch.cat([sources, features]))
         elif self.rows.shape != shape:
             self.set_buffer("rows", torch.cat([sources, torch.zeros_like(features)]))
@@ -124,12 +109,8 @@ class InstanceMemory(Memory):
             row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
         self.set_buffer("row_cameras", row_cameras)
         wanted = (len(self.source_classes), features.shape[1])
-        if self.init == "features" or self.source_rows.shape != wanted:
+        if not self.persists or self.source_rows.shape != wanted:
             self.set_buffer("source_rows", features.new_zeros(wanted))
-
-    def clustering_features(self) -> Tensor | None:
-        """The target's rows, once they are there, with `init` "zeros": nothing is extracted."""
-        return self.rows[self.num_sources :] if self.persists and len(self.rows) else None
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """Rows of the anchor's camera and its own row, bool [B, S+N]; None for all rows."""

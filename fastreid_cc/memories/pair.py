@@ -38,27 +38,13 @@ class PairMemory(Memory):
     def __init__(self, first: Memory, second: Memory) -> None:
         super().__init__(temperature=first.temperature, momentum=first.momentum)
         self.first, self.second = first, second
-        self.outliers = first.outliers
+        self.outliers, self.persists = first.outliers, first.persists
+        self.keeps_source_rows = first.keeps_source_rows
 
     @property
     def both(self) -> tuple[Memory, Memory]:
         """(first, second)."""
         return self.first, self.second
-
-    @property
-    def num_targets(self) -> int:
-        """Of each."""
-        return self.first.num_targets
-
-    @property
-    def takes_source_images(self) -> bool:
-        """Of each."""
-        return self.first.takes_source_images
-
-    @property
-    def persists(self) -> bool:
-        """Of each."""
-        return self.first.persists
 
     def set_source_classes(self, classes: Tensor) -> None:
         """Tells both the classes of the sources' images, i64 [M]."""

@@ -52,20 +52,22 @@ def _dataset(
     transform: Any,
     epoch: int,
 ) -> ContrastDataset:
-    entropy = (cfg.CC.SEED, epoch)
-    has_two = cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.OWN_VIEW
-    views = {"style": images.style, "two_views": has_two}
-    if sources is None:
-        return ContrastDataset(images.paths, images.cameras, targets, transform, entropy, **views)
+    paths, cameras, domains = images.paths, images.cameras, None
+    first_source = len(paths)
+    if sources is not None:
+        paths, cameras = [*paths, *sources.paths], np.concatenate([cameras, sources.cameras])
+        domains = np.concatenate([np.zeros(first_source, np.int64), sources.domains])
+        targets = np.concatenate([targets, sources.classes])
     return ContrastDataset(
-        [*images.paths, *sources.paths],
-        np.concatenate([images.cameras, sources.cameras]),
-        np.concatenate([targets, sources.classes]),
+        paths,
+        cameras,
+        targets,
         transform,
-        entropy,
-        domains=np.concatenate([np.zeros(len(targets), np.int64), sources.domains]),
-        first_source=len(targets),
-        **views,
+        (cfg.CC.SEED, epoch),
+        domains=domains,
+        first_source=first_source,
+        style=images.style,
+        two_views=cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.OWN_VIEW,
     )
 
 

@@ -72,7 +72,7 @@ def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
     return replace(batch, features=batch.features.detach(), teacher_features=None)
 
 
-class WithLosses:
+class WithLosses(nn.Module):
     """Mixin of meta-architectures that compute registered losses, with labels or pseudo-labels.
 
     Attributes:
@@ -91,7 +91,7 @@ class WithLosses:
         self, losses: dict[str, Loss], scales: dict[str, float], samples_per_bn: int
     ) -> None:
         """Takes what `loss_arguments` gave; called at the end of the constructor."""
-        split_batch_norm(self, samples_per_bn)  # type: ignore[arg-type]
+        split_batch_norm(self, samples_per_bn)
         self.registered_losses = nn.ModuleDict(losses)
         self.scales, self.step = scales, StepContext()
 

@@ -34,6 +34,7 @@ class WithSources(WithLosses):
 
     backbone: Any
     heads: Any
+    preprocess_image: Any  # of Baseline
 
     def add_sources(
         self, *, losses: tuple[str, ...], scale: float, domains: tuple[str, ...], gate_scale: float
@@ -116,7 +117,7 @@ class WithSources(WithLosses):
         elif isinstance(self.heads, EmbeddingHead):
             spare.append(self.heads.weight)
         if len(self.domains.names) > 1 and step.memory is None:
-            spare += target_parameters(self)  # type: ignore[arg-type]
+            spare += target_parameters(self)
         if spare and found:
             key = next(iter(found))
             found[key] = found[key] + sum(parameter.sum() * 0 for parameter in spare)

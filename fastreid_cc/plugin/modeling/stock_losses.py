@@ -13,6 +13,13 @@ from fastreid.modeling.losses import (
 )
 from torch import Tensor
 
+#: Name -> (logged as, node of the settings, function, its settings).
+PAIRWISE: dict[str, tuple[str, str, Any, tuple[str, ...]]] = {
+    "TripletLoss": ("triplet", "tri", triplet_loss, ("margin", "norm_feat", "hard_mining")),
+    "CircleLoss": ("circle", "circle", pairwise_circleloss, ("margin", "gamma")),
+    "Cosface": ("cosface", "cosface", pairwise_cosface, ("margin", "gamma")),
+}
+
 
 def stock_losses(
     settings: dict[str, Any],
@@ -34,18 +41,9 @@ def stock_losses(
         found["loss_cls"] = own["scale"] * cross_entropy_loss(
             logits, targets, own["eps"], own["alpha"]
         )
-    if "TripletLoss" in names:
-        own = settings["tri"]
-        found["loss_triplet"] = own["scale"] * triplet_loss(
-            features, targets, own["margin"], own["norm_feat"], own["hard_mining"]
-        )
-    for name, key, function in (
-        ("CircleLoss", "circle", pairwise_circleloss),
-        ("Cosface", "cosface", pairwise_cosface),
-    ):
+    for name, (key, node, function, arguments) in PAIRWISE.items():
         if name in names:
-            own = settings[key]
-            found[f"loss_{key}"] = own["scale"] * function(
-                features, targets, own["margin"], own["gamma"]
-            )
+            own = settings[node]
+            value = function(features, targets, *(own[argument] for argument in arguments))
+            found[f"loss_{key}"] = own["scale"] * value
     return found

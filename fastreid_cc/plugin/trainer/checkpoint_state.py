@@ -18,6 +18,11 @@ ADVICE = "Start anew in another OUTPUT_DIR, or use the checkpoint as MODEL.WEIGH
 TORN = "Delete that checkpoint to resume from the one before it."
 
 
+def torn(what: str) -> UnreadableFile:
+    """The error of an entry that this version did not write."""
+    return UnreadableFile(f'the checkpoint\'s "cc" {what}. {TORN}')
+
+
 class OtherImages(UnreadableFile, ValueError):
     """The labels of a checkpoint belong to other images than those of the config."""
 
@@ -57,18 +62,14 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
         OtherImages: if it labels other images.
     """
     if not isinstance(state, dict) or state.get("version") != 1:
-        raise UnreadableFile(
-            f'the checkpoint\'s "cc" entry is none of this version (wanted 1). {TORN}'
-        )
+        raise torn("entry is none of this version (wanted 1)")
     labels, eps = state.get("labels"), state.get("eps")
     if labels is None:
         return None
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
-        raise UnreadableFile(f'the checkpoint\'s "cc" labels are no list of whole numbers. {TORN}')
+        raise torn("labels are no list of whole numbers")
     if eps is not None and not isinstance(eps, (int, float)):
-        raise UnreadableFile(
-            f'the checkpoint\'s "cc" eps is no number: {type(eps).__name__}. {TORN}'
-        )
+        raise torn(f"eps is no number: {type(eps).__name__}")
     if len(labels) != len(paths):
         raise OtherImages(
             f"The checkpoint labels {len(labels)} images, DATASETS.NAMES has {len(paths)}: they are"
@@ -82,9 +83,7 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
     found = labels.numpy()
     known = np.unique(found[found >= 0])
     if (found < -1).any() or not np.array_equal(known, np.arange(len(known))):
-        raise UnreadableFile(
-            f'the checkpoint\'s "cc" labels are not -1, 0, 1, ... without gaps. {TORN}'
-        )
+        raise torn("labels are not -1, 0, 1, ... without gaps")
     return PseudoLabels(found, eps)
 
 
@@ -104,9 +103,7 @@ def restore_labeler(state: dict[str, Any], labeler: PseudoLabeler) -> None:
     try:
         labeler.load_state_dict(state["labeler"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFile(
-            f'the checkpoint\'s "cc" entry cannot be read: {type(error).__name__} {error}. {TORN}'
-        ) from error
+        raise torn(f"entry cannot be read: {type(error).__name__} {error}") from error
 
 
 def recent_of(state: dict[str, Any]) -> dict[str, list[tuple[float, int]]]:

@@ -52,12 +52,12 @@ class PseudoLabelHook(UpdateHook):
 
     Attributes:
         memory: None before the first labelling or warm-up.
-        labels: `PseudoLabels`, None before the first labelling.
+        labels: None before the first labelling.
         targets: i64 [N], row of the label space of each target image, -1 = not trained on.
     """
 
     memory: Memory | None = None
-    labels: Any = None  # PseudoLabels
+    labels: PseudoLabels | None = None
     targets: np.ndarray
 
     def __init__(self, cfg: Any, images: TargetImages, teacher: TeacherHook | None = None) -> None:
@@ -166,11 +166,11 @@ class PseudoLabelHook(UpdateHook):
         if self.memory is None or not self.memory.persists:
             self.memory = build_memory(self.cfg, self.network)
         if self.memory.needs_labels:
-            self._cluster(features, epoch)
+            self.labels = self._cluster(features, epoch)
         else:
             self.labels = PseudoLabels(np.arange(len(features)))
         # 3. Memory and targets.
-        self._reset_memory(self.memory, features, self._training_labels())
+        self._reset_memory(self.memory, features, self._training_labels(self.labels))
         self.network.step.start_stage(self.memory)
         # 4. Log.
         if not self.memory.needs_labels:
@@ -179,19 +179,19 @@ class PseudoLabelHook(UpdateHook):
         total = time.perf_counter() - start
         log_labelling(self.trainer, self.images, self.labels, extracted=extracted, total=total)
 
-    def _cluster(self, features: Tensor, epoch: int) -> None:
+    def _cluster(self, features: Tensor, epoch: int) -> PseudoLabels:
         """Labels the images, and tells the refiners what is trained on from here."""
-        self.labels = self.labeler(features, self.images.cameras, previous=self.labels)
-        if self.labels.note:
-            logger.warning(f"epoch {epoch}: {self.labels.note}")
+        found = self.labeler(features, self.images.cameras, previous=self.labels)
+        if found.note:
+            logger.warning(f"epoch {epoch}: {found.note}")
         for refiner in self.labeler.refiners:
-            refiner.start(self._training_labels())
+            refiner.start(self._training_labels(found))
+        return found
 
-    def _training_labels(self) -> np.ndarray:
-        labels = self.labels.labels
-        if self.cfg.CC.LABELS.OUTLIERS == "singleton":
-            return outliers_as_clusters(labels)
-        return labels
+    def _training_labels(self, found: PseudoLabels) -> np.ndarray:
+        """i64 [N], what the memory is filled by: outliers as CC.LABELS.OUTLIERS says."""
+        is_singleton = self.cfg.CC.LABELS.OUTLIERS == "singleton"
+        return outliers_as_clusters(found.labels) if is_singleton else found.labels
 
     def _reset_memory(self, memory: Memory, features: Tensor, labels: np.ndarray) -> None:
         """Fills the memory, and sets the targets, by labels i64 [N]."""
@@ -215,9 +215,9 @@ class PseudoLabelHook(UpdateHook):
         if sources is None or not (self.is_joint and self.cfg.CC.SOURCES.IN_MEMORY):
             return None
         kept = memory.source_centroids()
-        return (
-            source_centroids(self.cfg, self._labelling_model(), sources) if kept is None else kept
-        )
+        if kept is not None:
+            return kept
+        return source_centroids(self.cfg, self._labelling_model(), sources)
 
     def _labelling_model(self) -> Any:
         """The network whose features are clustered: the one trained, or its teacher."""
@@ -250,8 +250,9 @@ class PseudoLabelHook(UpdateHook):
 
     def _resume_labels(self) -> None:
         """Memory and targets of a run that goes on between two labellings."""
+        assert self.labels is not None, "a checkpoint in mid-period holds labels"
         self.memory = self._restored_memory()
-        labels = torch.from_numpy(self._training_labels())
+        labels = torch.from_numpy(self._training_labels(self.labels))
         self.targets = self.memory.label_space(labels).numpy()
         self.network.step.start_stage(self.memory)
 
