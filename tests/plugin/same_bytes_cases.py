@@ -22,7 +22,11 @@ WHERE: dict[str, list[str | tuple[str, str]]] = {
     "unit_rows": ["fastreid_cc.labeling.pseudo_labeler", "fastreid_cc.labeling"],
 }
 #: (regular expression, replacement) of names "case/entry" of the first record.
-RENAMED: list[tuple[str, str]] = []
+RENAMED: list[tuple[str, str]] = [
+    ("loss_ada_sploss", "loss_adasp"),
+    ("loss_ecnloss", "loss_ecn"),
+    ("loss_amsoftmax", "loss_am_softmax"),
+]
 #: Entries that are no result: times, and the number of the format of "cc".
 IGNORED = re.compile(r"seconds|(^|[./])(data_)?time$|eta_|\.version$")
 
