@@ -183,28 +183,25 @@ def init_target_from_sources(model: nn.Module) -> int:
     the layers around them. The target's statistics stay: see `reestimate_statistics`. Returns the
     layers changed.
     """
-    changed = 0
-    for module in model.modules():
-        if not isinstance(module, DomainBatchNorm) or not len(module.sources):
-            continue
-        for name in ("weight", "bias"):
-            own = getattr(module, name)
+    layers = [layer for layer in _layers(model) if len(layer.sources)]
+    for layer in layers:
+        branches = [layer, *layer.sources]
+        weights, biases = [b.weight for b in branches], [b.bias for b in branches]
+        shared: list[Any] = [weights, biases, *([layer.gates] if layer.gates else [])]
+        for own, *others in shared:
             if own is not None:
-                own.copy_(torch.stack([getattr(b, name) for b in module.sources]).mean(0))
-        if module.gates is not None:
-            module.gates[0].copy_(torch.stack(list(module.gates[1:])).mean(0))
-        changed += 1
-    return changed
+                own.copy_(torch.stack(others).mean(0))
+    return len(layers)
 
 
 def target_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Scale, shift and gate of the target's branch of every layer."""
-    found: list[nn.Parameter] = []
-    for module in model.modules():
-        if isinstance(module, DomainBatchNorm):
-            own = (module.weight, module.bias, *(module.gates or ())[:1])
-            found += [p for p in own if p is not None and p.requires_grad]
-    return found
+    owned = [(m.weight, m.bias, *(m.gates or ())[:1]) for m in _layers(model)]
+    return [p for own in owned for p in own if p is not None and p.requires_grad]
+
+
+def _layers(model: nn.Module) -> list[DomainBatchNorm]:
+    return [module for module in model.modules() if isinstance(module, DomainBatchNorm)]
 
 
 @contextmanager
@@ -214,7 +211,7 @@ def reestimate_statistics(model: nn.Module) -> Iterator[None]:
     They become the plain mean over the batches (AdaBN: Li et al., arXiv:1603.04779), while all else
     of the model stays in the mode it is in. A layer that sees no batch keeps what it had.
     """
-    layers: list[Any] = [m for m in model.modules() if isinstance(m, DomainBatchNorm)]
+    layers: list[Any] = _layers(model)
     before = [
         (layer.training, layer.momentum, layer.running_mean.clone(), layer.running_var.clone())
         for layer in layers

@@ -32,11 +32,8 @@ class GhostBatchNorm(_BatchNorm):
             return super().forward(x)
         num_chunks = max(1, round(len(x) / self.samples_per_bn))
         first, *rest = torch.tensor_split(x, num_chunks)
-        done = [super().forward(first)]
-        for chunk in rest:
-            done.append(
-                F.batch_norm(chunk, None, None, self.weight, self.bias, True, 0.0, self.eps)
-            )
+        own = self.weight, self.bias, True, 0.0, self.eps
+        done = [super().forward(first), *(F.batch_norm(chunk, None, None, *own) for chunk in rest)]
         return torch.cat(done) if rest else done[0]
 
 

@@ -79,18 +79,16 @@ def joints(person: Identity, pose: Pose) -> Body:
         bend = 0.12 * max(0.0, -swing)
         side = turn * swing
         lift = 0.06 * leg * max(0.0, -swing) + 0.02 * abs(sin(swing))
-        body.knees.append(
-            (x + 0.5 * leg * sin(0.9 * side) + 0.05 * turn * bend, person.hip + 0.47 * leg)
-        )
+        knee = x + 0.5 * leg * sin(0.9 * side) + 0.05 * turn * bend
+        body.knees.append((knee, person.hip + 0.47 * leg))
         body.feet.append((x + leg * sin(0.62 * side), 0.955 - lift))
         arm = -0.9 * swing * turn
         sx, spread = s * shoulder, s * 0.16 * abs(front)
         elbow = (sx + 0.16 * sin(arm) + 0.16 * spread, 0.185 + 0.155 * cos(arm))
         out = arm + turn * pose.arm_bend
         body.elbows.append(elbow)
-        body.hands.append(
-            (elbow[0] + 0.145 * sin(out) + 0.03 * spread, elbow[1] + 0.145 * cos(out))
-        )
+        hand = elbow[0] + 0.145 * sin(out) + 0.03 * spread
+        body.hands.append((hand, elbow[1] + 0.145 * cos(out)))
     return body
 
 
@@ -130,15 +128,8 @@ class Pen:
         dx, dy = b[0] - a[0], b[1] - a[1]
         n = max((dx * dx + dy * dy) ** 0.5, 1e-6)
         ux, uy = -dy / n, dx / n
-        self.polygon(
-            [
-                (a[0] + ux * wa, a[1] + uy * wa),
-                (b[0] + ux * wb, b[1] + uy * wb),
-                (b[0] - ux * wb, b[1] - uy * wb),
-                (a[0] - ux * wa, a[1] - uy * wa),
-            ],
-            fill,
-        )
+        corners = ((a, wa), (b, wb), (b, -wb), (a, -wa))
+        self.polygon([(p[0] + ux * w, p[1] + uy * w) for p, w in corners], fill)
         self.ellipse(a, wa, wa, fill)
         self.ellipse(b, wb, wb, fill)
 

@@ -64,7 +64,7 @@ def _scene(rng: np.random.Generator, height: int, width: int, level: float) -> I
     h, w = round(1.4 * height), 6 * width
     wall = 45 + 165 * level + rng.uniform(-35, 35, (1, 3))
     ground = 55 + 140 * level + rng.uniform(-25, 25, (1, 1))
-    wall = 0.55 * wall[:1] + 0.45 * wall[:1].mean()
+    wall = 0.55 * wall + 0.45 * wall.mean()
     floor = ground * (1 + rng.uniform(-0.12, 0.12, (1, 3)))
     horizon = int(h * rng.uniform(0.35, 0.7))
     picture = np.empty((h, w, 3), np.float32)
@@ -157,9 +157,8 @@ def background(camera: Camera, rng: np.random.Generator, height: int, width: int
     w, h = width / zoom, min(height / zoom, camera.scene.height)
     x = rng.uniform(0, camera.scene.width - w)
     y = rng.uniform(0, camera.scene.height - h)
-    piece = camera.scene.resize(
-        (width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h)
-    )
+    box = (x, y, x + w, y + h)
+    piece = camera.scene.resize((width, height), Image.Resampling.BILINEAR, box)
     return np.asarray(piece, np.float32)
 
 
@@ -186,5 +185,5 @@ def expose(camera: Camera, picture: np.ndarray, rng: np.random.Generator) -> Ima
     light += noise * (camera.noise * (0.4 + np.sqrt(light)))
     light = light @ camera.matrix.T
     level = np.clip(light * (LEVELS - 1), 0, LEVELS - 1).astype(np.intp)
-    stored = np.stack([camera.tone[c][level[..., c]] for c in range(3)], axis=-1)
+    stored = camera.tone[np.arange(3), level]  # each channel by its own curve
     return Image.fromarray(stored.astype(np.uint8))

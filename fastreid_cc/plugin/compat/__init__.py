@@ -1,10 +1,11 @@
 """Run-time patches ("shims") of unmodified fastreid 1.4.0. No file of fastreid is edited.
 
 `required/` holds those without which it does not import, train or evaluate on today's Python and
-torch, or on a machine without CUDA; `repairs/` mends its other bugs. One function per shim, in
-files by subject; each docstring says what breaks, for which versions, what the shim does, which
-test shows it and when it may go. The environment variable FASTREID_CC_WITHOUT_REPAIRS switches
-repairs off: "name,name" or "all" (docs/compatibility.md lists them).
+torch, or on a machine without CUDA; `repairs/` mends its other bugs. Files are by subject; a shim
+is a public function in them without parameters. Its docstring says what breaks, for which
+versions, what the shim does, which test shows it and when it may go. The environment variable
+FASTREID_CC_WITHOUT_REPAIRS switches repairs off: "name,name" or "all" (docs/compatibility.md lists
+them).
 """
 
 # ruff: noqa: E402

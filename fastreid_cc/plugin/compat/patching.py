@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,6 +59,28 @@ def around(owner: Any, *names: str) -> Callable[[Callable[..., Any]], Callable[[
         return shim
 
     return make
+
+
+def shims_of(package: str, *modules: str) -> tuple[Callable[[], None], ...]:
+    """The shims of a package in order: each public function of its modules without parameters."""
+    found = (importlib.import_module(f"{package}.{name}") for name in modules)
+    return tuple(
+        function
+        for module in found
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and function.__module__ == module.__name__
+        and not name.startswith("_")
+        and not inspect.signature(function, follow_wrapped=False).parameters
+    )
+
+
+def with_values(cfg: Any, *values: Any) -> Any:
+    """A copy of a fastreid config with other values: key, value, key, value, ..."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(values))
+    return cfg
 
 
 class View:

@@ -93,7 +93,8 @@ def load_config(filename: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         BadConfig: naming the file, for anything that is no plain YAML mapping, a base that is
             missing, from the network, or among its own heirs.
     """
-    path = _local(filename)
+    is_shipped = str(filename).startswith(PREFIX)
+    path = str(resolve(filename)) if is_shipped else os.path.realpath(os.path.expanduser(filename))
     if path in seen:
         raise BadConfig(f"{printable(path)}: its {BASE} leads back to itself.")
     own = _read(path)
@@ -103,21 +104,13 @@ def load_config(filename: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str) or not base:
         raise BadConfig(f"{printable(path)}: {BASE} must be the name of a file, not {base!r}.")
     if base.startswith(("http://", "https://")):
-        raise BadConfig(
-            f"{printable(path)}: {BASE} {printable(base)} is not loaded from the network."
-        )
+        where = f"{printable(path)}: {BASE} {printable(base)}"
+        raise BadConfig(f"{where} is not loaded from the network.")
     if not base.startswith(("~", PREFIX)):
         base = os.path.join(os.path.dirname(path), base)
     merged = load_config(base, (*seen, path))
     _merge(own, merged, path)
     return merged
-
-
-def _local(filename: str) -> str:
-    filename = str(filename)
-    if filename.startswith(PREFIX):
-        return str(resolve(filename))
-    return os.path.realpath(os.path.expanduser(filename))
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -138,9 +131,8 @@ def _read(path: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise BadConfig(
-            f"{printable(path)} holds a {type(content).__name__}, not keys with values."
-        )
+        kind = type(content).__name__
+        raise BadConfig(f"{printable(path)} holds a {kind}, not keys with values.")
     _check_size(content, path)
     return content
 
@@ -150,11 +142,9 @@ def _check_size(content: Any, path: str) -> None:
     left, waiting = MOST_NODES, [content]
     while waiting:
         node = waiting.pop()
-        children = node.values() if isinstance(node, dict) else node
-        for child in children:
-            left -= 1
-            if isinstance(child, (dict, list)):
-                waiting.append(child)
+        children = list(node.values() if isinstance(node, dict) else node)
+        waiting += [child for child in children if isinstance(child, (dict, list))]
+        left -= len(children)
         if left < 0:
             raise BadConfig(
                 f"{printable(path)}: its aliases stand for more than {MOST_NODES} values."

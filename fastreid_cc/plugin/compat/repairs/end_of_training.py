@@ -67,10 +67,9 @@ def train_to_the_end(stock: Any, trainer: Any) -> Any:
             trainer.epoch = trainer.max_epoch - 1
         return stock(trainer)
     except Exception as error:
-        clear = explain_no_room(error, trainer.checkpointer)
-        if clear is None:
-            raise
-        raise clear from error
+        if clear := explain_no_room(error, trainer.checkpointer):
+            raise clear from error
+        raise
     finally:
         close_loader(trainer._trainer.data_loader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -39,22 +40,17 @@ def explain_no_room(error: BaseException, checkpointer: Any) -> Unwritable | Non
     found = _no_room(error)
     if found is None:
         return None
-    folder = checkpointer.save_dir
+    folder, room = checkpointer.save_dir, "unknown room"
+    with contextlib.suppress(OSError):
+        room = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free"
     kept = checkpointer.get_checkpoint_file()
     return Unwritable(
         f"{printable(found.filename or folder)} could not be written: {found.strerror}"
-        f" ({_free(folder)} on the disk of OUTPUT_DIR={printable(folder)}). "
+        f" ({room} on the disk of OUTPUT_DIR={printable(folder)}). "
         + (f"{printable(kept)} is whole. " if kept else "There is no whole checkpoint yet. ")
         + "Make room, write fewer checkpoints (SOLVER.CHECKPOINT_PERIOD) or copy the folder to"
         " another OUTPUT_DIR; then start the same command with --resume."
     )
-
-
-def _free(folder: str) -> str:
-    try:
-        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free"
-    except OSError:
-        return "unknown room"
 
 
 @around(defaults, "default_setup")

@@ -25,10 +25,9 @@ class _EveryScalar(events.EventWriter):
     def write(self) -> None:
         """Writes what was put since the last call."""
         storage = events.get_event_storage()
-        written = self._written
         latest = storage.latest_with_smoothing_hint(self._window_size)
-        fresh = {name: (v, i) for name, (v, i) in latest.items() if i > written.get(name, -1)}
-        written.update({name: i for name, (_, i) in fresh.items()})
+        fresh = {k: (v, i) for k, (v, i) in latest.items() if i > self._written.get(k, -1)}
+        self._written |= {name: i for name, (_, i) in fresh.items()}
         self._last_write = -1
         storage.latest_with_smoothing_hint = lambda _window=20: fresh
         try:
@@ -121,9 +120,7 @@ def print_in_short_runs(stock: Any, printer: Any) -> None:
     write of the same iteration. Test: test_compat_training.py. May go: when fastreid guards the
     division.
     """
-    if (
-        printer._last_write is not None
-        and printer._last_write[0] == events.get_event_storage().iter
-    ):
+    last = printer._last_write
+    if last is not None and last[0] == events.get_event_storage().iter:
         printer._last_write = None
     stock(printer)

@@ -22,7 +22,7 @@ from fastreid_cc.errors import MissingWeights, UnreadableFile
 from fastreid_cc.files import write_atomically
 
 from ...checkpoint_files import load_file
-from ..patching import View, around, assign, wrap
+from ..patching import View, around, assign, with_values, wrap
 
 OTHERWISE = (
     "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False to start"
@@ -65,14 +65,11 @@ def _load_cached(module: Any, stock: Any, *args: Any, **kwargs: Any) -> Any:
 @contextlib.contextmanager
 def _gdown_stub() -> Iterator[None]:
     """Lets `import gdown` pass. By now the file is there and nothing will be downloaded."""
-    if importlib.util.find_spec("gdown") is not None:
+    with contextlib.ExitStack() as undo:
+        if importlib.util.find_spec("gdown") is None:
+            sys.modules["gdown"] = types.ModuleType("gdown")
+            undo.callback(sys.modules.pop, "gdown")
         yield
-        return
-    sys.modules["gdown"] = types.ModuleType("gdown")
-    try:
-        yield
-    finally:
-        del sys.modules["gdown"]
 
 
 def weights_path(url: str, key: str) -> str:
@@ -158,40 +155,34 @@ def read_own_weights_in_any_wrapping(stock: Any, cfg: Any) -> Any:
     node = cfg.MODEL.BACKBONE
     if not node.PRETRAIN:
         return stock(cfg)
-    if not node.PRETRAIN_PATH:
-        return _build_published(stock, cfg)
-    if not os.path.isfile(node.PRETRAIN_PATH):
-        raise MissingWeights(f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}: no such file.")
-    return _build_from_file(stock, cfg)
-
-
-def _build_published(stock: Any, cfg: Any) -> Any:
+    if node.PRETRAIN_PATH:
+        return _build_from_file(stock, cfg)
     try:
         return stock(cfg)
     except FileNotFoundError as error:
         raise MissingWeights(
             f"fastreid has no pretrained weights to download for MODEL.BACKBONE.NAME="
-            f"{cfg.MODEL.BACKBONE.NAME!r}. {OTHERWISE}"
+            f"{node.NAME!r}. {OTHERWISE}"
         ) from error
 
 
 def _build_from_file(stock: Any, cfg: Any) -> Any:
-    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
-    weights = unwrap(load_file(path))
+    node = cfg.MODEL.BACKBONE
+    where = f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}"
+    if not os.path.isfile(node.PRETRAIN_PATH):
+        raise MissingWeights(f"{where}: no such file.")
+    weights = unwrap(load_file(node.PRETRAIN_PATH))
     try:
         backbone = stock(cfg)
     except (KeyError, TypeError, AttributeError, pickle.UnpicklingError):
-        plain = cfg.clone()
-        plain.defrost()
-        plain.MODEL.BACKBONE.PRETRAIN = False
-        backbone = stock(plain)
+        backbone = stock(with_values(cfg, "MODEL.BACKBONE.PRETRAIN", False))
     own = backbone.state_dict()
     fitting = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
     matrices = [k for k, w in fitting.items() if w.ndim > 1]
     if not matrices:
         raise MissingWeights(
-            f"MODEL.BACKBONE.PRETRAIN_PATH={path!r}: none of its {len(weights)} weights fits "
-            f"MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME!r}, DEPTH={cfg.MODEL.BACKBONE.DEPTH!r} "
+            f"{where}: none of its {len(weights)} weights fits "
+            f"MODEL.BACKBONE.NAME={node.NAME!r}, DEPTH={node.DEPTH!r} "
             f"(it holds {', '.join(list(weights)[:3])}, ...; wanted {', '.join(list(own)[:3])})."
         )
     if not any(torch.equal(own[k], fitting[k]) for k in matrices):  # stock read nothing
@@ -206,6 +197,6 @@ def unwrap(content: Any) -> dict[str, torch.Tensor]:
             content = content[name]
     tensors = {k: torch.as_tensor(v) for k, v in content.items() if hasattr(v, "shape")}
     for prefix in ("module.", "backbone."):
-        inside = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         tensors = inside or tensors
     return tensors

@@ -63,12 +63,10 @@ def check_identities(sampler: Any) -> None:
             f"Set IMS_PER_BATCH to a multiple of {instances * ranks}."
         )
     per_rank = sampler.num_pids_per_batch
+    turns = np.ones(len(counts))
     if isinstance(sampler, triplet_sampler.NaiveIdentitySampler):  # an identity once per process
-        turns = np.minimum(np.maximum(counts // instances, 1), ranks).sum()
-        enough = len(counts) >= per_rank and turns >= per_rank * ranks
-    else:
-        enough = len(counts) >= per_rank * ranks
-    if not enough:
+        turns = np.clip(counts // instances, 1, ranks)
+    if len(counts) < per_rank or turns.sum() < per_rank * ranks:
         raise ValueError(
             f"{found}: a batch needs P={per_rank * ranks} identities (IMS_PER_BATCH / NUM_INSTANCE)"
             ", so no batch can be filled. Lower IMS_PER_BATCH or raise NUM_INSTANCE."
@@ -109,12 +107,11 @@ def _weighted_indices(sampler: Any) -> Iterator[int]:
 def _choose_identities(images: list[Any], number: int, camera: Any) -> list[Any]:
     """`number` identities of one camera, weighted by their images there."""
     counts = collections.Counter(images)
-    pids = list(counts)
-    if len(pids) < number:
+    if len(counts) < number:
         raise ValueError(
             f"DATALOADER.SET_WEIGHT asks for {number} identities of camera {camera!r}, which has "
-            f"{len(pids)}."
+            f"{len(counts)}."
         )
-    weights = np.array([counts[pid] for pid in pids], dtype=float)
-    chosen = np.random.choice(len(pids), size=number, replace=False, p=weights / weights.sum())
-    return [pids[i] for i in chosen]
+    weights = np.fromiter(counts.values(), float)
+    chosen = np.random.choice(len(counts), size=number, replace=False, p=weights / weights.sum())
+    return [list(counts)[i] for i in chosen]

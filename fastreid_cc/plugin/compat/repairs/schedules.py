@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
 import torch
 from fastreid.solver import build as solver
 
-from ..patching import around
+from ..patching import around, with_values
 
 
 @around(solver, "build_optimizer")
@@ -18,13 +19,9 @@ def explain_impossible_optimizers(stock: Any, cfg: Any, *args: Any, **kwargs: An
     Breaks: LBFGS and unknown names are obscure errors. All versions. Does: a ValueError with the
     key and the names there are. Test: test_compat_training.py. May go: when fastreid checks it.
     """
-    kinds = {
-        name: cls
-        for name, cls in vars(torch.optim).items()
-        if isinstance(cls, type)
-        and issubclass(cls, torch.optim.Optimizer)
-        and name not in ("LBFGS", "Optimizer")
-    }
+    classes = dict(inspect.getmembers(torch.optim, inspect.isclass))
+    kinds = {name for name, cls in classes.items() if issubclass(cls, torch.optim.Optimizer)}
+    kinds -= {"LBFGS", "Optimizer"}
     if cfg.SOLVER.OPT not in kinds:
         reason = "no such optimizer"
         if cfg.SOLVER.OPT == "LBFGS":
@@ -59,7 +56,5 @@ def check_schedule(stock: Any, cfg: Any, optimizer: Any, iters_per_epoch: int) -
             f"{iters_per_epoch} iterations per epoch, SOLVER.DELAY_EPOCHS="
             f"{cfg.SOLVER.DELAY_EPOCHS}): the cosine schedule never runs."
         )
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.SOLVER.MAX_EPOCH = head + 1
+        cfg = with_values(cfg, "SOLVER.MAX_EPOCH", head + 1)
     return stock(cfg, optimizer, iters_per_epoch)

@@ -58,8 +58,7 @@ def torchrun_place(asked: int) -> Place | None:
             " more (--num-gpus, --num-machines). Leave these options to torchrun's"
             " --nproc_per_node and --nnodes."
         )
-    if len(there) < len(names):
-        missing = ", ".join(name for name in names if name not in there)
+    if missing := ", ".join(name for name in names if name not in there):
         raise ValueError(
             f"RANK={rank} and WORLD_SIZE={world} are set, but not {missing}. Start the job by"
             " torchrun, which sets all of them, or unset RANK and WORLD_SIZE."

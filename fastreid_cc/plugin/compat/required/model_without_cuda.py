@@ -10,7 +10,7 @@ from fastreid.engine import defaults
 from fastreid.modeling.meta_arch import build as meta_arch
 from torch import nn
 
-from ..patching import around, assign
+from ..patching import around, assign, with_values
 
 logger = logging.getLogger("fastreid.cc.compat")
 
@@ -25,9 +25,7 @@ def build_on_the_cpu_without_cuda(stock: Any, cfg: Any) -> nn.Module:
     """
     if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
         logger.warning(f"MODEL.DEVICE={cfg.MODEL.DEVICE!r} but there is no CUDA: using the CPU.")
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = "cpu"
+        cfg = with_values(cfg, "MODEL.DEVICE", "cpu")
     return stock(cfg)
 
 
