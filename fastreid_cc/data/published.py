@@ -58,31 +58,18 @@ def _count(part: Path, junk: str) -> int:
 _MARKET = ("bounding_box_train", "query", "bounding_box_test")
 _LISTS = ("list_train.txt", "list_query.txt", "list_gallery.txt")
 _MSMT = (30248, 11659, 82161)  # and 2,373 of list_val.txt, which papers count as training images
+_V1 = "fastreid trains on list_train.txt; with list_val.txt (2,373) it is the papers' 32,621"
+_V2 = (
+    "faces are masked; published figures are mostly of V1, which fastreid prefers if both lie there"
+)
+_IMAGES = ("image_train", "image_query", "image_test")
+_VERI = "some copies have 37,746 training images"
 
 PUBLISHED = (
     Published("Market1501", "Market-1501-v15.09.15", _MARKET, (12936, 3368, 15913), junk="-1"),
-    Published(
-        "MSMT17",
-        "MSMT17_V1",
-        _LISTS,
-        _MSMT,
-        "fastreid trains on list_train.txt; with list_val.txt (2,373) it is the papers' 32,621",
-    ),
-    Published(
-        "MSMT17",
-        "MSMT17_V2",
-        _LISTS,
-        _MSMT,
-        "faces are masked; published figures are mostly of V1, which fastreid prefers if both lie "
-        "there",
-    ),
+    Published("MSMT17", "MSMT17_V1", _LISTS, _MSMT, _V1),
+    Published("MSMT17", "MSMT17_V2", _LISTS, _MSMT, _V2),
     Published("DukeMTMC", "DukeMTMC-reID", _MARKET, (16522, 2228, 17661)),
-    Published(
-        "VeRi",
-        "veri",
-        ("image_train", "image_query", "image_test"),
-        (37778, 1678, 11579),
-        "some copies have 37,746 training images",
-    ),
+    Published("VeRi", "veri", _IMAGES, (37778, 1678, 11579), _VERI),
     Published("PersonX", "PersonX", _MARKET, (9840, 5136, 30816)),
 )
