@@ -101,10 +101,8 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return _fail(name, "interrupted", 130)
-    except WrongUse as error:
-        return _fail(name, error, 2)
     except ClearError as error:
-        return _fail(name, error, 1)
+        return _fail(name, error, 2 if isinstance(error, WrongUse) else 1)
     except MemoryError as error:
         return _fail(name, f"out of memory {error}".rstrip(), 1)
     except OSError as error:  # disk full, no permission, a file that vanished

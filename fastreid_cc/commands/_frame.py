@@ -20,22 +20,26 @@ from ..errors import WrongUse, printable
 STATUSES = "exit status: 0 done, 1 failed (the message says why), 2 wrong use"
 
 
-def make_parser(
-    name: str, description: str, *, gives_json: bool = False
-) -> argparse.ArgumentParser:
+def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.ArgumentParser:
     """The parser of a command, in the common style.
 
     Args:
         name: the command as it is typed.
-        description: what the command does, in a sentence or two.
+        text: what the command does, in a sentence or two.
         gives_json: adds `--json`.
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m fastreid_cc {name}", description=description, epilog=STATUSES
+        prog=f"python -m fastreid_cc {name}", description=text, epilog=STATUSES
     )
     if gives_json:
         parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     return parser
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds `--checkpoint`, to read another checkpoint of a run than the newest."""
+    text = "file in the run's folder, instead of the newest whole one"
+    parser.add_argument("--checkpoint", default="", help=text)
 
 
 def at_least_1(text: str) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
 from ..files import make_folder_atomically
-from ._frame import make_parser, print_json, require_folder_of
+from ._frame import add_checkpoint, make_parser, print_json, require_folder_of
 
 NAME_LENGTH = 80
 
@@ -31,16 +31,10 @@ def parser() -> argparse.ArgumentParser:
         gives_json=True,
     )
     made.add_argument("run", help="OUTPUT_DIR of a label-free run")
-    made.add_argument(
-        "pairs",
-        nargs="*",
-        metavar="KEY VALUE",
-        help="config keys that changed since, e.g. CC.FOLDER.ROOT",
-    )
+    text = "config keys that changed since, e.g. CC.FOLDER.ROOT"
+    made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help=text)
     made.add_argument("--out", help="folder to make (default: clusters in the run's folder)")
-    made.add_argument(
-        "--checkpoint", default="", help="file in the run's folder, instead of the newest whole one"
-    )
+    add_checkpoint(made)
     made.add_argument("--csv-only", action="store_true", help="no folders")
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import textwrap
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from ..config.shipped import PREFIX, config_files, configs_folder
 from ..errors import ClearError
 from ._frame import make_parser, print_json, table
 
+_short = functools.partial(textwrap.shorten, placeholder=" …")
 _FULL = 8  # so few keys are shown with their whole text
 
 
@@ -25,11 +27,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("words", nargs="*", metavar="WORD", help="e.g. eps, MEMORY, camera")
     made.add_argument("--stock", action="store_true", help="fastreid's own keys too")
-    made.add_argument(
-        "--files",
-        action="store_true",
-        help="list the shipped configs with every WORD instead",
-    )
+    text = "list the shipped configs with every WORD instead"
+    made.add_argument("--files", action="store_true", help=text)
     made.add_argument("--path", action="store_true", help="print the folder of the shipped configs")
     return made
 
@@ -110,13 +109,5 @@ def _print_keys(keys: dict[str, Key], *, as_json: bool) -> None:
             print(f"{name}  {key.default!r}" + f"  {key.range}" * bool(key.range))
             print(textwrap.indent(textwrap.fill(key.help or "(no text)", 88), " " * 4))
     else:
-        rows = [
-            (
-                name,
-                textwrap.shorten(repr(key.default), 30, placeholder=" …"),
-                textwrap.shorten(key.range, 36, placeholder=" …"),
-                textwrap.shorten(key.help, 90, placeholder=" …"),
-            )
-            for name, key in keys.items()
-        ]
-        print(table(rows))
+        cells = ((name, repr(key.default), key.range, key.help) for name, key in keys.items())
+        print(table([(name, *map(_short, texts, (30, 36, 90))) for name, *texts in cells]))

@@ -8,8 +8,9 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import metadata
+from itertools import chain
 from typing import NamedTuple
 
 from .. import __version__, boot
@@ -18,6 +19,8 @@ from ..errors import printable
 from ..requirements import EXTRAS, FASTREID_COMMAND, NEEDED, install_command
 from ._frame import make_parser, print_json
 
+#: Import name -> distributions that hold it, e.g. faiss -> faiss-cpu or faiss-gpu-cu12.
+_distributions = functools.cache(metadata.packages_distributions)
 SHIPPED = ("50x", "ibn_50x")  # ResNets that the configs of the papers start from
 
 
@@ -46,19 +49,15 @@ def check_python() -> Iterator[Check]:
     """Python and the packages that training needs."""
     version = platform.python_version()
     fine = sys.version_info >= (3, 10)
-    yield Check(
-        "needed",
-        "python",
-        "ok" if fine else "missing",
-        version if fine else f"{version}; 3.10 or newer is needed",
-    )
-    for name in NEEDED:
-        found = _version(name)
-        state = "ok" if found else "missing"
-        yield Check("needed", name, state, found or install_command(name))
-    for name in (name for packages in EXTRAS.values() for name in packages):
-        found = _version(name)
-        yield Check("optional", name, "ok" if found else "absent", found or install_command(name))
+    text = version if fine else f"{version}; 3.10 or newer is needed"
+    yield Check("needed", "python", "ok" if fine else "missing", text)
+    for group, otherwise, names in (
+        ("needed", "missing", NEEDED),
+        ("optional", "absent", chain(*EXTRAS.values())),
+    ):
+        for name in names:
+            found = _version(name)
+            yield Check(group, name, "ok" if found else otherwise, found or install_command(name))
 
 
 def _version(name: str) -> str:
@@ -70,12 +69,6 @@ def _version(name: str) -> str:
         return ""
     distributions = _distributions().get(name)
     return metadata.version(distributions[0]) if distributions else "found, version unknown"
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Import name -> distributions that hold it, e.g. faiss -> faiss-cpu or faiss-gpu-cu12."""
-    return metadata.packages_distributions()
 
 
 def check_fastreid() -> Iterator[Check]:
@@ -111,10 +104,8 @@ def _check_cuda() -> Iterator[Check]:
     built = torch.version.cuda
     if not torch.cuda.is_available():
         why = f"torch is built for CUDA {built}, no device or driver" if built else "torch for CPU"
-        yield Check(
-            "machine", "CUDA", "absent", f"{why}; training runs on the CPU. {_driver()}".strip()
-        )
-        return
+        text = f"{why}; training runs on the CPU. {_driver()}".strip()
+        yield Check("machine", "CUDA", "absent", text)
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB"
@@ -127,10 +118,8 @@ def _driver() -> str:
         import pynvml
 
         pynvml.nvmlInit()
-        driver, newest = (
-            pynvml.nvmlSystemGetDriverVersion(),
-            pynvml.nvmlSystemGetCudaDriverVersion(),
-        )
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        newest = pynvml.nvmlSystemGetCudaDriverVersion()
         pynvml.nvmlShutdown()
     except Exception:  # noqa: BLE001  not installed, or no driver: nothing to tell
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from .. import boot
 from ..errors import ClearError, WrongUse, printable
 from ..files import write_atomically
 from ..requirements import require_extra
-from ._frame import make_parser, print_json, require_folder_of
+from ._frame import add_checkpoint, make_parser, print_json, require_folder_of
 
 TOLERANCE = 1e-4
 
@@ -27,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("source", help="OUTPUT_DIR of a run, or a config file with MODEL.WEIGHTS")
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys on top of it")
     made.add_argument("--out", help="file to write (default: model.onnx in the run's folder)")
-    made.add_argument(
-        "--checkpoint", default="", help="file in the run's folder, instead of the newest whole one"
-    )
+    add_checkpoint(made)
     made.add_argument("--untrained", action="store_true", help="random weights, to try a backbone")
     return made
 
@@ -43,11 +42,14 @@ def main(argv: list[str]) -> int:
     require_extra("export")
     cfg = run_folder.read_config(args.source, args.pairs)
     weights = _weights(args, cfg)
-    out = _target(args)
+    if not args.out and not Path(args.source).is_dir():
+        raise WrongUse("--out FILE.onnx is needed where no folder of a run is given.")
+    out = Path(args.out) if args.out else Path(args.source) / "model.onnx"
+    require_folder_of(out)
     embedder = onnx_export.build_embedder(cfg)
     if weights:
         run_folder.load_weights(embedder.model, weights)
-    size = tuple(cfg.INPUT.SIZE_TEST)
+    size = height, width = tuple(cfg.INPUT.SIZE_TEST)
     with write_atomically(out) as part:
         onnx_export.write_onnx(embedder, part, size=size, source=weights.name if weights else "")
         difference = onnx_export.largest_difference(embedder, part, size=size)
@@ -56,7 +58,17 @@ def main(argv: list[str]) -> int:
                 f"onnxruntime and torch differ by {difference:.2g}, more than {TOLERANCE:g}: "
                 f"{printable(out)} is not written."
             )
-    _tell(args, out, cfg, weights, difference)
+    told = {
+        "file": str(out),
+        "bytes": out.stat().st_size,
+        "backbone": f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}",
+        "checkpoint": str(weights) if weights else None,
+        "height": height,
+        "width": width,
+        "max_difference": difference,
+        "tolerance": TOLERANCE,
+    }
+    print_json(told) if args.json else _print_text(told)
     return 0
 
 
@@ -78,36 +90,11 @@ def _weights(args: argparse.Namespace, cfg: Any) -> Path | None:
     return path
 
 
-def _target(args: argparse.Namespace) -> Path:
-    if not args.out and not Path(args.source).is_dir():
-        raise WrongUse("--out FILE.onnx is needed where no folder of a run is given.")
-    out = Path(args.out) if args.out else Path(args.source) / "model.onnx"
-    require_folder_of(out)
-    return out
-
-
-def _tell(
-    args: argparse.Namespace, out: Path, cfg: Any, weights: Path | None, worst: float
-) -> None:
-    height, width = cfg.INPUT.SIZE_TEST
-    name = f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}"
-    if args.json:
-        print_json(
-            {
-                "file": str(out),
-                "bytes": out.stat().st_size,
-                "backbone": name,
-                "checkpoint": str(weights) if weights else None,
-                "height": height,
-                "width": width,
-                "max_difference": worst,
-                "tolerance": TOLERANCE,
-            }
-        )
-        return
+def _print_text(told: Mapping[str, Any]) -> None:
     print(
-        f"{printable(out)}: {out.stat().st_size / 1e6:.1f} MB, {name}, weights of "
-        f"{printable(weights) if weights else 'none (random)'}"
+        f"{printable(told['file'])}: {told['bytes'] / 1e6:.1f} MB, {told['backbone']}, weights of "
+        f"{printable(told['checkpoint'] or 'none (random)')}\n"
+        f"images [batch, 3, {told['height']}, {told['width']}] float32 RGB 0..255 -> features of "
+        "unit length\nlargest difference between onnxruntime and torch: "
+        f"{told['max_difference']:.1e} (allowed {TOLERANCE:g})"
     )
-    print(f"images [batch, 3, {height}, {width}] float32 RGB 0..255 -> features of unit length")
-    print(f"largest difference between onnxruntime and torch: {worst:.1e} (allowed {TOLERANCE:g})")

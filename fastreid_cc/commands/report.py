@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from .. import boot
 from ..errors import WrongUse, printable
@@ -21,14 +21,6 @@ COUNTS = {
 }
 
 
-class Told(TypedDict):
-    """What the command prints."""
-
-    file: str
-    bytes: int
-    runs: list[dict]
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = make_parser(
@@ -40,25 +32,13 @@ def parser() -> argparse.ArgumentParser:
         " evaluation.",
         gives_json=True,
     )
-    made.add_argument(
-        "folders",
-        nargs="+",
-        metavar="OUTPUT_DIR",
-        type=Path,
-        help="folder of a run; the folders of several runs to compare them",
-    )
-    made.add_argument(
-        "--out",
-        type=Path,
-        help="file to write (default: report.html in the run's"
-        " folder; comparison.html in the first one's, for several)",
-    )
+    text = "folder of a run; the folders of several runs to compare them"
+    made.add_argument("folders", nargs="+", metavar="OUTPUT_DIR", type=Path, help=text)
+    text = "report.html in the run's folder; comparison.html in the first one's, for several"
+    made.add_argument("--out", type=Path, help=f"file to write (default: {text})")
     made.add_argument("--title", default="", help="heading (default: the runs' folders)")
-    made.add_argument(
-        "--no-images",
-        action="store_true",
-        help="curves and set-up only: no network, no data, seconds",
-    )
+    text = "curves and set-up only: no network, no data, seconds"
+    made.add_argument("--no-images", action="store_true", help=text)
     made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
     for name, (_, one, several, text) in COUNTS.items():
         fewer = f"; {several} with several runs" if several < one else ""
@@ -66,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(args: argparse.Namespace) -> Told:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """Reads the runs, writes the page, and says what was written.
 
     Raises:

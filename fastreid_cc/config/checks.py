@@ -67,16 +67,13 @@ def batch(cfg: Any, world_size: int) -> Iterator[str]:
 
 def schedule(cfg: Any, world_size: int) -> Iterator[str]:
     """Stages fit into the training."""
-    solver, iters = cfg.SOLVER, cfg.CC.ITERS_PER_EPOCH
-    if cfg.CC.WARMUP.EPOCHS > solver.MAX_EPOCH:
+    epochs, most, iters = cfg.CC.WARMUP.EPOCHS, cfg.SOLVER.MAX_EPOCH, cfg.CC.ITERS_PER_EPOCH
+    if epochs > most:
+        yield f"CC.WARMUP.EPOCHS={epochs} must not exceed SOLVER.MAX_EPOCH={most}."
+    if 0 < iters and cfg.SOLVER.WARMUP_ITERS >= most * iters:
         yield (
-            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} must not exceed"
-            f" SOLVER.MAX_EPOCH={solver.MAX_EPOCH}."
-        )
-    if 0 < iters and solver.WARMUP_ITERS >= solver.MAX_EPOCH * iters:
-        yield (
-            f"SOLVER.WARMUP_ITERS={solver.WARMUP_ITERS} must be shorter than the training,"
-            f" SOLVER.MAX_EPOCH={solver.MAX_EPOCH} x CC.ITERS_PER_EPOCH={iters} iterations."
+            f"SOLVER.WARMUP_ITERS={cfg.SOLVER.WARMUP_ITERS} must be shorter than the training,"
+            f" SOLVER.MAX_EPOCH={most} x CC.ITERS_PER_EPOCH={iters} iterations."
         )
 
 
@@ -129,10 +126,8 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
 def outliers(cfg: Any, world_size: int) -> Iterator[str]:
     """Un-clustered images fill whole groups of a batch, and are there where a loss wants them."""
     cc, group = cfg.CC, cfg.DATALOADER.NUM_INSTANCE * world_size
-    extra, most = (
-        cc.SAMPLER.OUTLIERS_PER_BATCH,
-        cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE,
-    )
+    extra = cc.SAMPLER.OUTLIERS_PER_BATCH
+    most = cfg.SOLVER.IMS_PER_BATCH - 2 * cfg.DATALOADER.NUM_INSTANCE
     if extra > 0 and (extra > most or extra % max(group, 1)):
         yield (
             f"CC.SAMPLER.OUTLIERS_PER_BATCH={extra} must be a multiple of DATALOADER.NUM_INSTANCE x"
@@ -170,14 +165,19 @@ def merges(cfg: Any, world_size: int) -> Iterator[str]:
         yield "CC.REFINE.NAMES holds merge_proposals, which two networks do not feed yet."
 
 
-def teacher(cfg: Any, world_size: int) -> Iterator[str]:
-    """Losses that learn from a teacher have one."""
+def contrast(cfg: Any, world_size: int) -> Iterator[str]:
+    """Losses that learn from a teacher have one; they and MDIFHead are in our architectures."""
     names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
     taught = ", ".join(name for name in names if LOSSES.get(name).needs_teacher)  # type: ignore[attr-defined]
     if taught and not cfg.CC.TEACHER.ENABLED:
         yield f"{taught} learn from a teacher; set CC.TEACHER.ENABLED True."
-    if taught:
-        yield from _contrast_architecture(cfg, f"{taught} need")
+    needy = [f"{taught} need"] if taught else []
+    if cfg.MODEL.HEADS.NAME == "MDIFHead":
+        needy.append("MODEL.HEADS.NAME MDIFHead needs")
+    found, known = cfg.MODEL.META_ARCHITECTURE, ("ClusterContrast", "MutualContrast")
+    if found not in known:
+        for what in needy:
+            yield f"{what} MODEL.META_ARCHITECTURE {' or '.join(known)}, found {found}."
 
 
 def graph(cfg: Any, world_size: int) -> Iterator[str]:
@@ -192,28 +192,15 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if memory.NAME != "instance" or not memory.INSTANCE.SOURCE_ROWS:
         yield "GraphPositives needs CC.MEMORY.NAME instance, CC.MEMORY.INSTANCE.SOURCE_ROWS True."
+    given = cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE
     size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
-    if cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE != size:
+    if given != size:
         yield (
-            "MODEL.LOSSES.GraphPositives.FEATURE_SIZE="
-            f"{cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE} must be the size of the features,"
+            f"MODEL.LOSSES.GraphPositives.FEATURE_SIZE={given} must be the size of the features,"
             f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0)."
         )
 
 
-def fusion(cfg: Any, world_size: int) -> Iterator[str]:
-    """MDIFHead works in architectures that hand it the domains."""
-    if cfg.MODEL.HEADS.NAME == "MDIFHead":
-        yield from _contrast_architecture(cfg, "MODEL.HEADS.NAME MDIFHead needs")
-
-
-def _contrast_architecture(cfg: Any, what: str) -> Iterator[str]:
-    if cfg.MODEL.META_ARCHITECTURE not in ("ClusterContrast", "MutualContrast"):
-        yield (
-            f"{what} MODEL.META_ARCHITECTURE ClusterContrast or MutualContrast, found"
-            f" {cfg.MODEL.META_ARCHITECTURE}."
-        )
-
-
-CHECKS: tuple[Check, ...] = (values, batch, schedule, data, parts, losses, outliers, merges)
-CHECKS += (teacher, graph, fusion, source_faults)
+CHECKS: tuple[Check, ...]
+CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, contrast, graph)
+CHECKS += (source_faults,)

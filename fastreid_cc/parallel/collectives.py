@@ -41,17 +41,14 @@ class _PatientGroup:
         self.world: Any = None
         self.group: Any = None
 
-    def __call__(self) -> Any:
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Any]:
+        """The group to wait in; names the key where that takes too long."""
         if self.world is not dist.group.WORLD:  # none yet, or that of a job before
             limit = datetime.timedelta(minutes=self.minutes)
             self.world, self.group = dist.group.WORLD, dist.new_group(backend="gloo", timeout=limit)
-        return self.group
-
-    @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Names the key where a wait inside takes too long."""
         try:
-            yield
+            yield self.group
         except RuntimeError as error:
             if "timed out" not in str(error).lower():
                 raise
@@ -105,8 +102,8 @@ def gather_objects(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    with _patient_group.explained():
-        dist.all_gather_object(values, value, group=_patient_group())
+    with _patient_group() as group:
+        dist.all_gather_object(values, value, group=group)
     return values
 
 
@@ -115,8 +112,8 @@ def collect_objects(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values: list[Any] | None = [None] * world_size() if rank() == 0 else None
-    with _patient_group.explained():
-        dist.gather_object(value, values, dst=0, group=_patient_group())
+    with _patient_group() as group:
+        dist.gather_object(value, values, dst=0, group=group)
     return values or []
 
 
@@ -125,6 +122,6 @@ def broadcast_object(value: Any) -> Any:
     if world_size() == 1:
         return value
     box = [value]
-    with _patient_group.explained():
-        dist.broadcast_object_list(box, src=0, group=_patient_group())
+    with _patient_group() as group:
+        dist.broadcast_object_list(box, src=0, group=group)
     return box[0]

@@ -9,7 +9,7 @@ import torch
 
 from .runs import TestSet
 
-PAIRS = 100_000_000  # distances held at a time
+PAIRS = 50_000_000  # distances held at a time, with the cameras of as many pairs
 
 
 @dataclass(frozen=True)

@@ -80,14 +80,10 @@ def _try(make: Any, what: str, notes: list[str]) -> Any:
     try:
         return make()
     except Exception as error:  # noqa: BLE001  data sets raise anything; the page says it
-        notes.append(f"No {what}: {_text(error)}")
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        notes.append(f"No {what}: {reason}")
         logger.warning(notes[-1])
         return None
-
-
-def _text(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None:
@@ -95,8 +91,7 @@ def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None
     if state is None:
         return None
     images = collect_images(cfg)
-    labels = labels_of(state, images.paths)
-    if labels is None:
+    if (labels := labels_of(state, images.paths)) is None:
         return None
     features = extract_features(cfg, model, images).cpu().numpy()
     return Clustered(images.paths, images.cameras, labels.labels, features, images.truth)
