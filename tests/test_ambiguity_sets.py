@@ -53,7 +53,7 @@ def setup(**kwargs):
 
 
 def test_two_heads_equal_the_loop():
-    loss_fn, memory, x = setup(k=1.5, alpha=0.3, use="two_head")
+    loss_fn, memory, x = setup(set_size=1.5, alpha=0.3, use="two_head")
     slow, y = x.detach().clone().requires_grad_(), torch.arange(10) % 6
     loss = loss_fn(make_batch(x, y), memory)
     logits = torch.stack([oracle.unit(row) @ memory.rows.T / 0.2 for row in slow])
@@ -64,7 +64,7 @@ def test_two_heads_equal_the_loop():
 
 
 def test_masked_candidates_are_no_negatives():
-    loss_fn, memory, x = setup(k=2.0)
+    loss_fn, memory, x = setup(set_size=2.0)
     y = torch.arange(10) % 6
     logits = oracle.unit(x) @ memory.rows.T / 0.2
     sets = ambiguity_sets(logits, 2.0, y)
@@ -76,7 +76,7 @@ def test_masked_candidates_are_no_negatives():
 
 
 def test_soft_positives_pull_to_every_candidate():
-    loss_fn, memory, x = setup(k=2.0, alpha=1.0, use="soft_positives")
+    loss_fn, memory, x = setup(set_size=2.0, alpha=1.0, use="soft_positives")
     y = torch.arange(10) % 6
     batch = make_batch(x, y)
     extra = loss_fn(batch, memory) - MemoryContrast()(batch, memory)

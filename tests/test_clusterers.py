@@ -118,7 +118,7 @@ def test_hdbscan_takes_duplicates_singles_and_an_empty_neighbourhood():
     distance[:5, :5] = 0
     distance[5:10, 5:10] = 0.1
     np.fill_diagonal(distance, 0)
-    labels = HDBSCAN(eps=0.5, min_cluster_size=3, min_samples=2).fit_predict(cut(distance, 0.7))[0]
+    labels = HDBSCAN(eps=0.5, min_size=3, min_samples=2).fit_predict(cut(distance, 0.7))[0]
     np.testing.assert_array_equal(labels, [0] * 5 + [1] * 5 + [-1, -1])
     alone = cut(np.ones((5, 5), np.float32) - np.eye(5, dtype=np.float32), 0.5)
     np.testing.assert_array_equal(HDBSCAN().fit_predict(alone)[0], [-1] * 5)
@@ -207,7 +207,7 @@ def test_numbering_follows_the_first_image(labels):
         (lambda: DBSCAN(eps=1.7), r"CC.CLUSTER.DBSCAN.EPS=1.7 must lie in \(0, 1\]"),
         (lambda: DBSCAN(min_samples=0), "CC.CLUSTER.DBSCAN.MIN_SAMPLES"),
         (lambda: DBSCAN(auto_rho=1.0), "CC.CLUSTER.DBSCAN.AUTO_RHO"),
-        (lambda: HDBSCAN(min_cluster_size=1), "CC.CLUSTER.HDBSCAN.MIN_CLUSTER_SIZE"),
+        (lambda: HDBSCAN(min_size=1), "CC.CLUSTER.HDBSCAN.MIN_SIZE"),
         (lambda: InfoMap(min_similarity=1.0), "CC.CLUSTER.INFOMAP.MIN_SIMILARITY"),
         (lambda: InfoMap(k1=1), "CC.CLUSTER.INFOMAP.K1"),
         (lambda: KMeans(backend="x"), "CC.CLUSTER.KMEANS.BACKEND"),

@@ -38,7 +38,7 @@ def test_k_keeps_the_pairs_near_for_one_of_the_two():
     linked[np.arange(200)[:, None], ranks] = True
     whole = expected(features, 0.6)
     np.testing.assert_array_equal(
-        dense(graph(features, 0.6, k=5)), np.where(linked | linked.T, whole, 1)
+        dense(graph(features, 0.6, k1=5)), np.where(linked | linked.T, whole, 1)
     )
 
 
@@ -48,5 +48,5 @@ def test_a_radius_that_takes_in_everything_is_refused_with_advice():
 
 
 def test_parameters_out_of_range_name_their_key():
-    with pytest.raises(ValueError, match="CC.DISTANCE.COSINE.K=-1"):
-        CosineDistance(k=-1)
+    with pytest.raises(ValueError, match="CC.DISTANCE.COSINE.K1=-1"):
+        CosineDistance(k1=-1)

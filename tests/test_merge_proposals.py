@@ -39,7 +39,7 @@ def watched(**kwargs):
     memory = filled(torch.nn.functional.normalize(rows), temperature=0.05)
     memory.set_epoch(5)
     labels = np.array([0, 0, 1, 1, 2, 2])
-    refiner = MergeProposals(k=1.7, **kwargs)
+    refiner = MergeProposals(set_size=1.7, **kwargs)
     refiner.start(labels)
     targets = torch.from_numpy(labels)
     refiner.observe(make_batch(rows[targets] * 3, targets), memory)
@@ -50,7 +50,7 @@ def test_clusters_that_share_the_sets_of_an_epoch_are_joined():
     refiner, _, labels = watched()
     joined = refiner.refine(labels, {})
     np.testing.assert_array_equal(joined, [0, 0, 0, 0, 1, 1])
-    again = MergeProposals(k=1.7)
+    again = MergeProposals(set_size=1.7)
     again.load_state_dict(refiner.state_dict())
     np.testing.assert_array_equal(again.refine(labels, {}), joined)
     refiner.start(joined)  # nothing counted yet for these
@@ -70,14 +70,14 @@ def test_source_classes_are_no_clusters():
     memory = ClusterMemory()
     memory.reset(rows[1:], torch.arange(3), source_centroids=rows[:1])
     memory.set_epoch(5)
-    refiner = MergeProposals(k=1.0)
+    refiner = MergeProposals(set_size=1.0)
     labels = np.arange(3)
     refiner.start(labels)
     refiner.observe(make_batch(rows, torch.arange(4)), memory)
     assert refiner.counts.tolist() == torch.eye(3).tolist()  # the source image has no share in k
 
 
-@pytest.mark.parametrize("key, value", [("k", 0.5), ("share", 1.0), ("start_epoch", -1)])
+@pytest.mark.parametrize("key, value", [("set_size", 0.5), ("share", 1.0), ("start_epoch", -1)])
 def test_parameters_out_of_range_name_their_key(key, value):
     with pytest.raises(ValueError, match=f"CC.REFINE.MERGE_PROPOSALS.{key.upper()}={value}"):
         MergeProposals(**{key: value})

@@ -19,12 +19,12 @@ from .memory_contrast import batch_mean, cross_entropy
 class AverageK(Loss):
     """Cross-entropy that knows which classes an image may be mistaken for: its ambiguity set S.
 
-    The sets are those of `labels.ambiguity_sets`: over the batch they hold `k` classes on average.
-    Head 1 is the softmax of `memory.logits`; head 2 the same logits with the bias -log(C / k) under
-    a sigmoid: no extra parameters. Before `start_epoch` plain cross-entropy.
+    The sets are those of `labels.ambiguity_sets`: k classes on average over the batch, k the set
+    size. Head 1 is the softmax of `memory.logits`; head 2 the same logits with the bias -log(C / k)
+    under a sigmoid: no extra parameters. Before `start_epoch` plain cross-entropy.
 
     Args:
-        k: average size of a set over the batch (1.2 to 2 for pseudo-labels).
+        set_size: average size of a set over the batch (1.2 to 2 for pseudo-labels).
         alpha: weight of the candidates S without the target.
         use: "two_head": + binary cross-entropy of head 2 with S as positives. "soft_positives":
             + alpha · sum over the candidates of -log sigmoid. "mask_negatives": cross-entropy whose
@@ -47,7 +47,7 @@ class AverageK(Loss):
 
     needs_memory = True
     limits = {
-        "k": "[1, inf)",
+        "set_size": "[1, inf)",
         "alpha": "[0, 1]",
         "use": ("two_head", "soft_positives", "mask_negatives"),
         "start_epoch": "[0, inf)",
@@ -56,14 +56,14 @@ class AverageK(Loss):
     def __init__(
         self,
         *,
-        k: float = 1.5,
+        set_size: float = 1.5,
         alpha: float = 0.5,
         use: str = "mask_negatives",
         rescue: bool = False,
         start_epoch: int = 5,
     ) -> None:
         super().__init__()
-        self.k, self.alpha, self.use = k, alpha, use
+        self.set_size, self.alpha, self.use = set_size, alpha, use
         self.rescue, self.start_epoch = rescue, start_epoch
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
@@ -75,13 +75,13 @@ class AverageK(Loss):
         if memory.epoch < self.start_epoch:
             return batch_mean(cross_entropy(logits, targets, mask=allowed), valid)
         allowed = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed
-        sets = ambiguity_sets(logits.masked_fill(~allowed, -torch.inf), self.k, targets)
+        sets = ambiguity_sets(logits.masked_fill(~allowed, -torch.inf), self.set_size, targets)
         classes = torch.arange(logits.shape[1], device=logits.device)
         own = classes == targets[:, None]
 
         mask = allowed & (own | ~sets) if self.use == "mask_negatives" else allowed
         losses = cross_entropy(logits, targets, mask=mask)
-        multi = logits - math.log(logits.shape[1] / min(self.k, logits.shape[1]))
+        multi = logits - math.log(logits.shape[1] / min(self.set_size, logits.shape[1]))
         if self.use == "two_head":
             losses = losses + multi_label_loss(multi, sets, own, allowed, self.alpha) * valid
         elif self.use == "soft_positives":

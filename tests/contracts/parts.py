@@ -52,7 +52,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "jaccard": {"k1": 8, "k2": 3},
         "ca_jaccard": {"k1_intra": 3, "k1_inter": 5, "k1": 8, "k2": 3},
         "cosine": {},
-        "cosine:nearest": {"k": 6},
+        "cosine:nearest": {"k1": 6},
     },
     NEIGHBORS.family: {
         "exact": {"precision": "float32"},
@@ -60,7 +60,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     CLUSTERERS.family: {
         "dbscan": {"min_samples": 3},
-        "hdbscan": {"min_cluster_size": 3, "min_samples": 2},
+        "hdbscan": {"min_size": 3, "min_samples": 2},
         "infomap": {"k1": 5, "min_size": 2},
         "kmeans": {"num_clusters": 6},
     },

@@ -18,7 +18,7 @@ AVERAGE_K = (
     "('AverageK',)",
     "MODEL.LOSSES.AverageK.START_EPOCH",
     0,
-    "MODEL.LOSSES.AverageK.K",
+    "MODEL.LOSSES.AverageK.SET_SIZE",
     2.0,
 )
 
@@ -87,7 +87,7 @@ MERGE = (
     0,
     "CC.REFINE.MERGE_PROPOSALS.SHARE",
     0.3,
-    "CC.REFINE.MERGE_PROPOSALS.K",
+    "CC.REFINE.MERGE_PROPOSALS.SET_SIZE",
     1.5,
     "SOLVER.BASE_LR",
     1e-7,

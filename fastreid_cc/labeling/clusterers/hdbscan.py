@@ -65,24 +65,22 @@ class HDBSCAN(Clusterer[sp.csr_array]):
 
     Args:
         eps: pairs farther apart do not link images.
-        min_cluster_size: images a cluster must have.
+        min_size: images a cluster must have.
         min_samples: neighbours that define an image's density, itself included.
 
     Cost: as scikit-learn's; about O(E log E) time for E stored distances, a few copies of them.
 
     >>> near = np.array([[0, .1, .9, .9], [.1, 0, .9, .9], [.9, .9, 0, .1], [.9, .9, .1, 0]])
-    >>> HDBSCAN(min_cluster_size=2, min_samples=1).fit_predict(sp.csr_array(near))
+    >>> HDBSCAN(min_size=2, min_samples=1).fit_predict(sp.csr_array(near))
     [array([0, 0, 1, 1])]
     """
 
     consumes = "distances"
-    limits = {"eps": "(0, 1]", "min_cluster_size": "[2, inf)", "min_samples": "[1, inf)"}
+    limits = {"eps": "(0, 1]", "min_size": "[2, inf)", "min_samples": "[1, inf)"}
 
-    def __init__(
-        self, *, eps: float = 0.7, min_cluster_size: int = 4, min_samples: int = 4
-    ) -> None:
+    def __init__(self, *, eps: float = 0.7, min_size: int = 4, min_samples: int = 4) -> None:
         self.eps = eps
-        self.min_cluster_size = min_cluster_size
+        self.min_size = min_size
         self.min_samples = min_samples
 
     def cluster(self, x: sp.csr_array, eps: float | None) -> np.ndarray:
@@ -90,16 +88,16 @@ class HDBSCAN(Clusterer[sp.csr_array]):
         from sklearn.cluster import HDBSCAN as SklearnHDBSCAN
 
         n = x.shape[0]
-        if n < max(self.min_cluster_size, 2):
+        if n < max(self.min_size, 2):
             return np.full(n, -1, np.int64)
         rows = np.repeat(np.arange(n), np.diff(x.indptr))
         near = (x.data <= np.float32(eps)) & (rows != x.indices)
         data = np.maximum(x.data[near].astype(np.float64), 1e-9)  # a stored zero is no link there
         graph = sp.csr_array((data, (rows[near], x.indices[near])), shape=x.shape)
         samples = min(self.min_samples, n)
-        graph = _completed(graph, samples, self.min_cluster_size)
+        graph = _completed(graph, samples, self.min_size)
         model = SklearnHDBSCAN(
-            min_cluster_size=self.min_cluster_size,
+            min_cluster_size=self.min_size,
             min_samples=samples,
             metric="precomputed",
             metric_params={"max_distance": _ALONE},

@@ -29,11 +29,11 @@ class CosineDistance(Distance):
     """1 - cosine of all pairs within the radius; in [0, 2], of use up to 1.
 
     Args:
-        k: if above 0, only pairs of which one is among the other's k nearest are kept (then the
-            search in use decides, and memory is at most 2 k N pairs); 0 is every pair in range.
+        k1: if above 0, only pairs of which one is among the other's k1 nearest are kept (then the
+            search in use decides, and memory is at most 2 k1 N pairs); 0 is every pair in range.
         max_pairs: pairs per image, on average, that are allowed before the graph is refused.
 
-    Cost: N^2 D operations without k. 12 bytes per stored pair, about three times that at the peak.
+    Cost: N^2 D operations without k1. 12 bytes per stored pair, about three times that at the peak.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> graph = CosineDistance()(rows, (), max_distance=0.3)
@@ -41,19 +41,19 @@ class CosineDistance(Distance):
     [[0.0, 0.2, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    limits = {"k": "[0, inf)", "max_pairs": "[1, inf)"}
+    limits = {"k1": "[0, inf)", "max_pairs": "[1, inf)"}
 
-    def __init__(self, *, k: int = 0, max_pairs: int = 1000) -> None:
-        self.k = k
+    def __init__(self, *, k1: int = 0, max_pairs: int = 1000) -> None:
+        self.k1 = k1
         self.max_pairs = max_pairs
 
     def bytes_needed(self, images: int) -> int:
         """Estimate of the memory beyond the features: about 100 pairs per image."""
-        return images * 24 * (2 * self.k or 100)
+        return images * 24 * (2 * self.k1 or 100)
 
     def searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
-        """The k nearest among all images, if k is set."""
-        return (Search(min(self.k, images)),) if self.k else ()
+        """The k1 nearest among all images, if k1 is set."""
+        return (Search(min(self.k1, images)),) if self.k1 else ()
 
     def __call__(
         self,
@@ -71,7 +71,7 @@ class CosineDistance(Distance):
         """
         host = on_host(features)
         n = len(host)
-        if self.k:
+        if self.k1:
             graph = graphs[0]
             rows, columns = np.repeat(np.arange(n), graph.k), graph.indices.ravel()
             low, high = np.minimum(rows, columns), np.maximum(rows, columns)
@@ -107,7 +107,7 @@ class CosineDistance(Distance):
                 if count > self.max_pairs * n:
                     raise ValueError(
                         f"more than {self.max_pairs} pairs per image are within cosine distance "
-                        f"{max_distance}; lower eps, set CC.DISTANCE.COSINE.K, or raise MAX_PAIRS"
+                        f"{max_distance}; lower eps, set CC.DISTANCE.COSINE.K1, or raise MAX_PAIRS"
                     )
             if progress:
                 progress("neighbors", min(a + _BLOCK, n), n)

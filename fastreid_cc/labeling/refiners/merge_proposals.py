@@ -30,7 +30,7 @@ class MergeProposals(Refiner):
     training only, with a memory whose classes are the clusters ("cluster", "hybrid").
 
     Args:
-        k: average size of an ambiguity set.
+        set_size: average size of an ambiguity set.
         share: share of the common sets above which two clusters are joined.
         start_epoch: first epoch (from 0) whose sets count.
 
@@ -42,10 +42,10 @@ class MergeProposals(Refiner):
     """
 
     needs_training = True
-    limits = {"k": "[1, inf)", "share": "[0, 1)", "start_epoch": "[0, inf)"}
+    limits = {"set_size": "[1, inf)", "share": "[0, 1)", "start_epoch": "[0, inf)"}
 
-    def __init__(self, *, k: float = 1.5, share: float = 0.5, start_epoch: int = 5) -> None:
-        self.k, self.share, self.start_epoch = k, share, start_epoch
+    def __init__(self, *, set_size: float = 1.5, share: float = 0.5, start_epoch: int = 5) -> None:
+        self.set_size, self.share, self.start_epoch = set_size, share, start_epoch
         self.previous: np.ndarray | None = None
         self.counts: Tensor | None = None
 
@@ -62,7 +62,7 @@ class MergeProposals(Refiner):
             return
         batch = batch.select(clustered)
         logits = memory.logits(F.normalize(batch.features.float()), batch)[:, first:end]
-        counts = cooccurrence(ambiguity_sets(logits, self.k, batch.targets - first))
+        counts = cooccurrence(ambiguity_sets(logits, self.set_size, batch.targets - first))
         self.counts = counts if self.counts is None else self.counts + counts
 
     def refine(
