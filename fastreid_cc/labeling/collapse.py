@@ -55,7 +55,13 @@ class CollapsePolicy:
 
 
 class CollapsedError(ValueError):
-    """Clustering gave nothing to train on, and the policy has no way out."""
+    """Clustering gave nothing to train on, and the policy has no way out.
+
+    >>> nothing = PseudoLabels(np.full(4, -1), eps=0.5)
+    >>> recover_from_collapse(nothing, [], CollapsePolicy(num_wanted=2))
+    Traceback (most recent call last):
+    fastreid_cc.labeling.collapse.CollapsedError: Clustering gave 0 cluster(s) and 100% outliers...
+    """
 
 
 def recover_from_collapse(

@@ -29,6 +29,19 @@ def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
     numba looks for a writable place itself (beside the source, the user's cache, NUMBA_CACHE_DIR);
     where it finds none the kernel is compiled anew in each process.
+
+    Args:
+        function: a function of numbers and arrays, not of objects.
+        options: passed to `numba.njit`.
+
+    >>> @jit
+    ... def total(values):
+    ...     found = 0.0
+    ...     for value in values:
+    ...         found += value
+    ...     return found
+    >>> float(total(np.ones(3)))
+    3.0
     """
     options = {"nogil": True, "error_model": "numpy", **options}
     with contextlib.suppress(RuntimeError):
@@ -42,14 +55,23 @@ jit_reassociating = functools.partial(jit, fastmath={"reassoc", "contract", "nsz
 
 
 def num_threads() -> int:
-    """Threads the engine uses: torch's number, at most the cores this process may run on."""
+    """Threads the engine uses: torch's number, at most the cores this process may run on.
+
+    >>> num_threads() <= torch.get_num_threads()
+    True
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(torch.get_num_threads(), cores or 1))
 
 
 @contextlib.contextmanager
 def single_threaded_workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose threads run torch operators on one thread each."""
+    """A pool of `count` threads that run torch operators on one thread each.
+
+    >>> with single_threaded_workers(2) as pool:
+    ...     pool.submit(torch.get_num_threads).result()
+    1
+    """
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
@@ -68,7 +90,16 @@ def run_tasks(
 ) -> list[R]:
     """Runs the tasks on the engine's threads; the results in the order of the tasks.
 
-    The first error (or Ctrl-C) cancels what has not started and is raised.
+    Args:
+        tasks: functions without arguments that release the GIL for most of their time.
+        threads: by default `num_threads`.
+        progress: called with (stage, tasks done, tasks in all).
+        stage: the name of the work, for `progress`.
+    Raises:
+        BaseException: the first error of a task, or Ctrl-C; what has not started is cancelled.
+
+    >>> run_tasks([lambda: 1, lambda: 2])
+    [1, 2]
     """
     threads = min(threads or num_threads(), len(tasks))
     results: list[Any] = [None] * len(tasks)
@@ -88,7 +119,11 @@ def run_tasks(
 
 
 def split_rows(rows: int, pieces: int) -> list[range]:
-    """At most `pieces` ranges of nearly equal length that cover 0..rows."""
+    """At most `pieces` ranges of nearly equal length that cover 0..rows.
+
+    >>> split_rows(10, 3)
+    [range(0, 3), range(3, 6), range(6, 10)]
+    """
     edges = np.linspace(0, rows, min(max(pieces, 1), max(rows, 1)) + 1).astype(np.int64)
     return [range(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
@@ -104,6 +139,9 @@ def run_chunks(
     """`kernel(start, stop, *arguments)` over all rows, in large pieces.
 
     The pieces depend on `rows` alone, not on the number of threads, and results come in row order.
+
+    >>> run_chunks(lambda start, stop, values: values[start:stop].sum().item(), 4, np.arange(4))
+    [6]
     """
     pieces = split_rows(rows, -(-rows // max(rows_per_chunk, rows // 64)))
     tasks = [functools.partial(kernel, p.start, p.stop, *arguments) for p in pieces]
@@ -112,7 +150,11 @@ def run_chunks(
 
 @jit_reassociating
 def dot(x: np.ndarray, y: np.ndarray) -> float:
-    """Inner product of two f32 rows, summed in float64 in a fixed order."""
+    """Inner product of two f32 rows, summed in float64 in a fixed order.
+
+    >>> dot(np.float32([1, 2]), np.float32([3, 4]))
+    11.0
+    """
     total = 0.0
     for d in range(x.shape[0]):
         total += np.float64(x[d]) * np.float64(y[d])
@@ -121,6 +163,10 @@ def dot(x: np.ndarray, y: np.ndarray) -> float:
 
 @jit
 def cosine(x: np.ndarray, y: np.ndarray) -> np.float32:
-    """The engine's similarity of two unit rows: the float64 sum, rounded once, in [-1, 1]."""
+    """The engine's similarity of two unit rows: the float64 sum, rounded once, in [-1, 1].
+
+    >>> round(float(cosine(np.float32([1, 0]), np.float32([0.6, 0.8]))), 6)
+    0.6
+    """
     value = np.float32(dot(x, y))
     return min(max(value, np.float32(-1)), np.float32(1))

@@ -19,7 +19,12 @@ def _read_int(path: str) -> int | None:
 
 
 def available_bytes() -> int | None:
-    """Free memory in bytes, under the container's limit if there is one; None where unknown."""
+    """Free memory in bytes, under the container's limit if there is one; None where unknown.
+
+    >>> free = available_bytes()
+    >>> free is None or free > 0
+    True
+    """
     limits = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -50,8 +55,13 @@ WAYS_OUT = (
 def refuse_if_too_large(needed: int, images: int, size: int) -> None:
     """Raises MemoryError with advice if `needed` bytes are more than what is free.
 
+    Args:
+        needed: estimated bytes beyond the features.
+        images, size: N and D, for the message.
     Raises:
         MemoryError: naming both figures and the ways out.
+
+    >>> refuse_if_too_large(1, images=100, size=128)
     """
     free = available_bytes()
     if free is None or needed <= free:
@@ -71,6 +81,11 @@ def explain_out_of_memory(images: int, size: int) -> Iterator[None]:
 
     Raises:
         MemoryError: naming what was asked for and the ways out.
+
+    >>> with explain_out_of_memory(images=100, size=128):
+    ...     raise MemoryError("7 GiB")
+    Traceback (most recent call last):
+    MemoryError: Labelling 100 x 128 features ran out of memory: 7 GiB Use CC.CLUSTER.NAME=info...
     """
     try:
         yield

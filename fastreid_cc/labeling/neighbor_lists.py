@@ -24,6 +24,9 @@ def widest(requests: Sequence[Search]) -> int:
 
     Neighbours of other cameras are read from a search among all images, of twice the neighbours
     that all requests ask for: the nearest images are often of the same camera.
+
+    >>> widest((Search(5, "same_camera"), Search(20, "other_cameras")))
+    50
     """
     if any(request.among == "other_cameras" for request in requests):
         return 2 * sum(request.k for request in requests)
@@ -50,6 +53,14 @@ def find_neighbors(
         progress: passed to the searches.
     Raises:
         Exception: on every process, what went wrong on any.
+
+    Cost: that of the searches; one more per 256 images whose `widest` list holds too few images of
+    other cameras.
+
+    >>> from fastreid_cc.labeling.neighbors.exact import ExactKNN
+    >>> rows = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> find_neighbors(ExactKNN(), rows, (Search(2),))[0].indices.tolist()
+    [[0, 1], [1, 0], [2, 1]]
     """
     camera = np.zeros(len(features), np.int64) if cameras is None else cameras
     together = _Together(search, alone, progress)

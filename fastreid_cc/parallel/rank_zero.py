@@ -20,6 +20,9 @@ def run_on_rank0(work: Callable[[], T], *, alone: bool = False) -> T:
 
     Raises:
         Exception: on every process, what `work` raised on the first.
+
+    >>> run_on_rank0(lambda: "one process is the first")
+    'one process is the first'
     """
     if alone or world_size() == 1:
         return work()
@@ -35,6 +38,9 @@ def gather_on_rank0(work: Callable[[], T], *, alone: bool = False) -> list[T]:
 
     Raises:
         Exception: on every process, what `work` raised on the first that it failed on.
+
+    >>> gather_on_rank0(lambda: "one process")
+    ['one process']
     """
     if alone or world_size() == 1:
         return [work()]
@@ -54,7 +60,11 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def picklable(error: Exception) -> Exception:
-    """The error, or one with the same text where it does not survive the way to other processes."""
+    """The error, or one with the same text where it does not survive the way to other processes.
+
+    >>> picklable(ValueError("as it is"))
+    ValueError('as it is')
+    """
     try:
         pickle.dumps(error)
         copy.copy(error)  # built anew from its arguments, as the receiver will

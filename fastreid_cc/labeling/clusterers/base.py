@@ -22,6 +22,14 @@ class Clusterer(Part, Generic[X]):
         eps: radius of a clusterer of distances, None where it has none.
         auto_rho: if above 0, the first labelling sets the radius by `labeling.eps.automatic_eps`
             with this share of the pairs, and `eps` is not used.
+
+    >>> class OneCluster(Clusterer):
+    ...     consumes = "features"
+    ...
+    ...     def cluster(self, x, eps):
+    ...         return np.zeros(len(x))
+    >>> OneCluster().fit_predict(np.eye(3))
+    [array([0, 0, 0])]
     """
 
     consumes: ClassVar[Literal["features", "neighbors", "distances"]]

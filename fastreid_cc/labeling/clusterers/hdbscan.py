@@ -17,7 +17,15 @@ def dense_pieces(graph: sp.csr_array, least: int, min_size: int) -> np.ndarray:
     """Connected component of each image among those with `least` neighbours; -1 if under min_size.
 
     Args:
-        graph: distances, no image its own neighbour; an image counts as one of its `least`.
+        graph: CSR [N, N], distances, no image its own neighbour.
+        least: neighbours that make an image dense, itself included.
+        min_size: images a component must have.
+    Returns:
+        integer [N].
+
+    >>> pair = sp.csr_array(np.array([[0, 0.1, 0], [0.1, 0, 0], [0, 0, 0]]))
+    >>> dense_pieces(pair, least=2, min_size=2).tolist()
+    [0, 0, -1]
     """
     dense = np.diff(graph.indptr) + 1 >= least
     keep = sp.diags(dense.astype(np.float64), format="csr")

@@ -15,7 +15,12 @@ from .base import Clusterer
 
 
 def links_of(graph: KnnGraph, min_similarity: float) -> np.ndarray:
-    """Directed links f64 [E, 3]: from, to, cosine >= min_similarity; none to itself."""
+    """Directed links f64 [E, 3]: from, to, cosine >= min_similarity; none to itself.
+
+    >>> near = KnnGraph(np.array([[0, 1], [1, 0]]), np.array([[1, 0.75], [1, 0.75]], np.float32))
+    >>> links_of(near, 0.5).tolist()
+    [[0.0, 1.0, 0.75], [1.0, 0.0, 0.75]]
+    """
     count, k = graph.indices.shape
     source = np.repeat(np.arange(count), k)
     target, weight = graph.indices.ravel(), graph.similarity.ravel()

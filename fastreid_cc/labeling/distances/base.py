@@ -16,6 +16,12 @@ class Distance(Part):
     """Base of the distances. A subclass writes `__call__`, and `searches` if it needs neighbours.
 
     All its values lie in [0, 1], or those above 1 are never asked for.
+
+    >>> class AllAlike(Distance):
+    ...     def __call__(self, features, graphs, *, max_distance, cameras=None, progress=None):
+    ...         return sp.csr_array(np.zeros((len(features), len(features)), np.float32))
+    >>> AllAlike().searches(100, num_cameras=1)  # it needs no neighbours
+    ()
     """
 
     def searches(self, images: int, num_cameras: int) -> tuple[Search, ...]:
@@ -59,5 +65,10 @@ DISTANCES.base = Distance
 
 
 def on_host(features: Tensor) -> np.ndarray:
-    """Features f32 [N, D] of any device as an array; no copy if they are on the CPU already."""
+    """Features f32 [N, D] of any device as an array; no copy if they are on the CPU already.
+
+    >>> import torch
+    >>> on_host(torch.ones(1, 2))
+    array([[1., 1.]], dtype=float32)
+    """
     return features.detach().cpu().contiguous().numpy()

@@ -15,7 +15,17 @@ from .jaccard import JaccardDistance
 
 
 def reciprocal_pairs(lists: KnnGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs (i, j, cosine) with j in i's list and i in j's; both directions are given."""
+    """Pairs (i, j, cosine) with j in i's list and i in j's; both directions are given.
+
+    Args:
+        lists: [N, k], -1 where a list is shorter.
+    Returns:
+        i64 [E], i64 [E] and f32 [E].
+
+    >>> lists = KnnGraph(np.array([[1], [0], [0]]), np.array([[0.5], [0.5], [0.25]], np.float32))
+    >>> [part.tolist() for part in reciprocal_pairs(lists)]
+    [[0, 1], [1, 0], [0.5, 0.5]]
+    """
     n, k = lists.indices.shape
     kept = lists.indices.ravel() >= 0
     rows, columns = np.repeat(np.arange(n), k)[kept], lists.indices.ravel()[kept]

@@ -20,6 +20,13 @@ class NeighborSearch(Part):
     Attributes:
         splits: whether searching the slices of `parts` gives, put together, the bytes of one search
             of all rows. Then several processes share a search; otherwise the first does it alone.
+
+    >>> class InOrder(NeighborSearch):
+    ...     def search(self, features, k, rows, progress, **prepared):
+    ...         found = (np.asarray(rows)[:, None] + np.arange(k)) % len(features)
+    ...         return KnnGraph(found, np.ones(found.shape, np.float32))
+    >>> InOrder()(torch.eye(3), 2).indices.tolist()
+    [[0, 1], [1, 2], [2, 0]]
     """
 
     splits: ClassVar[bool] = False

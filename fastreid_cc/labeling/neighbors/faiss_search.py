@@ -22,7 +22,11 @@ _BATCH = 16384  # queries per call: progress is shown, and Ctrl-C works, in betw
 
 
 def require_faiss() -> Any:
-    """The faiss package, or an ImportError that says how to do without."""
+    """The faiss package.
+
+    Raises:
+        ImportError: saying how to do without, if it is not installed.
+    """
     try:
         import faiss
     except ImportError as error:

@@ -19,6 +19,12 @@ class Refiner(Part):
     Attributes:
         eps_offsets: it also needs the labels at these radii, relative to that of the labels.
         needs_training: it has an effect only between the epochs of a training.
+
+    >>> class DropsAll(Refiner):
+    ...     def refine(self, labels, at_offset, cameras=None):
+    ...         return np.full(len(labels), -1)
+    >>> DropsAll().refine(np.array([0, 0, 1]), {})
+    array([-1, -1, -1])
     """
 
     eps_offsets: tuple[float, ...] = ()

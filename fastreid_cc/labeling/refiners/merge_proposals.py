@@ -102,6 +102,9 @@ def join(labels: np.ndarray, previous: np.ndarray, pairs: np.ndarray) -> np.ndar
         pairs: i64 [M, 2], old clusters to join.
     Returns:
         i64 [N], clusters numbered by their first image.
+
+    >>> join(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), np.array([[0, 1]]))
+    array([0, 0, 0, 0])
     """
     both = (labels >= 0) & (previous >= 0)
     num_new, num_old = labels.max(initial=-1) + 1, previous.max(initial=-1) + 1

@@ -19,6 +19,9 @@ def distance_of_memberships(labels: np.ndarray, others: np.ndarray) -> np.ndarra
         others: i64 [N] >= 0.
     Returns:
         f64 [N] in [0, 1). O(N log N) time and O(N) memory; no N x N matrix.
+
+    >>> distance_of_memberships(np.array([0, 0, 1]), np.array([0, 1, 1]))
+    array([0.5       , 0.66666667, 0.5       ])
     """
     pair = labels * (others.max(initial=0) + 1) + others
     _, where, counts = np.unique(pair, return_inverse=True, return_counts=True)
