@@ -95,7 +95,7 @@ class Registry:
         self.name_key = name_key or f"{key}.NAME"
         self.upper = upper
         self.base: type[Part] = Part
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type[Any]] = {}
         self.listeners: list[Callable[[Registry, str], None]] = []
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
@@ -131,7 +131,7 @@ class Registry:
         return add
 
     def node(self, name: str) -> str:
-        """Key of a part's parameters, e.g. "CC.CLUSTER.DBSCAN" or "MODEL.LOSSES.AdaSPLoss"."""
+        """Key of a part's parameters, e.g. "CC.CLUSTER.DBSCAN" or "MODEL.LOSSES.AdaSP"."""
         return f"{self.key}.{name.upper() if self.upper else name}"
 
     def names(self) -> list[str]:
@@ -141,7 +141,7 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return name in self._classes
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[Any]:
         """The class called `name`.
 
         Raises:
@@ -161,9 +161,9 @@ class Registry:
         return keyword_arguments(self.get(name))
 
 
-def keyword_arguments(cls: type) -> dict[str, Any]:
+def keyword_arguments(cls: type[Any]) -> dict[str, Any]:
     """Keyword-only arguments of a constructor and their defaults, in order."""
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    signature = inspect.signature(cls.__init__)
     return {
         p.name: p.default
         for p in signature.parameters.values()

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ..errors import WrongUse
 from ..files import write_atomically
 from ..labeling.eps import stabilities
 from ..labeling.pseudo_labeler import PseudoLabeler
-from ..labeling.refiners.base import Refiner
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
 from ..requirements import require_extra
 from ..structures import PseudoLabels
@@ -53,11 +52,7 @@ def parser() -> argparse.ArgumentParser:
         ("cluster", CLUSTERERS, "dbscan"),
     ):
         made.add_argument(f"--{family}", choices=registry.names(), default=default)
-    refiners = [
-        name
-        for name in REFINERS.names()
-        if not cast(type[Refiner], REFINERS.get(name)).needs_training
-    ]
+    refiners = [name for name in REFINERS.names() if not REFINERS.get(name).needs_training]
     made.add_argument("--refine", choices=refiners, action="append", default=[])
     for name, kind in OPTIONS.items():
         made.add_argument("--" + name.replace("_", "-"), type=kind, default=None)

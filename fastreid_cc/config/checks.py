@@ -93,7 +93,7 @@ def parts(cfg: Any, world_size: int) -> Iterator[str]:
     cc = cfg.CC
     chosen = [(NEIGHBORS, cc.NEIGHBORS.NAME), (CLUSTERERS, cc.CLUSTER.NAME)]
     chosen += [(MEMORIES, cc.MEMORY.NAME), *((REFINERS, name) for name in cc.REFINE.NAMES)]
-    if cc.CLUSTER.NAME in CLUSTERERS and CLUSTERERS.get(cc.CLUSTER.NAME).consumes == "distances":  # type: ignore[attr-defined]
+    if cc.CLUSTER.NAME in CLUSTERERS and CLUSTERERS.get(cc.CLUSTER.NAME).consumes == "distances":
         chosen.append((DISTANCES, cc.DISTANCE.NAME))
     chosen += [(LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
     for registry, name in chosen:
@@ -142,7 +142,7 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
             f" to {group}."
         )
     known = cc.MEMORY.NAME in MEMORIES  # if not, that is another fault
-    drops = MEMORIES.get(cc.MEMORY.NAME).outliers == "drop" if known else True  # type: ignore[attr-defined]
+    drops = MEMORIES.get(cc.MEMORY.NAME).outliers == "drop" if known else True
     if cc.LABELS.OUTLIERS != "drop" or not drops:
         yield (
             "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
@@ -168,7 +168,7 @@ def merges(cfg: Any, world_size: int) -> Iterator[str]:
 def contrast(cfg: Any, world_size: int) -> Iterator[str]:
     """Losses that learn from a teacher have one; they and MDIFHead are in our architectures."""
     names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
-    taught = ", ".join(name for name in names if LOSSES.get(name).needs_teacher)  # type: ignore[attr-defined]
+    taught = ", ".join(name for name in names if LOSSES.get(name).needs_teacher)
     if taught and not cfg.CC.TEACHER.ENABLED:
         yield f"{taught} learn from a teacher; set CC.TEACHER.ENABLED True."
     needy = [f"{taught} need"] if taught else []
