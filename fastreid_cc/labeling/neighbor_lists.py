@@ -14,7 +14,7 @@ from torch import Tensor
 from ..parallel.collectives import rank, world_size
 from ..parallel.rank_zero import gather_on_rank0, run_on_rank0
 from ..structures import KnnGraph, Progress, Search
-from .neighbors.base import NeighborSearch, Rows
+from .neighbors.base import Array, NeighborSearch, Rows
 
 _ROWS = 256  # images searched together when their first lists were too short
 
@@ -83,27 +83,30 @@ class _Together:
         self.search, self.progress = search, progress
         self.alone = alone or world_size() == 1
 
-    def __call__(self, features: Tensor, k: int) -> KnnGraph | None:
-        """The k nearest of each row of f32 [N, D]."""
+    def __call__(self, features: Tensor, k: int, own: np.ndarray | None = None) -> KnnGraph | None:
+        """The k nearest of each row of f32 [N, D], or of and among its rows `own`, i64 [M]."""
+
+        def searched(rows: Rows | None, **prepared: Array) -> KnnGraph:
+            return self.search(_some(features, own), k, rows, self.progress, **prepared)
+
         if self.alone or not self.search.splits:
-            return self.on_first(lambda: self.search(features, k, progress=self.progress))
-        prepared = run_on_rank0(lambda: self.search.prepare(features))
-        parts = self.search.parts(len(features), world_size(), **prepared)
+            return self.on_first(lambda: searched(None))
+        prepared = run_on_rank0(lambda: self.search.prepare(_some(features, own)))
+        images = len(features) if own is None else len(own)
+        parts = self.search.parts(images, world_size(), **prepared)
         mine = parts[rank()]
-
-        def searched() -> KnnGraph | None:
-            if not len(mine):
-                return None
-            return self.search(features, k, mine, self.progress, **prepared)
-
-        found = gather_on_rank0(searched)
-        return _joined(parts, found, k) if found else None
+        found = gather_on_rank0(lambda: searched(mine, **prepared) if len(mine) else None)
+        return self.on_first(lambda: _joined(parts, found, k))
 
     def on_first(self, work: Callable[[], KnnGraph]) -> KnnGraph | None:
         """`work()` by the first process alone; what it raises is raised on all."""
         is_first = self.alone or rank() == 0
         found = gather_on_rank0(lambda: work() if is_first else None, alone=self.alone)
         return found[0] if found else None
+
+
+def _some(features: Tensor, rows: np.ndarray | None) -> Tensor:
+    return features if rows is None else features[torch.from_numpy(rows)]
 
 
 def _joined(parts: list[Rows], found: list[KnnGraph | None], k: int) -> KnnGraph:
@@ -124,15 +127,18 @@ def _same_camera(
     together: _Together, features: Tensor, camera: np.ndarray, k: int
 ) -> KnnGraph | None:
     """The k nearest images of the same camera, itself first: one search per camera."""
-    lists = None
-    for name in range(int(camera.max()) + 1):
-        own = np.flatnonzero(camera == name)
-        found = together(features[torch.from_numpy(own)], min(k, len(own)))
-        if found is not None:
-            lists = lists or _empty(len(features), k)
-            lists.indices[own, : found.k] = own[found.indices]
-            lists.similarity[own, : found.k] = found.similarity
-    return lists
+    groups = [np.flatnonzero(camera == name) for name in range(int(camera.max()) + 1)]
+    found = [together(features, min(k, len(own)), own) for own in groups]
+
+    def completed() -> KnnGraph:
+        lists = _empty(len(features), k)
+        for own, graph in zip(groups, found, strict=True):
+            assert graph is not None  # this is the first process
+            lists.indices[own, : graph.k] = own[graph.indices]
+            lists.similarity[own, : graph.k] = graph.similarity
+        return lists
+
+    return together.on_first(completed)
 
 
 def _other_cameras(
@@ -160,7 +166,7 @@ def _other_cameras(
                 few = own[at : at + _ROWS]
                 pool = np.concatenate([few, others])
                 most, rows = min(k + len(few), len(pool)), range(len(few))
-                part = together.search(features[torch.from_numpy(pool)], most, rows)
+                part = together.search(_some(features, pool), most, rows)
                 _first_others(lists, few, KnnGraph(pool[part.indices], part.similarity), camera)
         return lists
 

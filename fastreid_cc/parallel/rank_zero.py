@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from .collectives import broadcast_object, collect_objects, gather_objects, rank, world_size
 
@@ -44,11 +44,17 @@ def gather_on_rank0(work: Callable[[], T], *, alone: bool = False) -> list[T]:
     """
     if alone or world_size() == 1:
         return [work()]
+    value = _raised_on_all(work)
+    return _raised_on_all(lambda: collect_objects(value))
+
+
+def _raised_on_all(work: Callable[[], T]) -> T:
+    """`work()` of this process; what it raises on any process is raised on all, now."""
     value, error = _tried(work)
     for failed in gather_objects(error):
         if failed is not None:
             raise failed
-    return collect_objects(value)
+    return cast(T, value)
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
