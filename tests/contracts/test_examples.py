@@ -185,7 +185,7 @@ def test_the_memory_of_the_readme_and_the_loss_and_distance_of_the_page_train(
         folder,
         "readme_parts,my_parts",
         *("CC.MEMORY.NAME", "frozen", "CC.MEMORY.FROZEN.TEMPERATURE", "0.07"),
-        *("CC.DISTANCE.NAME", "angle", "CC.DISTANCE.ANGLE.K", "10"),
+        *("CC.DISTANCE.NAME", "angle", "CC.DISTANCE.ANGLE.K1", "10"),
         *("CC.CLUSTER.DBSCAN.EPS", "0.85"),
         *("MODEL.LOSSES.NAME", '("MemoryContrast","Alignment")'),
     )
