@@ -58,13 +58,13 @@ def normalise_images_once(stock: Any, model: Any, batched_inputs: Any) -> Any:
 
     Breaks: `Baseline.preprocess_image` normalises in place, so the flip test (and any second
     forward of one batch) normalises twice; the mean cosine to the right feature was 0.986. All
-    versions. Does: hands it a copy. Test: test_compat_evaluation.py::
+    versions. Does: hands it a copy, in the model's precision. Test: test_compat_evaluation.py::
     test_the_stock_flip_test_normalises_twice. May go: when fastreid stops working in place.
     """
     if isinstance(batched_inputs, dict):
         batched_inputs = batched_inputs["images"]
     if isinstance(batched_inputs, torch.Tensor):
-        batched_inputs = batched_inputs.clone()
+        batched_inputs = batched_inputs.to(model.pixel_mean.dtype, copy=True)
     return stock(model, batched_inputs)
 
 
