@@ -371,10 +371,18 @@ def test_a_state_that_lacks_something_is_refused(case: Case) -> None:
 
 # ---- the memories of this repository -----------------------------------------------------------
 
-MOVING = [case for case in cases(MEMORIES) if "momentum" in MEMORIES.parameters(case.name)]
+
+def by_rule(*rules: str) -> pytest.MarkDecorator:
+    """Runs a test for the memories that choose among the rules of updates.py, with these rules."""
+    chosen = [
+        case
+        for case in cases(MEMORIES)
+        if {**MEMORIES.parameters(case.name), **case.arguments}.get("update") in rules
+    ]
+    return pytest.mark.parametrize("shipped", chosen, ids=lambda case: case.id)
 
 
-@pytest.mark.parametrize("shipped", MOVING, ids=lambda case: case.id)
+@by_rule("all", "hard", "mean", "random")
 def test_the_rows_of_a_batch_move_and_no_others(shipped: Case) -> None:
     memory = reset(shipped.build())
     before = memory.rows.clone()
@@ -385,11 +393,7 @@ def test_the_rows_of_a_batch_move_and_no_others(shipped: Case) -> None:
     assert moved == set(rows.tolist()) - {-1}
 
 
-@pytest.mark.parametrize(
-    "shipped",
-    [c for c in MOVING if not {"hard", "mean", "random"} & {c.variant}],
-    ids=lambda case: case.id,
-)
+@by_rule("all")
 def test_by_the_sequential_rule_two_updates_are_one_of_both_batches(shipped: Case) -> None:
     once, twice = reset(shipped.build()), reset(shipped.build())
     first, second = batch_of(once, seed=3), batch_of(once, seed=4)
@@ -406,9 +410,7 @@ def test_by_the_sequential_rule_two_updates_are_one_of_both_batches(shipped: Cas
     torch.testing.assert_close(once.rows, twice.rows, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "shipped", [c for c in MOVING if c.variant in ("hard", "mean")], ids=lambda case: case.id
-)
+@by_rule("hard", "mean")
 def test_by_the_other_rules_the_order_of_the_batch_does_not_matter(shipped: Case) -> None:
     one, other = reset(shipped.build()), reset(shipped.build())
     batch = batch_of(one)
