@@ -1,4 +1,4 @@
-"""What every memory keeps; see `Memory`."""
+"""What every memory keeps; see `Memory`. Longer than 300 lines: a family has one file here."""
 
 from __future__ import annotations
 
