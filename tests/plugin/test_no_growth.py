@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import build, config
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -88,7 +89,7 @@ def test_the_count_sees_a_loader_that_is_left_running(
     left: list[Any] = []
 
     def swap_without_closing(trainer: Any, loader: Any) -> None:
-        left.append(iter(loader.__class__.__mro__[1].__iter__(loader)))  # plain torch workers
+        left.append(torch.utils.data.DataLoader.__iter__(loader))  # torch's workers, none closed
         trainer.data_loader = loader
         trainer._data_loader_iter = iter(left[-1])
 
