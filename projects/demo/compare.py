@@ -2,9 +2,10 @@
 
     python projects/demo/compare.py configs/demo/methods/*.yml --seeds 3
 
-Label-free configurations that differ only in what comes after the warm-up (memory, losses, labels)
-continue from the same warm-up, seed by seed: the first one's checkpoint is resumed, which gives the
-bytes that each would have reached alone with as many threads.
+Label-free configurations that differ only in what comes after the warm-up, or after the epochs of
+source labels (memory, losses, labels), continue from the same beginning, seed by seed: the first
+one's checkpoint is resumed, which gives the bytes that each would have reached alone with as many
+threads.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from fastreid.data.build import _root
 from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
+from fastreid_cc.config import build_part
 from fastreid_cc.plugin.loading.datasets import configure_from
+from fastreid_cc.registry import LOSSES
 
-AFTER_WARMUP = (
+#: Keys that play no part before the first labels.
+OF_LABELS = (
     "OUTPUT_DIR",
-    "MODEL.LOSSES",
+    "MODEL.LOSSES.NAME",
+    *(f"MODEL.LOSSES.{name}." for name in LOSSES.names()),
     "DATALOADER.NUM_INSTANCE",
     "CC.MEMORY",
     "CC.REFINE",
@@ -67,37 +72,59 @@ def read(config: Path) -> Any:
     return cfg
 
 
-def warmup_of(cfg: Any) -> str:
-    """All that shapes the warm-up, as text; empty without one."""
-    if not (cfg.CC.ENABLED and cfg.CC.WARMUP.EPOCHS):
+def epochs_before_labels(cfg: Any) -> int:
+    """Epochs of warm-up or of source labels; 0 in a supervised training."""
+    before = max(cfg.CC.WARMUP.EPOCHS, cfg.CC.SOURCES.PRETRAIN_EPOCHS)
+    return before if cfg.CC.ENABLED else 0
+
+
+def beginning_of(cfg: Any) -> str:
+    """All that shapes the epochs before the first labels, as text; empty if it cannot be shared.
+
+    A loss with weights of its own is part of the network, and may learn from the sources.
+    """
+    if not epochs_before_labels(cfg):
         return ""
-    kept = {k: v for k, v in flat(cfg).items() if not k.startswith(AFTER_WARMUP)}
+    ours = [build_part(cfg, LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
+    if any(list(loss.parameters()) for loss in ours):
+        return ""
+    kept = {k: v for k, v in flat(cfg).items() if not k.startswith(OF_LABELS)}
     return repr(sorted(kept.items()))
 
 
 def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:
-    """Trainings from the beginning, then those that continue from another's warm-up."""
+    """Trainings from the beginning, then those that continue from another's beginning."""
     stages: list[list[Training]] = [[], []]
     owners: dict[str, str] = {}
     for config in configs:
         cfg = read(config)
-        warmup, epochs = warmup_of(cfg), cfg.CC.WARMUP.EPOCHS
-        owner = owners.setdefault(warmup or config.stem, config.stem)
+        beginning, epochs = beginning_of(cfg), epochs_before_labels(cfg)
+        owner = owners.setdefault(beginning or config.stem, config.stem)
         for seed in seeds:
             folder = output / config.stem / f"seed{seed}"
             options, start = ["CC.SEED", str(seed)], None
             if owner != config.stem:
                 start = output / owner / f"seed{seed}" / f"model_{epochs - 1:04d}.pth"
-            elif warmup:
+            elif epochs:
                 options += ["SOLVER.CHECKPOINT_PERIOD", str(epochs)]
             training = Training(f"{config.stem} seed {seed}", config, folder, tuple(options), start)
             stages[start is not None].append(training)
     return stages
 
 
-def is_done(training: Training) -> bool:
-    """Whether an earlier call finished this training."""
-    return (training.output / "model_final.pth").exists()
+def is_trained(folder: Path) -> bool:
+    """Whether an earlier call finished the training in a folder."""
+    return (folder / "model_final.pth").exists()
+
+
+def train(configs: list[Path], seeds: range, output: Path, jobs: int) -> None:
+    """Runs what is not done yet, `jobs` trainings at a time."""
+    for cfg in map(read, configs):
+        configure_from(cfg)
+        for name in {*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS, *cfg.CC.SOURCES.NAMES}:
+            DATASET_REGISTRY.get(name)(root=_root)  # drawn once, before several ask
+    for stage in plan(configs, seeds, output):
+        run_all([t for t in stage if not is_trained(t.output)], jobs)
 
 
 def summarise(configs: list[Path], seeds: range, output: Path) -> dict[str, Any]:
@@ -148,12 +175,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs/compare")
     args = parser.parse_args()
     seeds = range(1, args.seeds + 1)
-    for cfg in map(read, args.configs):
-        configure_from(cfg)
-        for name in (*cfg.DATASETS.NAMES, *cfg.CC.SOURCES.NAMES):
-            DATASET_REGISTRY.get(name)(root=_root)  # drawn once, before several ask
-    for stage in plan(args.configs, seeds, args.output):
-        run_all([t for t in stage if not is_done(t)], args.jobs)
+    train(args.configs, seeds, args.output, args.jobs)
     results = summarise(args.configs, seeds, args.output)
     (args.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(table(results))

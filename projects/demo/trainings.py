@@ -27,7 +27,7 @@ _PLACE = re.compile(r"epoch/iter: \d+/(\d+)")
 
 @dataclass(frozen=True)
 class Training:
-    """One training: configuration file, folder, `KEY VALUE` changes, a checkpoint to resume."""
+    """One training: configuration file, folder, `KEY VALUE` changes, a checkpoint to start from."""
 
     name: str
     config: Path
@@ -37,8 +37,8 @@ class Training:
 
     @property
     def command(self) -> list[str]:
-        """What a user would type."""
-        resume = ["--resume"] if self.start else []
+        """What a user would type; goes on from the folder's last checkpoint, if there is one."""
+        resume = ["--resume"] if self.last.exists() else []
         return [
             sys.executable,
             str(SCRIPT),
@@ -50,12 +50,17 @@ class Training:
             *self.options,
         ]
 
+    @property
+    def last(self) -> Path:
+        """The file that names the checkpoint to go on from."""
+        return self.output / "last_checkpoint"
+
     def prepare(self) -> None:
-        """Makes the folder, and puts the checkpoint to resume where fastreid looks for it."""
+        """Makes the folder, and puts the checkpoint to start from where fastreid looks for it."""
         self.output.mkdir(parents=True, exist_ok=True)
-        if self.start:
+        if self.start and not self.last.exists():
             shutil.copy2(self.start, self.output / self.start.name)
-            (self.output / "last_checkpoint").write_text(self.start.name)
+            self.last.write_text(self.start.name)
 
 
 def cores() -> int:
