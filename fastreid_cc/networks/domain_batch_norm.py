@@ -175,6 +175,11 @@ def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> n
     return replace_layers(model, replacement)
 
 
+def num_converted(model: nn.Module) -> int:
+    """Layers of a model that have branches."""
+    return len(_layers(model))
+
+
 @torch.no_grad()
 def init_target_from_sources(model: nn.Module) -> int:
     """Sets scale, shift and gate of the target's branch to the mean of the sources', in place.
