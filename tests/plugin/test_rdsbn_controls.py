@@ -12,6 +12,7 @@ from source_runs import JOINT, watched
 from fastreid_cc.config import walk
 
 pytestmark = pytest.mark.usefixtures("plugin")
+NAMES = ("memory_contrast", "triplet")
 DEMO = Path(__file__).parents[2] / "configs" / "demo" / "uda"
 
 
@@ -31,7 +32,7 @@ def test_the_configs_differ_in_the_batch_norm_alone() -> None:
 def test_they_start_from_the_same_weights_and_see_the_same_images_in_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the target as many: which ones, its clusters say."""
+    """Of the target as many: which ones, its clusters say. Losses as in Base-UDA-RDSBN.yml."""
     from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
 
     starts: list[dict[str, torch.Tensor]] = []
@@ -45,8 +46,13 @@ def test_they_start_from_the_same_weights_and_see_the_same_images_in_a_step(
     runs = []
     for kind in ("rectified", "domain", "shared"):
         options = ("CC.SOURCES.BN", kind, "CC.SOURCES.PRETRAIN_EPOCHS", 1, "SOLVER.MAX_EPOCH", 2)
-        losses = ("CC.SOURCES.LOSSES", '("CrossEntropyLoss",)', "DATASETS.TESTS", "()")
-        _, batches, _ = watched(tmp_path / kind, monkeypatch, *JOINT, *options, *losses)
+        losses = ("CC.SOURCES.LOSSES", '("CrossEntropyLoss","TripletLoss")', "DATASETS.TESTS", "()")
+        more = ("MODEL.LOSSES.NAME", '("MemoryContrast","TripletLoss")')
+        run = watched(tmp_path / kind, monkeypatch, *JOINT, *options, *losses, *more)
+        _, batches, found = run
+        assert set(found[0]) == {"loss_cls_source", "loss_triplet_source"}
+        of_both = {f"loss_{name}{part}" for name in NAMES for part in ("", "_source")}
+        assert set(found[-1]) == of_both | {"loss_cls_source"}
         runs.append(batches)
     assert all(torch.equal(value, start[k]) for start in starts for k, value in starts[0].items())
     for others in zip(*runs, strict=True):
