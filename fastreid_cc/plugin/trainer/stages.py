@@ -40,8 +40,9 @@ class Stages:
         """Gives source training and label-free training a learning-rate schedule each.
 
         Before the first epoch of either: steps (of source training CC.SOURCES.STEPS) and cosine
-        count from that epoch (the cosine as long as the stage), and before the second the rates are the base rates and the optimizer's
-        moments are zero, as in two runs. Does nothing at other epochs and without source epochs.
+        count from that epoch (the cosine as long as the stage), and before the second the rates are
+        the base rates and the optimizer's moments are zero, as in two runs. Does nothing at other
+        epochs and without source epochs.
         """
         epoch, source = trainer.epoch, self.source
         if not source or epoch not in (0, source):
