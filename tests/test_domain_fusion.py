@@ -148,6 +148,18 @@ def test_evaluation_is_training_with_the_running_agents_and_counts(kind: str) ->
     torch.testing.assert_close(net(x, DOMAINS), expected)
 
 
+def test_by_similarity_a_domain_that_was_never_seen_is_not_heard() -> None:
+    """The target, while source labels are learnt alone: its running agent says nothing yet."""
+    net, x = fusion("similarity"), unit_rows(6, 5, seed=1)
+    torch.testing.assert_close(net.eval()(x), x + net._transform(x) / 2)
+    seen = torch.cat([torch.ones(3), torch.full((3,), 2)]).long()
+    found = net.train()(x, seen)
+    two = DomainFusion(5, 2, fusion="similarity", temperature=0.3).double()
+    two.load_state_dict({k: v[:2] if v.shape[0] == 3 else v for k, v in net.state_dict().items()})
+    two.counts.zero_()
+    torch.testing.assert_close(found, two(x, seen - 1))
+
+
 @both
 def test_permuting_the_batch_permutes_the_result(kind: str) -> None:
     order = torch.tensor([4, 0, 8, 2, 6, 1, 3, 5, 7])

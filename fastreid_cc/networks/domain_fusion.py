@@ -136,7 +136,13 @@ class DomainFusion(Part, nn.Module):
         return self._transform(mixed) / (2 * degrees).sqrt()[:, None]
 
     def _weights(self, x: Tensor, agents: Tensor) -> Tensor:
-        """How much an image hears of each agent, [B, S + 1]; rows sum to 1."""
-        middle = agents.mean(0)
+        """How much an image hears of each agent, [B, S + 1].
+
+        Rows sum to 1. A domain that no step has held yet, as the target while source labels are
+        learnt alone, is not heard.
+        """
+        seen = (self.counts > 0).to(x.dtype)  # [S + 1]
+        middle = seen @ agents / seen.sum().clamp(min=1)
         cosines = F.normalize(x - middle) @ F.normalize(agents - middle).T
-        return (cosines / self.temperature).softmax(1)
+        logits = (cosines / self.temperature).masked_fill(seen == 0, -1e30)
+        return logits.softmax(1) * seen
