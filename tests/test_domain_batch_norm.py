@@ -1,6 +1,7 @@
 """Batch norm by domain: the target alone is plain batch norm, branches never mix."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -199,9 +200,14 @@ def test_the_published_gate_halves_every_output_at_first_and_is_the_formula():
     weight = torch.randn(3, 2, generator=torch.Generator().manual_seed(2))
     found = gate(x, weight, 2.0)
     for i, c in ((0, 0), (5, 2)):
-        mean, std = x[i, c].mean(), (x[i, c].var(correction=0) + 1e-5).sqrt()
+        mean, std = x[i, c].mean(), (x[i, c].var() + 1e-5).sqrt()  # var: unbiased
         expected = 2 * torch.sigmoid(weight[c, 0] * mean + weight[c, 1] * std)
         torch.testing.assert_close(found[i, c, 0, 0], expected)
+
+
+def test_the_gate_of_a_map_of_one_pixel_is_finite():
+    x, weight = torch.tensor([[2.0]])[..., None, None], torch.tensor([[0.5, 3.0]])
+    torch.testing.assert_close(gate(x, weight, 1.0).item(), 1 / (1 + math.exp(-1 - 3 * 1e-5**0.5)))
 
 
 def test_a_training_step_without_a_domain_is_refused_by_name():

@@ -29,6 +29,21 @@ def test_the_order_of_a_source_changes_nothing():
     assert np.array_equal(one.classes, two.classes)
 
 
+def test_a_fingerprint_follows_names_and_identities_of_each_source_and_not_its_place():
+    """Cameras and numbers of classes do not count."""
+
+    def prints(*listed):
+        return number_sources(listed, first_camera=0).fingerprints()
+
+    found = prints(("A", A), ("B", B))
+    assert list(found) == ["A", "B"]
+    assert prints(("B", B), ("A", [(f"moved/{p}", i, 0) for p, i, _ in A])) == found
+    renamed = [("a/0.jpg" if "1" in p else p, i, c) for p, i, c in A]
+    swapped = [(p, "a_7" if "3" in p else i, c) for p, i, c in A]
+    for other in (renamed, swapped, [*A, ("a/4.jpg", "a_3", 0)]):
+        assert prints(("A", other))["A"] != found["A"]
+
+
 @pytest.mark.parametrize(
     ("listed", "target", "message"),
     [

@@ -82,6 +82,9 @@ FIXED_KEYS: dict[str, Key] = {
         ("joint", "pretrain"),
     ),
     "CC.SOURCES.PRETRAIN_EPOCHS": Key(0, "First epochs, on the sources' labels alone.", "[0, inf)"),
+    "CC.SOURCES.STEPS": Key(
+        (), "SOLVER.STEPS of the epochs of source labels; () = SOLVER.STEPS too.", "[1, inf)"
+    ),
     "CC.SOURCES.IMS_PER_BATCH": Key(
         64, "Images of each source in a step, beside SOLVER.IMS_PER_BATCH.", "[1, inf)"
     ),

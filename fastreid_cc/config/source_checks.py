@@ -52,6 +52,11 @@ def stages(cfg: Any, world_size: int) -> Iterator[str]:
         yield f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} must not exceed SOLVER.MAX_EPOCH={most}."
     if epochs > 0 and not cfg.CC.SOURCES.LOSSES:
         yield f"CC.SOURCES.PRETRAIN_EPOCHS={epochs} needs CC.SOURCES.LOSSES, e.g. CrossEntropyLoss."
+    if cfg.CC.SOURCES.STEPS and cfg.SOLVER.SCHED != "MultiStepLR":
+        yield (
+            f"CC.SOURCES.STEPS={tuple(cfg.CC.SOURCES.STEPS)} has no effect with SOLVER.SCHED="
+            f"{cfg.SOLVER.SCHED}: leave it empty, or set SOLVER.SCHED MultiStepLR."
+        )
     if cfg.CC.WARMUP.EPOCHS > 0:
         yield (
             f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} beside CC.SOURCES.NAMES: sources take the"

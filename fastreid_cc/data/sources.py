@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .items import Item, is_unknown, number, sort_items
+from .items import Item, fingerprint, is_unknown, number, sort_items
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,18 @@ class SourceImages:
     def num_domains(self) -> int:
         """The target and the sources."""
         return 1 + len(self.names)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Name of each source, in order -> hash of its images' names and of who is in them.
+
+        A folder that moves as a whole keeps it. Cost: O(M) characters.
+        """
+        found = {}
+        for domain, name in enumerate(self.names, 1):
+            own = np.flatnonzero(self.domains == domain)
+            first = self.classes[own].min(initial=self.num_classes)
+            found[name] = fingerprint([f"{self.paths[i]}\t{self.classes[i] - first}" for i in own])
+        return found
 
     def summary(self) -> str:
         """For people: "A: 320 images of 80 identities by 4 cameras; B: ..."."""

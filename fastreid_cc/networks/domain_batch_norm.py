@@ -121,14 +121,15 @@ class DomainBatchNorm(_BatchNorm):
 def gate(x: Tensor, weight: Tensor, scale: float) -> Tensor:
     """scale * sigmoid(w_mean * mean + w_std * std) of each image and channel, [B, C, 1, 1].
 
-    Mean and standard deviation are those of the layer's input over the map, x [B, C, H, W], in
-    float32 at least; `weight` is [C, 2]. With weight 0 and scale 2 it is exactly 1.
+    Mean and standard deviation (of the unbiased variance, + 1e-5) are those of the layer's input
+    over the map, x [B, C, H, W], in float32 at least; `weight` is [C, 2]. With weight 0 and scale 2
+    it is exactly 1. The variance of a map of one pixel is 0.
 
     Cost: three passes over the map; `torch.var_mean` over small maps takes many times as long.
     """
     x = (x if x.dtype == torch.float64 else x.float()).flatten(2)
     mean = x.mean(-1)
-    var = (x - mean[..., None]).square().mean(-1)
+    var = (x - mean[..., None]).square().sum(-1) / max(x.shape[-1] - 1, 1)
     statistics = torch.stack([mean, (var + 1e-5).sqrt()], dim=-1)  # [B, C, 2]
     return scale * torch.sigmoid((statistics * weight).sum(-1))[..., None, None]
 
@@ -173,6 +174,11 @@ def convert(model: nn.Module, domains: Domains, *, gate_scale: float = 0.0) -> n
         return made
 
     return replace_layers(model, replacement)
+
+
+def num_converted(model: nn.Module) -> int:
+    """Layers of a model that have branches."""
+    return len(_layers(model))
 
 
 @torch.no_grad()

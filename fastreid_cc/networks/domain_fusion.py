@@ -1,4 +1,4 @@
-"""Fusion of domains through agents: one node per domain, two graph convolutions (MDIF)."""
+"""Fusion of domains through agents, one node per domain: the published graph (MDIF), and ours."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ from ..registry import Part
 
 
 class DomainFusion(Part, nn.Module):
-    """Adds to every image what its domain's agent has learnt from the other domains' agents.
+    """Adds to every image what the domains' agents say; an agent is a mean of a domain's images.
 
-    An agent is the attention-weighted mean of its domain's images in the batch. First convolution:
-    agents exchange among themselves, images keep to themselves. Second: each image also hears the
-    agent of its domain. Both with symmetric normalisation, D^-1/2 A D^-1/2.
+    The mean is weighted by attention. With f(x) = W2 LeakyReLU(W1 x + b1) + b2, an image becomes
+    x + f(x) / 2 + what it hears:
+
+    "agents", as published: first convolution: agents exchange among themselves, images keep to
+    themselves; second: each image also hears the agent of its domain; both with symmetric
+    normalisation, D^-1/2 A D^-1/2. **Under a neck this fuses nothing.** The agents are joined
+    fully, so after the first convolution each carries the same vector m, and an image of a domain
+    with n images hears f(m) / sqrt(2 (S + 1 + n)): one constant for the domain, which the batch
+    norm that follows, one for each domain, subtracts. The attention gets no gradient, and what is
+    left is x + f(x) / 2 with losses of its own. Where domains share a batch norm the same holds if
+    they have equally many images in a batch.
+
+    "similarity", ours and not the paper's: an image hears the agents of all domains, f(agent) each,
+    half their mean by weights softmax(cosine / temperature). Cosines are taken after the mean of
+    the agents is subtracted from image and agents, for pooled features, being positive, are alike
+    otherwise. So what is heard differs from image to image, and no neck subtracts it.
 
     Evaluation uses running agents and the number of images per domain of the last training step, so
     an image's result does not depend on the images beside it.
@@ -24,7 +37,9 @@ class DomainFusion(Part, nn.Module):
     Args:
         size: D.
         num_domains: S + 1, the target (domain 0) and S sources.
+        fusion: "agents" (published, fuses nothing under a neck) or "similarity" (ours).
         momentum: weight of a domain's old running agent in a step.
+        temperature: divides the cosines of fusion "similarity".
 
     Attributes:
         agents: f32 [S + 1, D], running agents.
@@ -37,15 +52,27 @@ class DomainFusion(Part, nn.Module):
     """
 
     key = "MODEL.HEADS.MDIF"
-    limits = {"momentum": "[0, 1]"}
+    limits = {
+        "fusion": ("agents", "similarity"),
+        "momentum": "[0, 1]",
+        "temperature": "(0, inf)",
+    }
     agents: Tensor
     counts: Tensor
 
-    def __init__(self, size: int, num_domains: int, *, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        size: int,
+        num_domains: int,
+        *,
+        fusion: str = "agents",
+        momentum: float = 0.9,
+        temperature: float = 0.1,
+    ) -> None:
         super().__init__()
         if num_domains < 1:
             raise ValueError(f"num_domains={num_domains} must be at least 1.")
-        self.momentum = momentum
+        self.fusion, self.momentum, self.temperature = fusion, momentum, temperature
         self.attention = nn.Linear(size, 1)
         self.first, self.second = nn.Linear(size, size), nn.Linear(size, size)
         for layer in (self.first, self.second):
@@ -70,7 +97,12 @@ class DomainFusion(Part, nn.Module):
             agents = self._agents(x, member)
             counts = member.sum(0)
             self._remember(agents.detach(), counts)
-        return x + self._convolve(x, agents, counts, domains)
+        own = self._transform(x)
+        if self.fusion == "similarity":
+            heard = self._weights(x, agents) @ self._transform(agents) / 2
+        else:
+            heard = self._from_own_agent(agents, counts, domains)
+        return x + (own / 2 + heard)
 
     def _agents(self, x: Tensor, member: Tensor) -> Tensor:
         """Attention-weighted means, [S + 1, D]; the running agent where a domain has no image."""
@@ -88,14 +120,29 @@ class DomainFusion(Part, nn.Module):
         self.agents.copy_(torch.where(seen[:, None], fresh, self.agents))
         self.counts.copy_(torch.where(seen, counts.to(self.counts), self.counts))
 
-    def _convolve(self, x: Tensor, agents: Tensor, counts: Tensor, domains: Tensor) -> Tensor:
-        """The images' rows of A2 (LeakyReLU(A1 X W1 + b1) W2 + b2), [B, D].
+    def _transform(self, nodes: Tensor) -> Tensor:
+        """W2 LeakyReLU(W1 x + b1) + b2 of each node, [M, D]."""
+        found: Tensor = self.second(F.leaky_relu(self.first(nodes), 0.2))
+        return found
+
+    def _from_own_agent(self, agents: Tensor, counts: Tensor, domains: Tensor) -> Tensor:
+        """What an image hears of the agent of its domain by A2 f(A1 X), [B, D].
 
         A1 is the identity for images and 1 / (S + 1) among agents. In A2 an image has degree 2, an
         agent S + 1 and the number of its images.
         """
-        num_domains = len(agents)
         mixed = agents.mean(0, keepdim=True)  # every agent's row of A1 X
-        images, agent = (self.second(F.leaky_relu(self.first(nodes), 0.2)) for nodes in (x, mixed))
-        degrees = num_domains + counts[domains.to(x.device)]
-        return images / 2 + agent / (2 * degrees).sqrt()[:, None]
+        degrees = len(agents) + counts[domains.to(agents.device)]
+        return self._transform(mixed) / (2 * degrees).sqrt()[:, None]
+
+    def _weights(self, x: Tensor, agents: Tensor) -> Tensor:
+        """How much an image hears of each agent, [B, S + 1].
+
+        Rows sum to 1. A domain that no step has held yet, as the target while source labels are
+        learnt alone, is not heard.
+        """
+        seen = (self.counts > 0).to(x.dtype)  # [S + 1]
+        middle = seen @ agents / seen.sum().clamp(min=1)
+        cosines = F.normalize(x - middle) @ F.normalize(agents - middle).T
+        logits = (cosines / self.temperature).masked_fill(seen == 0, -1e30)
+        return logits.softmax(1) * seen

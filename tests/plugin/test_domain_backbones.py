@@ -8,12 +8,12 @@ import pytest
 import torch
 from source_runs import JOINT
 from test_backbones import FAMILIES
-from tiny_runs import config
+from tiny_runs import VIT_PAIRS, config
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
-#: Those of 50 layers have the layers of ResNet and take long to build.
-NAMES = [n for n, (depth, _, _) in FAMILIES.items() if depth != "50x"]
+#: Those of 50 layers have the layers of ResNet and take long to build; a ViT has no batch norm.
+NAMES = [n for n, (depth, _, _) in FAMILIES.items() if depth != "50x" and "vit" not in n]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,3 +56,18 @@ def test_a_backbone_gives_the_same_features_and_trains_every_branch(
     features["embedding"].square().sum().backward()
     branches = {k: p for k, p in ours.named_parameters() if "sources." in k and p.requires_grad}
     assert branches and all(p.grad is not None for p in branches.values())
+
+
+def test_a_backbone_without_batch_norm_is_refused_and_the_layers_of_others_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ViT used to pass in silence with branches in its neck alone."""
+    from fastreid.modeling import build_model
+
+    vit = ("MODEL.BACKBONE.NAME", "build_vit_backbone", "MODEL.BACKBONE.DEPTH", "small")
+    size = ("MODEL.BACKBONE.FEAT_DIM", 768)
+    with pytest.raises(ValueError, match="BN=rectified, MODEL.BACKBONE.NAME=build_vit_backbone: "):
+        build_model(config(tmp_path, *JOINT, *vit, *size, *VIT_PAIRS))
+    with caplog.at_level("INFO"):
+        build_model(config(tmp_path, *JOINT))
+    assert "79 layers of the backbone, 1 of the head" in caplog.text

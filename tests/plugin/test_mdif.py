@@ -9,7 +9,7 @@ import pytest
 import torch
 from source_runs import JOINT, watched
 from test_resume import same_end
-from tiny_runs import build, config, plugin_at
+from tiny_runs import build, config, plugin_at, train
 
 pytestmark = pytest.mark.usefixtures("plugin")
 MDIF: tuple[object, ...] = (
@@ -43,8 +43,43 @@ def test_fused_features_have_losses_beside_the_host_s(fused: Any) -> None:
     assert not torch.equal(*branches)
 
 
-def test_evaluation_does_not_depend_on_the_other_images(fused: Any) -> None:
-    model = fused[0].model.eval()
+@pytest.fixture(scope="module")
+def similar(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Any:
+    """The trainer of a run with the fusion of ours."""
+    output = tmp_path_factory.mktemp("similar")
+    options = (*MDIF, "MODEL.HEADS.MDIF.FUSION", "similarity", "SOLVER.MAX_EPOCH", 1)
+    with plugin_at(data_root):
+        return train(config(output, *options, "DATASETS.TESTS", "()"))
+
+
+def acts(model: Any) -> tuple[float, float]:
+    """(the attention's gradient in the last step relative to `second`'s, share of the fused
+    feature that changes when other images make up the agents), in training, with its neck."""
+    fusion, ids = model.heads.fusion, torch.arange(24) // 8
+    ratio = fusion.attention.weight.grad.abs().max() / fusion.second.weight.grad.abs().max()
+    maps = torch.rand(24, 128, 2, 1, generator=torch.Generator().manual_seed(0))
+    model.train()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    found = []
+    with torch.no_grad(), model.images_of(ids):
+        for factor in (1, 100):
+            fusion.attention.weight.mul_(factor)
+            found.append(model.heads(maps, domains=ids)["fused"])
+    model.load_state_dict(state)
+    return float(ratio), float((found[1] - found[0]).norm() / found[0].norm())
+
+
+def test_the_published_fusion_cancels_in_place_and_ours_acts(fused: Any, similar: Any) -> None:
+    """The attention of the published form gets no gradient from any loss of the run."""
+    ratio, change = acts(fused[0].model)
+    assert ratio < 1e-4 and change < 1e-4
+    ratio, change = acts(similar.model)
+    assert ratio > 1e-3 and change > 1e-2
+
+
+@pytest.mark.parametrize("run", ["fused", "similar"])
+def test_evaluation_does_not_depend_on_the_other_images(run: str, fused: Any, similar: Any) -> None:
+    model = (fused[0] if run == "fused" else similar).model.eval()
     pixels = torch.rand(6, 3, 32, 16, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
         whole = model({"images": pixels.clone()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ pytestmark = pytest.mark.usefixtures("plugin")
         (("CC.SOURCES.LOSSES", '("MemoryContrast",)'), "go to MODEL.LOSSES.NAME"),
         (("CC.SOURCES.PRETRAIN_EPOCHS", 9), "CC.SOURCES.PRETRAIN_EPOCHS=9 must not exceed"),
         (("CC.SOURCES.PRETRAIN_EPOCHS", 1), "needs CC.SOURCES.LOSSES"),
+        (
+            ("CC.SOURCES.STEPS", "(5,)", "SOLVER.SCHED", "CosineAnnealingLR"),
+            "CC.SOURCES.STEPS=(5,) has no",
+        ),
         (("CC.SOURCES.IN_MEMORY", False), "would not use the sources' labels"),
         (("CC.SOURCES.MODE", "pretrain"), "PRETRAIN_EPOCHS 0 would not use the sources"),
         (("CC.SOURCES.MODE", "pretrain"), "CC.SOURCES.BN=rectified needs CC.SOURCES.MODE joint"),
@@ -37,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("plugin")
 def test_faults_of_the_config_come_before_an_image_is_read(
     options: tuple[object, ...], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         build(config(tmp_path, *JOINT, *options))
 
 

@@ -63,6 +63,24 @@ def test_branches_of_batch_norm_have_moved_apart(joint: Any) -> None:
     assert any(v.any() for n, v in state.items() if n.endswith("gates.1"))
 
 
+def test_gates_have_left_identity_and_act_on_the_features(joint: Any) -> None:
+    """After six steps, by the training's own losses and optimizer."""
+    model = joint[1].model.eval()
+    layers = [m for m in model.backbone.modules() if getattr(m, "gates", None) is not None]
+    pulls = [m.gates[1].grad.norm() / m.sources[0].weight.grad.norm() for m in layers]
+    assert torch.stack(pulls).median() > 0.01
+    pixels = torch.rand(6, 3, 32, 16, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        features = model({"images": pixels.clone()})
+        before = [layer.gates[0].clone() for layer in layers]
+        for layer in layers:
+            layer.gates[0].zero_()
+        change = (model({"images": pixels.clone()}) - features).norm() / features.norm()
+        for layer, gates in zip(layers, before, strict=True):
+            layer.gates[0].copy_(gates)
+    assert change > 1e-3
+
+
 def test_a_checkpoint_is_stock_fastreid_s_with_the_target_s_branch(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,9 +31,12 @@ def test_one_run_learns_from_the_source_and_then_from_the_target_alone(
     assert weights(tmp_path)["heads.weight"].shape == (8, 128)
 
 
-@pytest.mark.parametrize("schedule", ["MultiStepLR", "CosineAnnealingLR"])
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [("MultiStepLR", ()), ("MultiStepLR", (9,)), ("CosineAnnealingLR", ())],
+)
 def test_each_stage_has_a_schedule_of_its_own(
-    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    schedule: str, steps: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two epochs on labels, four without: rates start anew, as in two runs."""
     options = (
@@ -46,6 +49,8 @@ def test_each_stage_has_a_schedule_of_its_own(
         schedule,
         "SOLVER.STEPS",
         "[1, 3]",
+        "CC.SOURCES.STEPS",
+        steps,
         "SOLVER.BASE_LR",
         0.01,
         "SOLVER.ETA_MIN_LR",
@@ -61,7 +66,7 @@ def test_each_stage_has_a_schedule_of_its_own(
     monkeypatch.setattr(trainer._trainer, "run_step", run_step)
     trainer.train()
     expected = {
-        "MultiStepLR": [1, 0.1, 1, 0.1, 0.1, 0.01],
+        "MultiStepLR": [1, 1 if steps else 0.1, 1, 0.1, 0.1, 0.01],
         "CosineAnnealingLR": [1, 0.5, 1, 0.853553, 0.5, 0.146447],
     }[schedule]
     found = torch.tensor(rates[::2]) / 0.01

@@ -10,6 +10,7 @@ import pytest
 import torch
 from source_runs import JOINT, PRETRAIN
 from test_resume import same_end
+from test_sources_faults import change_source
 from test_two_processes import free_port
 from tiny_runs import build, command, config, digest, run, same, train
 
@@ -69,10 +70,27 @@ def test_kill_and_resume_of_a_joint_run_by_the_command_line(
     assert whole["cc_teacher"]
 
 
-def test_a_checkpoint_of_other_sources_is_refused(tmp_path: Path) -> None:
-    train(config(tmp_path, *PRETRAIN, "SOLVER.MAX_EPOCH", 1))
-    with pytest.raises(ValueError, match="trained with 8 source identities"):
-        build(config(tmp_path, "SOLVER.MAX_EPOCH", 2), resume=True)
+def test_a_checkpoint_of_other_sources_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None, the same in another order, and the same with an image or an identity changed."""
+    one = ("SOLVER.MAX_EPOCH", 1, "DATASETS.TESTS", "()", "CC.ITERS_PER_EPOCH", 1)
+    options, names = (*JOINT, *one), ("SyntheticSource", "SyntheticSource2")
+    train(config(tmp_path, *options))
+    found = "trained with the sources SyntheticSource, SyntheticSource2; CC.SOURCES.NAMES holds "
+    with pytest.raises(ValueError, match=f"{found}none"):
+        build(config(tmp_path, *one), resume=True)
+    with pytest.raises(ValueError, match=f"{found}SyntheticSource2, SyntheticSource"):
+        build(config(tmp_path, *options, "CC.SOURCES.NAMES", names[::-1]), resume=True)
+    for change in (
+        lambda items: [(p, items[n - 1][1], c) for n, (p, _, c) in enumerate(items)],
+        lambda items: [(f"{p}.png" if n == 3 else p, i, c) for n, (p, i, c) in enumerate(items)],
+    ):
+        with monkeypatch.context() as patch:
+            change_source(patch, change)
+            with pytest.raises(ValueError, match="SyntheticSource2 of CC.SOURCES.NAMES holds oth"):
+                build(config(tmp_path, *options), resume=True)
+    assert build(config(tmp_path, *options), resume=True).start_epoch == 1
 
 
 def test_two_processes_hold_every_domain_and_the_same_memory(

@@ -1,4 +1,4 @@
-"""MDIF: a head that also gives features fused with what the domains' agents know."""
+"""MDIF: a head that also gives features fused over the domains' agents."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import nn
 
+from ...config.keys import arguments
 from ...networks.domain_fusion import DomainFusion
 from .cluster_contrast_head import ClusterContrastHead
 
@@ -20,7 +21,9 @@ class MDIFHead(ClusterContrastHead):
     """ClusterContrastHead, and beside it a neck (and classifier) on fused features.
 
     The host's names are unchanged; what the fusion adds lies below `fusion`, `fused_neck` and
-    `fused_weight`. Source: Bai et al., CVPR 2021; see `DomainFusion`.
+    `fused_weight`. Source: Bai et al., CVPR 2021; see `DomainFusion`, also for why the published
+    fusion adds one constant per domain, which `fused_neck` subtracts: MODEL.HEADS.MDIF.FUSION
+    similarity, ours, does not cancel.
 
     Differs from the paper: where the host contrasts with a memory, so do the fused features, with
     the same memory; a classifier of their own they have for the sources only.
@@ -32,7 +35,7 @@ class MDIFHead(ClusterContrastHead):
         *,
         num_domains: int,
         evaluate: str,
-        agent_momentum: float,
+        fusion: dict[str, Any],
         fused_scale: float,
         **host: Any,
     ) -> None:
@@ -44,7 +47,7 @@ class MDIFHead(ClusterContrastHead):
             )
         size = self.feature_size
         self.evaluate, self.fused_scale = evaluate, fused_scale
-        self.fusion = DomainFusion(size, num_domains, momentum=agent_momentum)
+        self.fusion = DomainFusion(size, num_domains, **fusion)
         self.fused_neck = nn.Sequential(get_norm(host["norm_type"], size, bias_freeze=True))
         self.fused_neck.apply(weights_init_kaiming)
         if self.num_classes:
@@ -59,7 +62,7 @@ class MDIFHead(ClusterContrastHead):
             **super().from_config(cfg),
             "num_domains": 1 + len(cfg.CC.SOURCES.NAMES),
             "evaluate": node.EVALUATE,
-            "agent_momentum": node.MOMENTUM,
+            "fusion": arguments(cfg, DomainFusion),
             "fused_scale": node.SCALE,
         }
 

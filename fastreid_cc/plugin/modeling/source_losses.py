@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch
 from fastreid.modeling.heads import EmbeddingHead
 from torch import Tensor
 
-from ...networks.domain_batch_norm import Domains, convert, target_parameters
+from ...errors import BadConfig
+from ...networks.domain_batch_norm import Domains, convert, num_converted, target_parameters
 from ...structures import Batch
 from .cluster_contrast_head import ClusterContrastHead
 from .registered_losses import WithLosses
 from .step_context import StepContext
 from .stock_losses import stock_losses
+
+logger = logging.getLogger("fastreid.cc.sources")
 
 
 def source_arguments(cfg: Any) -> dict[str, Any]:
@@ -26,6 +30,7 @@ def source_arguments(cfg: Any) -> dict[str, Any]:
         "scale": float(sources.SCALE),
         "domains": tuple(sources.NAMES) if has_branches else (),
         "gate_scale": sources.GATE_SCALE if sources.BN == "rectified" else 0.0,
+        "asked": f"CC.SOURCES.BN={sources.BN}, MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME}",
     }
 
 
@@ -37,7 +42,13 @@ class WithSources(WithLosses):
     preprocess_image: Any  # of Baseline
 
     def add_sources(
-        self, *, losses: tuple[str, ...], scale: float, domains: tuple[str, ...], gate_scale: float
+        self,
+        *,
+        losses: tuple[str, ...],
+        scale: float,
+        domains: tuple[str, ...],
+        gate_scale: float,
+        asked: str,
     ) -> None:
         """Takes what `source_arguments` gave; called after `add_losses`.
 
@@ -46,12 +57,25 @@ class WithSources(WithLosses):
             scale: factor of all losses of source images.
             domains: names of the sources that get a batch norm of their own; () = all share one.
             gate_scale: see `domain_batch_norm.convert`; 0 = no gate.
+            asked: the keys behind it, for messages.
+        Raises:
+            BadConfig: if sources are to have a batch norm and the backbone has none.
         """
         self.source_losses, self.source_scale = losses, scale
         self.domains = Domains(("target", *domains))
         if domains:
             convert(self.backbone, self.domains, gate_scale=gate_scale)
             convert(self.heads, self.domains)  # no gate: the neck's maps are single pixels
+            num_layers = num_converted(self.backbone)
+            if not num_layers:
+                raise BadConfig(
+                    f"{asked}: this backbone has no batch norm that domains could have branches of."
+                    " Set CC.SOURCES.BN shared, or take a backbone with batch norm."
+                )
+            logger.info(
+                f"batch norm by domain ({', '.join(self.domains.names)}): {num_layers} layers of"
+                f" the backbone, {num_converted(self.heads)} of the head"
+            )
 
     def images_of(
         self, domains: Tensor | None, *, complete: bool = False

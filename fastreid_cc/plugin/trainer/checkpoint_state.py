@@ -39,7 +39,7 @@ def state_of(
     """
     state: dict[str, Any] = {"version": 1}
     if images.sources is not None:
-        state["num_sources"] = images.sources.num_classes
+        state["sources"] = images.sources.fingerprints()
     if labels is not None:
         state["labeler"] = labeler.state_dict()
         state["labels"] = torch.from_numpy(labels.labels)
@@ -88,13 +88,26 @@ def labels_of(state: Any, paths: Sequence[str]) -> PseudoLabels | None:
 
 
 def check_sources(state: dict[str, Any], images: TargetImages) -> None:
-    """Raises ValueError if the run had other labelled sources than the config."""
-    wanted = 0 if images.sources is None else images.sources.num_classes
-    found = state.get("num_sources", 0)
-    if found != wanted:
-        raise ValueError(
-            f"The checkpoint was trained with {found} source identities, CC.SOURCES.NAMES has"
-            f" {wanted}. {ADVICE}"
+    """Raises OtherImages unless the sources are the run's: which, in which order, which images.
+
+    Branches of batch norm, classes, and rows of the memory are numbered by them.
+    """
+    wanted = {} if images.sources is None else images.sources.fingerprints()
+    found = state.get("sources", {})
+    if not isinstance(found, dict):
+        raise torn("sources are no list of names")
+    names, now = (", ".join(map(str, listed)) or "none" for listed in (found, wanted))
+    if names != now:
+        raise OtherImages(
+            f"The checkpoint was trained with the sources {names}; CC.SOURCES.NAMES holds {now}."
+            f" Name the same ones in the same order: they number branches and classes. {ADVICE}"
+        )
+    changed = [name for name, value in wanted.items() if found[name] != value]
+    if changed:
+        raise OtherImages(
+            f"{', '.join(changed)} of CC.SOURCES.NAMES holds other images or identities than the"
+            " checkpoint was trained with: files were added, removed or renamed. Put them back."
+            f" {ADVICE}"
         )
 
 

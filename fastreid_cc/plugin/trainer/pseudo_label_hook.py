@@ -20,6 +20,7 @@ from ...losses.memory_contrast import MemoryContrast
 from ...memories.base import Memory
 from ...networks.domain_batch_norm import init_target_from_sources
 from ...parallel.collectives import gather_rows
+from ...parallel.consistency import share_buffers
 from ...structures import PseudoLabels
 from ..compat import close_loader, swap_loader
 from ..loading.collect_sources import source_centroids
@@ -136,11 +137,18 @@ class PseudoLabelHook(UpdateHook):
 
     def _end_sources(self) -> None:
         """Gives the target a batch norm of its own where domains have one; CC.EVAL_BEFORE."""
-        if self.is_joint:
-            for model in {id(m): m for m in (self.network, self._labelling_model())}.values():
-                if init_target_from_sources(model):
-                    reestimate_target_statistics(self.cfg, model, self.images)
+        self.adapt_target()
         self._evaluate("transfer")
+
+    def adapt_target(self) -> None:
+        """Makes the target's batch norm, of network and teacher, from the sources' and its images.
+
+        It depends on nothing the branch held before: done once more, it changes no later byte.
+        """
+        for model in (self.network, *([] if self.teacher is None else [self.teacher.model])):
+            if init_target_from_sources(model):
+                share_buffers(model)
+                reestimate_target_statistics(self.cfg, model, self.images)
 
     def _evaluate(self, name: str) -> None:
         """Results under `name`, with CC.EVAL_BEFORE."""

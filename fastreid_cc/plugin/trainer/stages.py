@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 Stage = Literal["warm-up", "source", "labels"]
 
@@ -22,6 +23,8 @@ class Stages:
         self.source = cc.SOURCES.PRETRAIN_EPOCHS if cc.SOURCES.NAMES else 0
         self.first_labels = max(self.warm_up, self.source)
         self.period, self.last = cc.LABELS.PERIOD, cfg.SOLVER.MAX_EPOCH
+        self.steps = cfg.SOLVER.STEPS
+        self.source_steps = cc.SOURCES.STEPS or self.steps
 
     def at(self, epoch: int) -> Stage:
         """The stage an epoch belongs to."""
@@ -36,9 +39,10 @@ class Stages:
     def restart(self, trainer: Any) -> None:
         """Gives source training and label-free training a learning-rate schedule each.
 
-        Before the first epoch of either: steps and cosine count from that epoch (the cosine as long
-        as the stage), and before the second the rates are the base rates and the optimizer's
-        moments are zero, as in two runs. Does nothing at other epochs and without source epochs.
+        Before the first epoch of either: steps (of source training CC.SOURCES.STEPS) and cosine
+        count from that epoch (the cosine as long as the stage), and before the second the rates are
+        the base rates and the optimizer's moments are zero, as in two runs. Does nothing at other
+        epochs and without source epochs.
         """
         epoch, source = trainer.epoch, self.source
         if not source or epoch not in (0, source):
@@ -50,6 +54,8 @@ class Stages:
             trainer.optimizer.state.clear()
             for group, rate in zip(trainer.optimizer.param_groups, schedule.base_lrs, strict=True):
                 group["lr"] = rate
+        if isinstance(schedule, MultiStepLR):
+            schedule.milestones = Counter(self.steps if epoch else self.source_steps)
         if isinstance(schedule, CosineAnnealingLR):
             warm_up = -(-trainer.warmup_iters // trainer.iters_per_epoch) if not epoch else 0
             schedule.T_max = max(length - max(warm_up, 0 if epoch else trainer.delay_epochs), 1)

@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Any
 
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
@@ -68,16 +69,6 @@ class TeacherHook(UpdateHook):
         self.teacher.update(self.network)
         share_buffers(self.model)
 
-    def after_epoch(self) -> None:
-        """Saves the finished teacher as a checkpoint of its own."""
-        if self.trainer.epoch + 1 == self.trainer.max_epoch:
-            folder = os.path.join(self.cfg.OUTPUT_DIR, "teacher")
-            if comm.is_main_process():
-                os.makedirs(folder, exist_ok=True)
-            Checkpointer(self.model, folder, save_to_disk=comm.is_main_process()).save(
-                "model_final"
-            )
-
     def state_dict(self) -> dict[str, Any]:
         """The teacher's state: tensors and a number."""
         return self.teacher.state_dict()
@@ -85,3 +76,24 @@ class TeacherHook(UpdateHook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keeps a checkpoint's teacher until the training starts."""
         self._restored = state
+
+
+class TeacherFileHook(HookBase):
+    """Saves the finished teacher as a checkpoint of its own, after all that may still change it.
+
+    Args:
+        hook: of the teacher.
+    """
+
+    def __init__(self, hook: TeacherHook) -> None:
+        self.hook = hook
+
+    def after_epoch(self) -> None:
+        """Saves at the end of the last epoch."""
+        if self.trainer.epoch + 1 == self.trainer.max_epoch:
+            folder = os.path.join(self.hook.cfg.OUTPUT_DIR, "teacher")
+            if comm.is_main_process():
+                os.makedirs(folder, exist_ok=True)
+            Checkpointer(self.hook.model, folder, save_to_disk=comm.is_main_process()).save(
+                "model_final"
+            )

@@ -29,7 +29,8 @@ from ..seeding import seed_globals
 from .consistency_hook import ConsistencyHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
-from .teacher_hook import TeacherHook
+from .target_branch_hook import TargetBranchHook
+from .teacher_hook import TeacherFileHook, TeacherHook
 
 logger = logging.getLogger("fastreid.cc.engine")
 _builds_hooks: contextvars.ContextVar[bool] = contextvars.ContextVar("builds_hooks", default=False)
@@ -76,12 +77,15 @@ def build_hooks(stock: Any, self: Any) -> Any:
     if self.cfg.CC.ENABLED:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
-        hooks[:0] = [hook, ConsistencyHook(hook)] if comm.get_world_size() > 1 else [hook]
+        in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
+        hooks[:0] = [hook, *in_step, TargetBranchHook(hook)]
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
             if isinstance(other, EvalHook):
-                hooks[at] = EvalHook(self.cfg.TEST.EVAL_PERIOD, teacher.evaluate)
+                evaluation = EvalHook(self.cfg.TEST.EVAL_PERIOD, teacher.evaluate)
+                hooks[at : at + 1] = [TeacherFileHook(teacher), evaluation]
+                break
         hooks.insert(0, teacher)
     if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
         hooks.append(ReportHook(self.cfg))
