@@ -21,11 +21,27 @@ def test_sets_hold_k_classes_on_average(k):
 
 
 def test_the_threshold_lies_midway_and_all_classes_pass_if_k_is_their_number():
-    scores = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
-    assert threshold(scores, 1).item() == pytest.approx(0.45)
-    assert threshold(scores, 1.5).item() == pytest.approx(0.3)
-    assert threshold(scores, 9).item() == pytest.approx(0.1)
-    assert ambiguity_sets(scores.log(), 3).all()
+    scores = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]]).log()
+    assert threshold(scores, 1).exp().item() == pytest.approx(0.45)
+    assert threshold(scores, 1.5).exp().item() == pytest.approx(0.3)
+    assert threshold(scores, 9).exp().item() == pytest.approx(0.1)
+    assert ambiguity_sets(scores, 3).all()
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.005, 0.001])
+def test_low_temperatures_leave_k_classes_too(temperature):
+    """All probabilities but the first of an image are below the least float32."""
+    rows = unit_rows(40, 64).float()
+    cosines = (rows + 0.02 * unit_rows(40, 64, seed=1).float()) @ rows.T
+    assert ambiguity_sets(cosines / temperature, 1.5).sum() == 60
+
+
+def test_classes_that_are_not_allowed_are_in_no_set_and_ties_are_in_all():
+    logits = torch.tensor([[2.0, 2.0, -torch.inf], [2.0, -torch.inf, -torch.inf]])
+    for k in (1, 2, 3):
+        assert ambiguity_sets(logits, k).tolist() == [[True, True, False], [True, False, False]]
+    nothing = torch.full((1, 3), -torch.inf)
+    assert ambiguity_sets(torch.cat([logits, nothing]), 1).tolist()[2] == [False] * 3
 
 
 def test_overlapping_classes_of_a_mixture_give_sets_of_two_and_a_merge_proposal():
