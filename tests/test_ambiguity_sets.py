@@ -79,6 +79,21 @@ def test_two_heads_equal_the_loop():
     torch.testing.assert_close(x.grad, slow.grad)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.01])
+def test_two_heads_keep_their_scale_with_many_classes_and_low_temperatures(temperature):
+    """Features of a network share a direction, so all cosines are above 0."""
+    rows = oracle.unit(unit_rows(30_000, 32) + 0.4 * unit_rows(1, 32, seed=1))
+    memory = filled(rows.float(), temperature=temperature)
+    memory.set_epoch(5)
+    y = torch.arange(8)
+    x = (rows[y] + 0.3 * unit_rows(8, 32, seed=2)).float()
+    extra = [
+        AverageK(use=use)(make_batch(x, y), memory) - MemoryContrast()(make_batch(x, y), memory)
+        for use in ("two_head", "soft_positives")
+    ]
+    assert all(0 <= value < 5 for value in extra)
+
+
 def test_masked_candidates_are_no_negatives():
     loss_fn, memory, x = setup(set_size=2.0)
     y = torch.arange(10) % 6
@@ -96,8 +111,10 @@ def test_soft_positives_pull_to_every_candidate():
     y = torch.arange(10) % 6
     batch = make_batch(x, y)
     extra = loss_fn(batch, memory) - MemoryContrast()(batch, memory)
-    u = oracle.unit(x) @ memory.rows.T / 0.2 - torch.log(torch.tensor(3.0))
-    others = ambiguity_sets(oracle.unit(x) @ memory.rows.T / 0.2, 2.0, y)
+    z = oracle.unit(x) @ memory.rows.T / 0.2
+    others = ambiguity_sets(z, 2.0, y)
+    bias = [oracle.head_bias(row[~inside], 6, 2.0) for row, inside in zip(z, others, strict=True)]
+    u = z - torch.tensor(bias)[:, None]
     others[torch.arange(10), y] = False
     torch.testing.assert_close(extra, -(u.sigmoid().log() * others).sum() / 10)
 
