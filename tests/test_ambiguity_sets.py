@@ -21,11 +21,27 @@ def test_sets_hold_k_classes_on_average(k):
 
 
 def test_the_threshold_lies_midway_and_all_classes_pass_if_k_is_their_number():
-    scores = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
-    assert threshold(scores, 1).item() == pytest.approx(0.45)
-    assert threshold(scores, 1.5).item() == pytest.approx(0.3)
-    assert threshold(scores, 9).item() == pytest.approx(0.1)
-    assert ambiguity_sets(scores.log(), 3).all()
+    scores = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]]).log()
+    assert threshold(scores, 1).exp().item() == pytest.approx(0.45)
+    assert threshold(scores, 1.5).exp().item() == pytest.approx(0.3)
+    assert threshold(scores, 9).exp().item() == pytest.approx(0.1)
+    assert ambiguity_sets(scores, 3).all()
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.005, 0.001])
+def test_low_temperatures_leave_k_classes_too(temperature):
+    """All probabilities but the first of an image are below the least float32."""
+    rows = unit_rows(40, 64).float()
+    cosines = (rows + 0.02 * unit_rows(40, 64, seed=1).float()) @ rows.T
+    assert ambiguity_sets(cosines / temperature, 1.5).sum() == 60
+
+
+def test_classes_that_are_not_allowed_are_in_no_set_and_ties_are_in_all():
+    logits = torch.tensor([[2.0, 2.0, -torch.inf], [2.0, -torch.inf, -torch.inf]])
+    for k in (1, 2, 3):
+        assert ambiguity_sets(logits, k).tolist() == [[True, True, False], [True, False, False]]
+    nothing = torch.full((1, 3), -torch.inf)
+    assert ambiguity_sets(torch.cat([logits, nothing]), 1).tolist()[2] == [False] * 3
 
 
 def test_overlapping_classes_of_a_mixture_give_sets_of_two_and_a_merge_proposal():
@@ -63,6 +79,21 @@ def test_two_heads_equal_the_loop():
     torch.testing.assert_close(x.grad, slow.grad)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.01])
+def test_two_heads_keep_their_scale_with_many_classes_and_low_temperatures(temperature):
+    """Features of a network share a direction, so all cosines are above 0."""
+    rows = oracle.unit(unit_rows(30_000, 32) + 0.4 * unit_rows(1, 32, seed=1))
+    memory = filled(rows.float(), temperature=temperature)
+    memory.set_epoch(5)
+    y = torch.arange(8)
+    x = (rows[y] + 0.3 * unit_rows(8, 32, seed=2)).float()
+    extra = [
+        AverageK(use=use)(make_batch(x, y), memory) - MemoryContrast()(make_batch(x, y), memory)
+        for use in ("two_head", "soft_positives")
+    ]
+    assert all(0 <= value < 5 for value in extra)
+
+
 def test_masked_candidates_are_no_negatives():
     loss_fn, memory, x = setup(set_size=2.0)
     y = torch.arange(10) % 6
@@ -80,8 +111,10 @@ def test_soft_positives_pull_to_every_candidate():
     y = torch.arange(10) % 6
     batch = make_batch(x, y)
     extra = loss_fn(batch, memory) - MemoryContrast()(batch, memory)
-    u = oracle.unit(x) @ memory.rows.T / 0.2 - torch.log(torch.tensor(3.0))
-    others = ambiguity_sets(oracle.unit(x) @ memory.rows.T / 0.2, 2.0, y)
+    z = oracle.unit(x) @ memory.rows.T / 0.2
+    others = ambiguity_sets(z, 2.0, y)
+    bias = [oracle.head_bias(row[~inside], 6, 2.0) for row, inside in zip(z, others, strict=True)]
+    u = z - torch.tensor(bias)[:, None]
     others[torch.arange(10), y] = False
     torch.testing.assert_close(extra, -(u.sigmoid().log() * others).sum() / 10)
 

@@ -62,6 +62,28 @@ def test_an_update_moves_the_proxy_of_the_camera_only(update):
     assert moved.tolist() == [False, False, False, True, False, False]
 
 
+@pytest.mark.parametrize("camera", [3, 99, -1])
+def test_an_image_of_an_unseen_camera_has_no_proxy_but_its_clusters_are_positives(camera):
+    memory = proxies()
+    memory.set_epoch(5)
+    before = memory.rows.clone()
+    x = unit_rows(2, 8, seed=3).requires_grad_()
+    batch = make_batch(x, torch.tensor([1, 1]), torch.tensor([camera, 2]))
+    assert memory.targets(batch).tolist() == [-1, 3]
+    assert memory.loss_mask(batch)[0].tolist() == [False] * 6
+    seen = batch.select(torch.tensor([False, True]))
+    torch.testing.assert_close(MemoryContrast()(batch, memory), MemoryContrast()(seen, memory))
+    CameraProxyContrast()(batch, memory).backward()
+    assert torch.isfinite(x.grad).all() and x.grad[0].any()
+    memory.update(batch)
+    assert (memory.rows != before).any(1).tolist() == [False, False, False, True, False, False]
+
+
+def test_images_of_no_camera_are_refused():
+    with pytest.raises(ValueError, match="CC.MEMORY.NAME=camera_proxy needs the camera"):
+        CameraProxyMemory().reset(unit_rows(10, 8), LABELS, cameras=CAMERAS - 1)
+
+
 def test_without_cameras_it_is_the_cluster_memory():
     memory = CameraProxyMemory(temperature=0.05, momentum=0.1)
     memory.reset(unit_rows(10, 8), LABELS, source_centroids=unit_rows(2, 8, seed=1))

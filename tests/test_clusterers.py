@@ -144,6 +144,17 @@ def test_infomap_matches_the_recording(name, request):
 
 
 @needs_infomap
+def test_infomap_by_default_finds_what_many_trials_find():
+    """900 images of 60 that are hard to part: the first trial's code is 0.04 % longer, ARI 0.96."""
+    features = oracle.clouds(np.random.default_rng(3), 900, 64, 60, 1.1, 0)
+    graph = ExactKNN()(torch.from_numpy(features), 15)
+    part, best = InfoMap(), InfoMap(trials=40)
+    labels, wanted = part.fit_predict(graph)[0], best.fit_predict(graph)[0]
+    assert part.codelength <= best.codelength + 1e-6
+    assert adjusted_rand_score(labels, wanted) > 0.99
+
+
+@needs_infomap
 def test_infomap_is_repeatable_and_numbers_clusters_by_first_image():
     graph = ExactKNN()(torch.from_numpy(oracle.small_clouds(3, 300)), 10)
     labels = InfoMap(k1=10).fit_predict(graph)[0]

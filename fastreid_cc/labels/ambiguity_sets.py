@@ -8,31 +8,35 @@ Source: Garcin, Servajean, Joly, Salmon, arXiv:2303.18118; uses on pseudo-labels
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ..parallel.collectives import gather_rows, world_size
 
 
-def threshold(scores: Tensor, k: float) -> Tensor:
+def threshold(log_scores: Tensor, k: float) -> Tensor:
     """The score that leaves k classes per image on average: midway between v[n] and v[n+1].
 
+    Scores come and go as logarithms, so none is too small to be told from another.
+
     Args:
-        scores: [B, C], higher = likelier; equal B on all ranks, which share one threshold.
+        log_scores: [B, C], higher = likelier; equal B on all ranks, which share one threshold.
         k: classes per image, at least 1; n = round(B·k) over all ranks. If n >= B·C, all pass.
     Returns:
-        scalar; keep scores >= it. Ties at it may keep more than n.
+        scalar; keep log_scores >= it. Ties at it may keep more than n.
 
     Cost: top-(n+1) of B·C values; with several ranks their top values are gathered.
     """
-    flat = scores.detach().flatten()
+    flat = log_scores.detach().flatten()
     size = len(flat) * world_size()
-    wanted = max(1, round(scores.shape[0] * world_size() * k))
+    wanted = max(1, round(log_scores.shape[0] * world_size() * k))
     if wanted >= size:
         return gather_rows(flat.min()[None]).min()
     local = flat.topk(min(wanted + 1, len(flat))).values
-    best = gather_rows(local).topk(wanted + 1).values
-    return (best[wanted - 1] + best[wanted]) / 2
+    last, next_best = gather_rows(local).topk(wanted + 1).values[-2:]
+    return torch.minimum(torch.logaddexp(last, next_best) - math.log(2), last)  # ties stay ties
 
 
 def ambiguity_sets(logits: Tensor, k: float, targets: Tensor | None = None) -> Tensor:
@@ -43,8 +47,8 @@ def ambiguity_sets(logits: Tensor, k: float, targets: Tensor | None = None) -> T
         k: classes per image on average, at least 1.
         targets: i64 [B], added to the sets where >= 0; None = add nothing.
     """
-    probabilities = logits.detach().softmax(1)
-    sets = probabilities >= threshold(probabilities, k)
+    scores = logits.detach().log_softmax(1).masked_fill(logits == -torch.inf, -torch.inf)
+    sets = (scores >= threshold(scores, k)) & (scores > -torch.inf)
     if targets is None:
         return sets
     classes = torch.arange(logits.shape[1], device=logits.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..labels.ambiguity_sets import ambiguity_sets
 from ..registry import LOSSES
 from ..structures import Batch, MemoryLike
-from .base import Loss, unit
+from .base import Loss, masked_logsumexp, unit
 from .memory_contrast import batch_mean, cross_entropy
 
 
@@ -81,7 +81,7 @@ class AverageK(Loss):
 
         mask = allowed & (own | ~sets) if self.use == "mask_negatives" else allowed
         losses = cross_entropy(logits, targets, mask=mask)
-        multi = logits - math.log(logits.shape[1] / min(self.set_size, logits.shape[1]))
+        multi = logits + head_bias(logits, allowed & ~sets, self.set_size)
         if self.use == "two_head":
             losses = losses + multi_label_loss(multi, sets, own, allowed, self.alpha) * valid
         elif self.use == "soft_positives":
@@ -90,6 +90,20 @@ class AverageK(Loss):
             losses = losses + multi_label_loss(multi, sets, own, allowed, self.alpha) * ~valid
             valid = torch.ones_like(valid)
         return batch_mean(losses, valid)
+
+
+def head_bias(logits: Tensor, negative: Tensor, k: float) -> Tensor:
+    """Bias of head 2, constants [B, 1]: the mean of exp(logit + bias) over the negatives is k / C.
+
+    Args:
+        logits: [B, C].
+        negative: bool [B, C]; an image without any gets -log(C / k).
+        k: average size of a set.
+    """
+    count = negative.sum(1)
+    mean = masked_logsumexp(logits.detach(), negative) - count.clamp(min=1).log()
+    mean = torch.where(count > 0, mean, 0.0)
+    return -(mean + math.log(logits.shape[1] / min(k, logits.shape[1])))[:, None]
 
 
 def multi_label_loss(

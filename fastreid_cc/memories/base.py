@@ -139,13 +139,14 @@ class Memory(Part, nn.Module):
         self.num_sources = len(sources)
         self.num_clusters = count_clusters(labels)
         self.num_images = len(labels)
-        self.reset_rows(
-            features,
-            labels,
-            None if cameras is None else cameras.to(device),
-            F.normalize(sources.to(features.dtype)),
-            generator or torch.Generator().manual_seed(0),
-        )
+        with torch.autocast(device.type, enabled=False):
+            self.reset_rows(
+                features,
+                labels,
+                None if cameras is None else cameras.to(device),
+                F.normalize(sources.to(features.dtype)),
+                generator or torch.Generator().manual_seed(0),
+            )
 
     def reset_rows(
         self,
@@ -206,12 +207,15 @@ class Memory(Part, nn.Module):
     def update(self, batch: Batch) -> None:
         """Moves the rows of the batch's images. Mutates the memory, not the batch.
 
+        Products are of the rows' precision, whatever autocast does outside.
+
         Args:
             batch: gathered over ranks; features are scaled to unit length here, targets < 0 are
                 skipped.
         """
         features = batch.features.detach().to(self.rows.device, self.rows.dtype)
-        self.update_rows(F.normalize(features), batch)
+        with torch.autocast(features.device.type, enabled=False):
+            self.update_rows(F.normalize(features), batch)
 
     def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of a batch, in place; a frozen memory passes.

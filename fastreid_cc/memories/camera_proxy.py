@@ -9,7 +9,7 @@ from torch import Tensor
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
-from .base import Memory, camera_mask
+from .base import Memory, camera_mask, check
 
 
 @MEMORIES.register("camera_proxy")
@@ -19,7 +19,9 @@ class CameraProxyMemory(Memory):
     `logits` has a column per proxy, `targets` gives the image's own proxy, and `loss_mask` keeps
     the proxies of the image's camera: `MemoryContrast` on this memory is CAP's term within cameras,
     `CameraProxyContrast` adds the one between them. Without cameras at reset this is
-    `ClusterMemory`. Source classes have one row each and form a camera of their own.
+    `ClusterMemory`. Source classes have one row each and form a camera of their own. An image of a
+    camera that was not there at reset has no proxy: no term within cameras, no update; its
+    cluster's proxies are its positives all the same.
 
     Args:
         temperature: logits are cosines divided by it.
@@ -66,9 +68,17 @@ class CameraProxyMemory(Memory):
         sources: Tensor,
         generator: torch.Generator,
     ) -> None:
-        """Sets each proxy to the unit mean of its images; proxies are sorted by cluster, camera."""
+        """Sets each proxy to the unit mean of its images; proxies are sorted by cluster, camera.
+
+        Raises:
+            ValueError: if a camera is below 0, which names none.
+        """
         updates.group_sums(features[:, :0], labels, self.num_clusters)  # refuses empty clusters
         cameras = torch.zeros_like(labels) if cameras is None else cameras
+        check(
+            not len(cameras) or int(cameras.min()) >= 0,
+            "CC.MEMORY.NAME=camera_proxy needs the camera of every image, 0 or above",
+        )
         num_cameras = int(cameras.max()) + 1 if len(cameras) else 1
         pair = torch.where(labels >= 0, labels * num_cameras + cameras, -1)
         pairs, proxies = torch.unique(pair, return_inverse=True)
@@ -88,11 +98,11 @@ class CameraProxyMemory(Memory):
         self.set_buffer("proxy_of", table)
 
     def targets(self, batch: Batch) -> Tensor:
-        """The image's own proxy, i64 [B], -1 = ignored."""
+        """The image's own proxy, i64 [B], -1 = ignored, or none in its camera."""
         cameras = batch.cameras.clamp(0, self.proxy_of.shape[1] - 1)
-        return torch.where(
-            batch.targets >= 0, self.proxy_of[batch.targets.clamp(min=0), cameras], -1
-        )
+        is_source = batch.targets < self.num_sources  # their rows are of no camera
+        has_row = (batch.targets >= 0) & ((cameras == batch.cameras) | is_source)
+        return torch.where(has_row, self.proxy_of[batch.targets.clamp(min=0), cameras], -1)
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """Proxies of the image's camera, bool [B, R]."""

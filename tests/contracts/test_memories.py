@@ -231,6 +231,25 @@ def test_logits_are_float32_and_exact_inside_autocast(
     assert not memory.rows.requires_grad
 
 
+@with_sources
+@pytest.mark.parametrize("device", DEVICES)
+def test_reset_and_update_are_the_same_bytes_inside_autocast(
+    case: Case, sources: int, device: str
+) -> None:
+    def states() -> list[Any]:
+        memory = reset(case.build().to(device), sources=sources, features=FEATURES.float())
+        found = [as_bytes(memory.get_state())]
+        for seed in range(2):
+            batch = batch_of(memory, seed, features=FEATURES.float())
+            memory.update(batch.map(lambda value: value.to(device)))
+            found.append(as_bytes(memory.get_state()))
+        return found
+
+    plain = states()
+    with torch.autocast(device, dtype=torch.bfloat16):
+        assert states() == plain
+
+
 def test_logits_of_float64_features_are_float64(case: Case) -> None:
     memory = reset(case.build(), features=FEATURES.float())
     batch = batch_of(memory)

@@ -145,8 +145,10 @@ def two_head(z: Tensor, y: Tensor, k: float, alpha: float) -> Tensor:
     total = z.new_zeros(())
     for i in range(B):
         total = total - z[i].log_softmax(0)[y[i]]
+        S = [j for j in range(L) if p[i, j] >= lam or j == y[i]]
+        bias = head_bias(torch.stack([z[i, j] for j in range(L) if j not in S]), L, k)
         for j in range(L):
-            u = z[i, j] - math.log(L / k)
+            u = z[i, j] - bias
             if j == y[i]:
                 total = total - u.sigmoid().log()
             elif p[i, j] >= lam:
@@ -154,6 +156,11 @@ def two_head(z: Tensor, y: Tensor, k: float, alpha: float) -> Tensor:
             else:
                 total = total - (1 - u.sigmoid()).log()
     return total / B
+
+
+def head_bias(negatives: Tensor, L: int, k: float) -> float:
+    """Log of the mean of exp z over the classes outside the set, and log(L / k); a constant."""
+    return math.log(float(negatives.detach().exp().mean())) + math.log(L / k)
 
 
 def memory_by_name(name: str, **kwargs):

@@ -40,10 +40,12 @@ class InfoMap(Clusterer[KnnGraph]):
         k1: neighbours per image, itself included.
         min_similarity: cosine below which two images are not linked.
         min_size: images a cluster must have (the reference's k2 = 4 keeps more than 4).
-        trials: runs of the search; the one with the shortest code is kept.
+        trials: runs of the search; the one with the shortest code is kept. One may end in a code
+            0.04 % longer (ARI 0.96 with the best of 40, on 900 images where 5 find the best).
         seed: seed of the search.
 
-    Cost: about 60 bytes per link; near-linear time (single-threaded C++).
+    Cost: about 60 bytes per link; near-linear time (single-threaded C++). On one core 5 trials take
+    0.06 s for 900 images and 1.5 s for 12,936, one trial 0.03 and 0.65 s.
 
     >>> InfoMap(k1=12).neighbors_needed
     12
@@ -64,7 +66,7 @@ class InfoMap(Clusterer[KnnGraph]):
         k1: int = 15,
         min_similarity: float = 0.5,
         min_size: int = 5,
-        trials: int = 1,
+        trials: int = 5,
         seed: int = 123,
     ) -> None:
         self.neighbors_needed = k1
