@@ -132,12 +132,16 @@ class WithSources(WithLosses):
     def keep_in_graph(self, found: dict[str, Tensor], step: StepContext) -> dict[str, Tensor]:
         """Adds 0 times the parameters that a batch may not need, as DistributedDataParallel asks.
 
-        These are the losses' own, the head's classifier and fusion, and the target's batch norm
-        while source labels are trained on alone.
+        These are the losses' own, the head's classifier and fusion, its neck where only losses of
+        pooled features work, and the target's batch norm while source labels are trained on alone.
         """
         spare = [*self.registered_losses.parameters()]
         if isinstance(self.heads, ClusterContrastHead):
             spare += self.heads.spare_parameters()
+            losses = self.active_losses(step).values()
+            on_neck = any(loss.needs_memory or loss.needs_teacher for loss in losses)
+            if losses and not on_neck and self.heads.neck_feat == "before":
+                spare += [p for p in self.heads.bottleneck.parameters() if p.requires_grad]
         elif isinstance(self.heads, EmbeddingHead):
             spare.append(self.heads.weight)
         if len(self.domains.names) > 1 and step.memory is None:
