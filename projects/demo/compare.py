@@ -11,6 +11,7 @@ threads.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -93,22 +94,21 @@ def beginning_of(cfg: Any) -> str:
 
 
 def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:
-    """Trainings from the beginning, then those that continue from another's beginning."""
+    """Trainings from the beginning, then those that continue from another's; seed after seed."""
     stages: list[list[Training]] = [[], []]
     owners: dict[str, str] = {}
-    for config in configs:
-        cfg = read(config)
-        beginning, epochs = beginning_of(cfg), epochs_before_labels(cfg)
-        owner = owners.setdefault(beginning or config.stem, config.stem)
-        for seed in seeds:
-            folder = output / config.stem / f"seed{seed}"
-            options, start = ["CC.SEED", str(seed)], None
-            if owner != config.stem:
-                start = output / owner / f"seed{seed}" / f"model_{epochs - 1:04d}.pth"
-            elif epochs:
-                options += ["SOLVER.CHECKPOINT_PERIOD", str(epochs)]
-            training = Training(f"{config.stem} seed {seed}", config, folder, tuple(options), start)
-            stages[start is not None].append(training)
+    found = list(map(read, configs))
+    for seed, (config, cfg) in itertools.product(seeds, zip(configs, found, strict=True)):
+        epochs = epochs_before_labels(cfg)
+        owner = owners.setdefault(beginning_of(cfg) or config.stem, config.stem)
+        folder = output / config.stem / f"seed{seed}"
+        options, start = ["CC.SEED", str(seed)], None
+        if owner != config.stem:
+            start = output / owner / f"seed{seed}" / f"model_{epochs - 1:04d}.pth"
+        elif epochs:
+            options += ["SOLVER.CHECKPOINT_PERIOD", str(epochs)]
+        training = Training(f"{config.stem} seed {seed}", config, folder, tuple(options), start)
+        stages[start is not None].append(training)
     return stages
 
 
