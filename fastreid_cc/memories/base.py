@@ -40,7 +40,7 @@ class Memory(Part, nn.Module):
             features that it clusters, and checkpoints keep them.
         keeps_source_rows: whether it has rows of single source images, which are no classes.
         rows: f32 [R, D], empty before the first `reset`.
-        epoch: the epoch at hand, from 0.
+        epoch: the epoch at hand, from 0 = the first with pseudo-labels.
         num_sources: S, source classes with a row.
         num_clusters: C, outliers excluded.
         num_images: N.
@@ -80,6 +80,11 @@ class Memory(Part, nn.Module):
         self.register_buffer(name, value, persistent=False)
 
     @property
+    def outlives_labelling(self) -> bool:
+        """Whether the next `reset` is one of this object: it holds rows that go on."""
+        return self.persists or self.keeps_source_rows
+
+    @property
     def needs_labels(self) -> bool:
         """False if clusters play no part, since every image is a class; then none are made."""
         return self.outliers != "instance"
@@ -90,7 +95,7 @@ class Memory(Part, nn.Module):
         return self.momentum
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the memory the epoch (from 0), for schedules."""
+        """Tells the memory the epoch, for schedules; 0 = the first with pseudo-labels."""
         self.epoch = epoch
 
     def set_source_classes(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
