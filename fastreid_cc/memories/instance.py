@@ -17,9 +17,9 @@ class InstanceMemory(Memory):
 
     Args:
         temperature: logits are inner products divided by it.
-        momentum: weight of the old row at epoch 0.
-        momentum_growth: added to the momentum per epoch; the sum is clipped to 1 (not so in ECN's
-            own code).
+        momentum: weight of the old row in the first epoch with pseudo-labels.
+        momentum_growth: added to the momentum per epoch after it; the sum is clipped to 1 (not so
+            in ECN's own code).
         init: "zeros": rows start at zero and survive later resets of the same size (ECN).
             "features": rows are the given features at every reset.
         update: "all": images in batch order, one by one. "mean": the unit mean of an image's views
@@ -27,7 +27,8 @@ class InstanceMemory(Memory):
         negatives: "all": all rows are in the softmax. "same_camera": only rows of the anchor's
             camera and its own row. Without cameras at reset, all.
         source_rows: also keep a row for every image of the labelled sources, outside the softmax,
-            by the same rules; for GraphPositives. Needs CC.SOURCES.IN_MEMORY False.
+            from zeros, by the same updates; for GraphPositives. Filled in the epochs of source
+            labels too. Needs CC.SOURCES.IN_MEMORY False.
 
     Attributes:
         row_cameras: i64 [R], -1 for source classes; empty without cameras.
@@ -109,7 +110,7 @@ class InstanceMemory(Memory):
             row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
         self.set_buffer("row_cameras", row_cameras)
         wanted = (len(self.source_classes), features.shape[1])
-        if not self.persists or self.source_rows.shape != wanted:
+        if self.source_rows.shape != wanted:
             self.set_buffer("source_rows", features.new_zeros(wanted))
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
@@ -128,6 +129,8 @@ class InstanceMemory(Memory):
         self._move(self.source_rows, torch.where(batch.is_source, batch.indices, nowhere), features)
 
     def _move(self, rows: Tensor, index: Tensor, features: Tensor) -> None:
+        if not len(rows):  # of the target, while source labels are learnt alone
+            return
         if self.rule == "all":
             updates.update_all(rows, index, features, self.current_momentum)
         else:

@@ -73,7 +73,7 @@ class ClusterContrast(WithSources, Baseline):
         domains, targets = inputs.get("domains"), inputs["targets"].to(self.device)
         is_precise_bn = is_statistics_only(targets)
         classes = targets.clamp_min(0) if is_precise_bn else targets
-        with self.images_of(domains, complete=step.memory is not None):
+        with self.images_of(domains, complete=step.trains_target):
             features = self.backbone(self.preprocess_image(inputs))
             outputs = self.heads(features, classes, **self.for_head(domains))
         if is_precise_bn:

@@ -17,9 +17,11 @@ from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import EvalHook
+from fastreid.solver import build as solver_build
 from fastreid.utils import comm
 
 from ...config import REGISTRIES, Key, add_key, all_keys, part_keys, validate
+from ...losses.base import Loss
 from ...parallel.collectives import set_label_timeout
 from ..compat.required.mixed_precision import use_bfloat16
 from ..loading.datasets import configure_from
@@ -27,6 +29,7 @@ from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .consistency_hook import ConsistencyHook
+from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
 from .target_branch_hook import TargetBranchHook
@@ -78,7 +81,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
         in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
-        hooks[:0] = [hook, *in_step, TargetBranchHook(hook)]
+        hooks[:0] = [hook, *in_step, PositivesHook(hook.images), TargetBranchHook(hook)]
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
@@ -101,6 +104,16 @@ def build_optimizer(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
     return optimizer, wrapper
 
 
+def get_default_optimizer_params(stock: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Parameters of a loss learn at a rate of their own, `Loss.lr_factor` times the base rate."""
+    groups = stock(model, *args, **kwargs)
+    losses = [module for module in model.modules() if isinstance(module, Loss)]
+    factors = {id(p): loss.lr_factor for loss in losses for p in loss.parameters()}
+    for group in groups:
+        group["lr"] *= factors.get(id(group["params"][0]), 1.0)
+    return groups
+
+
 def add_config_keys() -> None:
     """Adds every key to fastreid's defaults, now and for parts registered later."""
 
@@ -114,10 +127,12 @@ def add_config_keys() -> None:
 
 
 def wrap_trainer() -> None:
-    """Puts the functions above around DefaultTrainer's methods of their names; called once."""
+    """Puts the functions above around fastreid's of their names; called once."""
     for function in (build_train_loader, build_test_loader, build_optimizer, build_hooks):
         name = function.__name__
         setattr(DefaultTrainer, name, _around(vars(DefaultTrainer)[name], function))
+    stock = solver_build.get_default_optimizer_params
+    solver_build.get_default_optimizer_params = _around(stock, get_default_optimizer_params)
 
 
 def _around(stock: Any, function: Callable[..., Any]) -> Any:
