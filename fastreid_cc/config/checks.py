@@ -187,6 +187,8 @@ def contrast(cfg: Any, world_size: int) -> Iterator[str]:
     if cfg.MODEL.HEADS.NAME == "MDIFHead":
         needy.append("MODEL.HEADS.NAME MDIFHead needs")
     found, known = cfg.MODEL.META_ARCHITECTURE, ("ClusterContrast", "MutualContrast")
+    if cfg.MODEL.HEADS.TEST_FEAT == "pooled" and found != "Baseline":  # that becomes one of ours
+        needy.append("MODEL.HEADS.TEST_FEAT pooled needs")
     if found not in known:
         for what in needy:
             yield f"{what} MODEL.META_ARCHITECTURE {' or '.join(known)}, found {found}."

@@ -89,6 +89,11 @@ FIXED_KEYS: dict[str, Key] = {
         64, "Images of each source in a step, beside SOLVER.IMS_PER_BATCH.", "[1, inf)"
     ),
     "CC.SOURCES.NUM_INSTANCE": Key(4, "Images of a source identity in a step.", "[1, inf)"),
+    "CC.SOURCES.SAMPLER": Key(
+        "identity",
+        "Source images of a step: NUM_INSTANCE of each identity drawn, or images drawn uniformly.",
+        ("identity", "uniform"),
+    ),
     "CC.SOURCES.LOSSES": Key(
         ("CrossEntropyLoss", "TripletLoss"), "Losses of fastreid for source images.", STOCK_LOSSES
     ),
@@ -113,6 +118,12 @@ FIXED_KEYS: dict[str, Key] = {
         ("same_camera", "all"),
     ),
     "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
+    "MODEL.HEADS.TEST_FEAT": Key(
+        "neck",
+        "Features that evaluation and export give: the neck's output, or the pooled ones before it."
+        " Labels and memories are made of the neck's.",
+        ("neck", "pooled"),
+    ),
     "MODEL.HEADS.MDIF.SCALE": Key(
         1.0, "Factor of MDIFHead's losses of fused features.", "[0, inf)"
     ),

@@ -33,6 +33,11 @@ def batch(cfg: Any, world_size: int) -> Iterator[str]:
     images, instances = cfg.CC.SOURCES.IMS_PER_BATCH, cfg.CC.SOURCES.NUM_INSTANCE
     if images < 1 or instances < 1:
         return
+    if cfg.CC.SOURCES.SAMPLER == "uniform" and instances != 1:
+        yield (
+            f"CC.SOURCES.SAMPLER=uniform draws single images, CC.SOURCES.NUM_INSTANCE={instances}"
+            " asks for several of an identity. Set it to 1, or SAMPLER to identity."
+        )
     if images % (instances * world_size):
         yield (
             f"CC.SOURCES.IMS_PER_BATCH={images} must be a multiple of CC.SOURCES.NUM_INSTANCE="

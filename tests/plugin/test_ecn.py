@@ -89,6 +89,18 @@ def test_epochs_of_ecn_count_from_the_first_with_pseudo_labels(
     assert all(0 <= logged[0][f"cc/positives_{name}"] <= 1 for name in ("recall", "precision"))
 
 
+def test_uniform_sampling_draws_source_images_not_identities(tmp_path: Path) -> None:
+    """More than one image of the 8 identities in a step of 12: by identity that cannot be."""
+    from fastreid_cc.plugin.loading.epoch_loader import epoch_loader
+
+    options = ("CC.SOURCES.SAMPLER", "uniform", "CC.SOURCES.NUM_INSTANCE", 1)
+    cfg = config(tmp_path, *ECN, *options, "CC.SOURCES.IMS_PER_BATCH", 12, "CC.ITERS_PER_EPOCH", 8)
+    images = build(cfg).data_loader
+    loader = epoch_loader(cfg, images, np.arange(48), lambda image: torch.zeros(3), 0, "source")
+    drawn = np.concatenate([batch["indices"].numpy() for batch in loader])
+    assert np.bincount(drawn, minlength=48).tolist() == [2] * 48
+
+
 def test_gpp_learns_its_graph_while_source_labels_are_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +162,7 @@ def test_gpp_resumes_to_the_same_bytes(
         (("CC.MEMORY.INSTANCE.SOURCE_ROWS", False), "SOURCE_ROWS True"),
         (("CC.SOURCES.IN_MEMORY", True), "IN_MEMORY False"),
         (("MODEL.LOSSES.GraphPositives.FEATURE_SIZE", 64), "FEATURE_SIZE=64.*128"),
+        (("CC.SOURCES.SAMPLER", "uniform"), "SAMPLER=uniform.*NUM_INSTANCE=2"),
         (("CC.CAMSTYLE.MODE", "cyclegan"), "CC.CAMSTYLE.MODE='cyclegan'.*statistics"),
     ],
 )

@@ -47,7 +47,8 @@ def _check_filled(cfg: Any, name: str, classes: np.ndarray) -> None:
     """Refuses a source whose identities cannot fill its images of one step."""
     batch, instances = cfg.CC.SOURCES.IMS_PER_BATCH, cfg.CC.SOURCES.NUM_INSTANCE
     _, sizes = np.unique(classes, return_counts=True)
-    places = int(np.where(sizes > 1, instances, 1).sum())
+    is_uniform = cfg.CC.SOURCES.SAMPLER == "uniform"
+    places = len(classes) if is_uniform else int(np.where(sizes > 1, instances, 1).sum())
     if places < batch:
         raise ValueError(
             f"{name}: {len(sizes)} identities fill {places} of the {batch} places of a step"

@@ -108,7 +108,7 @@ def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
     cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
     cfg.CC.EXTRACT.IMS_PER_BATCH = cfg.TEST.IMS_PER_BATCH
     images = ImageList([item[0] for item in items], np.zeros(len(items), np.int64))
-    features = extract_features(cfg, model, images)
+    features = extract_features(cfg, model, images, tested=True)
     return TestSet(
         name,
         images.paths,
