@@ -29,8 +29,8 @@ def names(cfg: Any, world_size: int) -> Iterator[str]:
     targets, sources = tuple(cfg.DATASETS.NAMES), cfg.CC.SOURCES
     if len(targets) > 1 and sources.MODE == "joint" and sources.BN != "shared":
         yield (
-            f"DATASETS.NAMES={targets} with CC.SOURCES.BN={sources.BN}: the sets would be one target"
-            " with one batch norm and one labelling. Make one run for each target; or set"
+            f"DATASETS.NAMES={targets} with CC.SOURCES.BN={sources.BN}: the sets would be one"
+            " target with one batch norm and one labelling. Make one run for each target; or set"
             " CC.SOURCES.BN shared and train on them as one target."
         )
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("plugin")
         (("CC.SOURCES.NAMES", '("SyntheticSource","SyntheticSource")'), "names a data set twice"),
         (
             ("DATASETS.NAMES", '("SyntheticReID","UnlabeledFolder")'),
-            "CC.SOURCES.BN=rectified: the sets would be one target",
+            "CC.SOURCES.BN=rectified: the sets would be one target with one",
         ),
         (("CC.SOURCES.IMS_PER_BATCH", 0), "CC.SOURCES.IMS_PER_BATCH=0 must be at least 1"),
         (("CC.SOURCES.IMS_PER_BATCH", 15), "so that every step holds every domain"),
