@@ -16,7 +16,7 @@ def source_faults(cfg: Any, world_size: int) -> Iterator[str]:
 
 
 def names(cfg: Any, world_size: int) -> Iterator[str]:
-    """Each data set is named once."""
+    """Each data set is named once; one target where domains are kept apart."""
     listed = list(cfg.CC.SOURCES.NAMES)
     both = sorted(set(listed) & set(cfg.DATASETS.NAMES))
     if both:
@@ -26,6 +26,13 @@ def names(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if len(set(listed)) < len(listed):
         yield f"CC.SOURCES.NAMES={tuple(listed)} names a data set twice."
+    targets, sources = tuple(cfg.DATASETS.NAMES), cfg.CC.SOURCES
+    if len(targets) > 1 and sources.MODE == "joint" and sources.BN != "shared":
+        yield (
+            f"DATASETS.NAMES={targets} with CC.SOURCES.BN={sources.BN}: the sets would be one"
+            " target with one batch norm and one labelling. Make one run for each target; or set"
+            " CC.SOURCES.BN shared and train on them as one target."
+        )
 
 
 def batch(cfg: Any, world_size: int) -> Iterator[str]:

@@ -107,8 +107,11 @@ def target_images(cfg: Any) -> TargetImages:
             f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
             f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
         )
-    logger.info(f"{count:,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
+    names = ", ".join(cfg.DATASETS.NAMES)
+    logger.info(f"{count:,} images without labels from {names}")
     sources = collect_sources(cfg, images)
+    if sources is not None and len(cfg.DATASETS.NAMES) > 1:
+        logger.info(f"{names} are trained on as one target: one labelling, one batch norm")
     style = camera_style(cfg, images.paths, images.cameras)
     return TargetImages(images, iters * batch, sources, style)
 

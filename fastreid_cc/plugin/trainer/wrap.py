@@ -59,7 +59,7 @@ def build_train_loader(stock: Any, cls: Any, cfg: Any) -> Any:
 def build_test_loader(stock: Any, cls: Any, cfg: Any, dataset_name: str) -> Any:
     """Leaves out data sets of ours without query or gallery images."""
     configure_from(cfg)
-    if dataset_name == "UnlabeledFolder" or dataset_name.startswith("Synthetic"):
+    if dataset_name in ("UnlabeledFolder", "VehicleX") or dataset_name.startswith("Synthetic"):
         data = DATASET_REGISTRY.get(dataset_name)(root=data_build._root)
         if not data.query or not data.gallery:
             logger.info(f"{dataset_name} has no query or no gallery images: nothing to measure")
