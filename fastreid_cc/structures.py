@@ -154,13 +154,16 @@ class MemoryLike(Protocol):
         num_sources: S, classes of labelled sources with a row; 0 without.
         num_clusters: C, outliers excluded.
         temperature: what `logits` divides cosines by.
-        rows: f32 [R, D], unit length (or zero, where nothing was written yet).
+        label_smoothing: share of the wanted probability to spread evenly over all classes.
+        rows: f32 [R, D], unit length (or zero, where nothing was written yet), but for memories
+            that say otherwise.
     """
 
     epoch: int
     num_sources: int
     num_clusters: int
     temperature: float
+    label_smoothing: float
     rows: Tensor
 
     def targets(self, batch: Batch) -> Tensor:

@@ -240,3 +240,22 @@ def test_later_resets_keep_the_rows_unless_told_and_hand_them_out_for_clustering
         assert len(memory.class_sums) == 1
         rows = memory.clustering_features()
         assert rows is None if reinit else torch.equal(rows, memory.rows)
+
+
+def test_dropped_outliers_are_in_no_softmax_and_keep_their_rows():
+    """As a memory of the clustered images alone, and their rows are not touched."""
+    labels, f = torch.tensor([0, -1, 1, 0, -1, 1]), unit_rows(6, 5)
+    kept = labels >= 0
+    memory, alone = HybridMemory(outliers="drop"), HybridMemory()
+    memory.reset(f, labels, source_centroids=unit_rows(2, 5, seed=1))
+    alone.reset(f[kept], labels[kept], source_centroids=unit_rows(2, 5, seed=1))
+    assert memory.label_space(labels).tolist() == [2, -1, 3, 2, -1, 3]
+    x, targets, place = unit_rows(4, 5, seed=3), torch.tensor([2, 3, -1, 2]), kept.cumsum(0) - 1
+    indices = torch.tensor([0, 2, 1, 3])
+    for _ in range(2):
+        batch = make_batch(x, targets, indices=indices)
+        torch.testing.assert_close(memory.logits(x, batch), alone.logits(x, batch))
+        memory.update(batch)
+        alone.update(make_batch(x, targets, indices=place[indices]))
+    torch.testing.assert_close(memory.rows[2:][kept], alone.rows[2:])
+    assert torch.equal(memory.rows[2:][~kept], f[~kept])

@@ -15,7 +15,7 @@ PARTS = {
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "merge_proposals min_size self_paced single_camera",
-    "memory": "camera_proxy cluster hybrid instance",
+    "memory": "camera_proxy classifier cluster hybrid instance",
     "loss": "AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
     " EasyPositive GraphPositives MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface"
     " SoftContrast SoftTriplet SupCon",

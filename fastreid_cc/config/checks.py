@@ -141,9 +141,9 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
             " CC.SAMPLER.OUTLIERS_PER_BATCH=0 puts no un-clustered ones into a batch. Set it, e.g."
             f" to {group}."
         )
-    known = cc.MEMORY.NAME in MEMORIES  # if not, that is another fault
-    drops = MEMORIES.get(cc.MEMORY.NAME).outliers == "drop" if known else True
-    if cc.LABELS.OUTLIERS != "drop" or not drops:
+    keeps = cc.MEMORY.NAME == "instance"
+    keeps |= cc.MEMORY.NAME == "hybrid" and cc.MEMORY.HYBRID.OUTLIERS != "drop"
+    if cc.LABELS.OUTLIERS != "drop" or keeps:
         yield (
             "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
             f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
@@ -163,6 +163,18 @@ def merges(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if cfg.MODEL.META_ARCHITECTURE == "MutualContrast":
         yield "CC.REFINE.NAMES holds merge_proposals, which two networks do not feed yet."
+
+
+def classifier(cfg: Any, world_size: int) -> Iterator[str]:
+    """Rows that learn by gradient learn from the loss that the network learns from."""
+    contrast = cfg.MODEL.LOSSES.MemoryContrast
+    if cfg.CC.MEMORY.NAME == "classifier" and "MemoryContrast" in cfg.MODEL.LOSSES.NAME:
+        for name, off in (("PROBABILITY_FLOOR", 0.0), ("CAMERA_ENTROPY", False)):
+            if contrast[name]:
+                yield (
+                    f"MODEL.LOSSES.MemoryContrast.{name}={contrast[name]}: the rows of"
+                    f" CC.MEMORY.NAME classifier learn without it; set it {off}."
+                )
 
 
 def contrast(cfg: Any, world_size: int) -> Iterator[str]:
@@ -202,5 +214,5 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
 
 
 CHECKS: tuple[Check, ...]
-CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, contrast, graph)
-CHECKS += (source_faults,)
+CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
+CHECKS += (graph, source_faults)

@@ -18,7 +18,9 @@ from .base import Loss, unit
 class MemoryContrast(Loss):
     """Cross-entropy of a batch against a memory: mean of -log softmax(memory.logits)[target].
 
-    Which contrast it is depends on the memory: of clusters, of images, hybrid, or within cameras.
+    Which contrast it is depends on the memory: of clusters, of images, hybrid, or within cameras;
+    with the memory `classifier` it is the cross-entropy of a linear classifier, label smoothing
+    included.
 
     Args:
         probability_floor: SpCL's constant f, 1e-6 there: q = exp z / (sum exp z + f), loss =
@@ -55,14 +57,20 @@ class MemoryContrast(Loss):
         logits = memory.logits(unit(batch.features), batch)
         mask = memory.loss_mask(batch)
         targets = memory.targets(batch)
-        losses = cross_entropy(logits, targets, mask=mask, floor=self.probability_floor)
+        smoothing, floor = memory.label_smoothing, self.probability_floor
+        losses = cross_entropy(logits, targets, mask=mask, floor=floor, smoothing=smoothing)
         if self.camera_entropy:
             losses = losses * local_weights(batch).to(losses.dtype)
         return batch_mean(losses, targets >= 0)
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, *, mask: Tensor | None = None, floor: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    mask: Tensor | None = None,
+    floor: float = 0.0,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """-log softmax at the target per image, [B]; 0 where the target is -1.
 
@@ -71,10 +79,16 @@ def cross_entropy(
         targets: i64 [B], < 0 = ignored.
         mask: bool [B, L], classes in the denominator; None = all.
         floor: SpCL's constant, see `MemoryContrast`.
+        smoothing: share of the wanted probability spread evenly over all L classes; with neither
+            mask nor floor.
     """
     valid = targets >= 0
     if mask is None and not floor:
-        return F.cross_entropy(logits, targets.clamp(min=-1), ignore_index=-1, reduction="none")
+        wanted = targets.clamp(min=-1)
+        return F.cross_entropy(
+            logits, wanted, ignore_index=-1, reduction="none", label_smoothing=smoothing
+        )
+    assert not smoothing
     if mask is not None:
         logits = logits.masked_fill(~(mask | ~valid[:, None]), -torch.inf)
     own = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]

@@ -27,8 +27,9 @@ class Memory(Part, nn.Module):
     """Base of all memories: a subclass writes `reset_rows` and `update_rows`.
 
     `rows` live on the module's device (`memory.to(device)`) and keep the dtype of the features that
-    filled them. A row has unit length, or is zero where nothing was written yet. What more a memory
-    has to keep it sets by `set_buffer`; then `get_state` and `set_state` carry it along.
+    filled them. A row has unit length, or is zero where nothing was written yet, unless `unit_rows`
+    is False. What more a memory has to keep it sets by `set_buffer`; then `get_state` and
+    `set_state` carry it along.
 
     Args:
         temperature: logits are cosines divided by it.
@@ -39,6 +40,9 @@ class Memory(Part, nn.Module):
         persists: whether the rows, one per image, are kept at the next `reset`; then they are the
             features that it clusters, and checkpoints keep them.
         keeps_source_rows: whether it has rows of single source images, which are no classes.
+        unit_rows: whether rows have unit length; rows that learn by gradient need not.
+        label_smoothing: share of the wanted probability that MemoryContrast spreads over all
+            classes.
         rows: f32 [R, D], empty before the first `reset`.
         epoch: the epoch at hand, from 0.
         num_sources: S, source classes with a row.
@@ -65,6 +69,8 @@ class Memory(Part, nn.Module):
     outliers: Outliers = "drop"
     persists: bool = False
     keeps_source_rows: bool = False
+    unit_rows: bool = True
+    label_smoothing: float = 0.0
     rows: Tensor
     limits = {"temperature": "(0, inf)", "momentum": "[0, 1]"}
 

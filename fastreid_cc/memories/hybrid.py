@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..labels.numbering import Outliers
 from ..registry import MEMORIES
 from ..structures import Batch
 from . import updates
@@ -15,20 +16,24 @@ from .base import Memory
 class HybridMemory(Memory):
     """One row per source class and per target image; a class is the mean of its rows (SpCL).
 
-    Classes are S source classes, C clusters, then one per image in no cluster. The mean of a
-    cluster is not scaled to unit length, so its logit is the mean of its images' logits.
+    Classes are S source classes, C clusters, then one per image in no cluster, unless those are
+    dropped. The mean of a cluster is not scaled to unit length, so its logit is the mean of its
+    images' logits.
 
     Args:
         temperature: logits are inner products with class means, divided by it.
         momentum: weight of the old row in an update.
         update: "all": samples in batch order, one by one (the authors' code). "mean": the mean of a
             row's samples once (their text).
+        outliers: "singleton": each image in no cluster is a class of its own. "drop": it is not
+            trained on and in no softmax; its row stays where it is (see `reinit`) until it is in a
+            cluster.
         reinit: True: every `reset` takes the given features. False (SpCL): the first `reset` of a
             size does; later ones keep the rows and take the labels only, and `clustering_features`
             gives the rows to the next labelling.
 
     Attributes:
-        row_classes: i64 [R], class of each row.
+        row_classes: i64 [R], class of each row, -1 = none.
         class_sums: f32 [L, D], sum of each class's rows.
         class_sizes: i64 [L].
 
@@ -50,11 +55,10 @@ class HybridMemory(Memory):
     tensor([[1., 0.]])
     """
 
-    outliers = "singleton"
     row_classes: Tensor
     class_sums: Tensor
     class_sizes: Tensor
-    limits = {"update": ("all", "mean")}
+    limits = {"update": ("all", "mean"), "outliers": ("singleton", "drop")}
 
     def __init__(
         self,
@@ -62,9 +66,11 @@ class HybridMemory(Memory):
         temperature: float = 0.05,
         momentum: float = 0.2,
         update: str = "all",
+        outliers: Outliers = "singleton",
         reinit: bool = False,
     ) -> None:
         super().__init__(temperature=temperature, momentum=momentum)
+        self.outliers = outliers
         self.rule = update
         self.persists = not reinit
         self.set_buffer("row_classes", torch.empty(0, dtype=torch.int64))

@@ -40,6 +40,7 @@ class PairMemory(Memory):
         self.first, self.second = first, second
         self.outliers, self.persists = first.outliers, first.persists
         self.keeps_source_rows = first.keeps_source_rows
+        self.label_smoothing = first.label_smoothing
 
     @property
     def both(self) -> tuple[Memory, Memory]:
