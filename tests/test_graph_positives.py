@@ -15,7 +15,7 @@ from fastreid_cc.memories.instance import InstanceMemory
 def memory_with(rows, source_rows=None, classes=None, epoch=5):
     memory = InstanceMemory(source_rows=source_rows is not None)
     if classes is not None:
-        memory.set_source_classes(classes)
+        memory.set_source_images(classes)
     memory.reset(rows, torch.arange(len(rows)))
     memory.rows = rows.clone()
     if source_rows is not None:
@@ -132,7 +132,7 @@ def test_a_planted_graph_is_found_on_identities_never_seen() -> None:
 
 def test_rows_move_by_domain_and_survive_a_reset() -> None:
     memory = InstanceMemory(source_rows=True)
-    memory.set_source_classes(torch.tensor([0, 0, 1]))
+    memory.set_source_images(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     x = unit_rows(4, 8, seed=1)
     batch = make_batch(
@@ -146,7 +146,7 @@ def test_rows_move_by_domain_and_survive_a_reset() -> None:
     torch.testing.assert_close(memory.source_rows[[2, 0]], x[2:])
     assert not memory.rows[:2].any() and not memory.source_rows[1].any()
     before = memory.source_rows.clone()
-    memory.set_source_classes(torch.tensor([0, 0, 1]))
+    memory.set_source_images(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     assert torch.equal(memory.source_rows, before)
     other = InstanceMemory(source_rows=True)
@@ -198,3 +198,12 @@ def test_the_graph_s_loss_has_a_factor_of_its_own() -> None:
     loss = graph_positives(graph_scale=2.0)
     assert loss.factor("source", 0.3, 0.7) == 2.0
     assert loss.factor("target", 0.3, 0.7) == 0.3
+
+
+def test_source_rows_are_features_at_every_reset_where_those_of_the_target_are() -> None:
+    memory = InstanceMemory(init="features", source_rows=True)
+    for seed in (1, 2):
+        rows = unit_rows(3, 8, seed=seed)
+        memory.set_source_images(torch.tensor([0, 0, 1]), 2 * rows)
+        memory.reset(unit_rows(4, 8), torch.full((4,), -1))
+        torch.testing.assert_close(memory.source_rows, rows)

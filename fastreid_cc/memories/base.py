@@ -104,8 +104,13 @@ class Memory(Part, nn.Module):
         """Tells the memory the epoch, for schedules; 0 = the first with pseudo-labels."""
         self.epoch = epoch
 
-    def set_source_classes(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
-        """Receives i64 [M], the class of each source image; called before every `reset`."""
+    def set_source_images(  # noqa: B027  most memories need not know
+        self, classes: Tensor, features: Tensor | None = None
+    ) -> None:
+        """Receives i64 [M], the class of each source image; called before every `reset`.
+
+        And its features f32 [M, D], where the memory keeps source rows and does not persist.
+        """
 
     @property
     def takes_source_images(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..registry import MEMORIES
@@ -27,8 +28,8 @@ class InstanceMemory(Memory):
         negatives: "all": all rows are in the softmax. "same_camera": only rows of the anchor's
             camera and its own row. Without cameras at reset, all.
         source_rows: also keep a row for every image of the labelled sources, outside the softmax,
-            from zeros, by the same updates; for GraphPositives. Filled in the epochs of source
-            labels too. Needs CC.SOURCES.IN_MEMORY False.
+            by the same rules; for GraphPositives. In the epochs of source labels they are filled by
+            the batches. Needs CC.SOURCES.IN_MEMORY False.
 
     Attributes:
         row_cameras: i64 [R], -1 for source classes; empty without cameras.
@@ -86,10 +87,12 @@ class InstanceMemory(Memory):
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
 
-    def set_source_classes(self, classes: Tensor) -> None:
-        """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
+    def set_source_images(self, classes: Tensor, features: Tensor | None = None) -> None:
+        """Keeps the classes and, if given, the features as rows, with `source_rows`."""
         if self.keeps_source_rows:
             self.set_buffer("source_classes", classes.clone().to(self.rows.device))
+            if features is not None:
+                self.set_buffer("source_rows", F.normalize(features.to(self.rows.device)))
 
     def reset_rows(
         self,

@@ -131,7 +131,14 @@ def test_the_graph_learns_at_a_rate_and_by_a_factor_of_its_own(tmp_path: Path) -
     """Also where label-free training begins and rates start anew."""
     options = ("CC.SOURCES.PRETRAIN_EPOCHS", 1, "MODEL.LOSSES.GraphPositives.LR_FACTOR", 4.0)
     options += ("MODEL.LOSSES.GraphPositives.GRAPH_SCALE", 2.0, "SOLVER.MAX_EPOCH", 2)
-    options += ("SOLVER.SCHED", "MultiStepLR", "SOLVER.STEPS", "[40]")
+    options += (
+        "CC.MEMORY.INSTANCE.INIT",
+        "features",
+        "SOLVER.SCHED",
+        "MultiStepLR",
+        "SOLVER.STEPS",
+        "[40]",
+    )
     trainer = train(config(tmp_path, *GPP, *options))
     model, base = trainer.model, trainer.cfg.SOLVER.BASE_LR
     loss = model.registered_losses["GraphPositives"]
@@ -141,7 +148,10 @@ def test_the_graph_learns_at_a_rate_and_by_a_factor_of_its_own(tmp_path: Path) -
     assert set(rates.values()) == {base}
     assert all(g["lr"] == g["initial_lr"] for g in trainer.optimizer.param_groups)
     rows = model.step.memory.source_rows
-    index = rows.any(1).nonzero()[:4, 0]
+    assert rows.any(
+        1
+    ).all()  # of all source images, as those of the target, not of the batches' alone
+    index = torch.arange(4)
     classes = model.step.memory.source_classes[index]
     batch = Batch.of(rows[index], classes, indices=index, domains=torch.ones_like(index))
     found = model.registered({}, batch, model.step)["loss_graph_positives_source"]

@@ -77,7 +77,7 @@ def build_memory(cfg: Any, network: WithLosses) -> Memory:
 def build_source_memory(cfg: Any, network: WithLosses, classes: np.ndarray) -> Memory:
     """The memory of CC.MEMORY before there are rows of the target: with the sources' rows alone."""
     memory = build_memory(cfg, network)
-    memory.set_source_classes(torch.from_numpy(classes))
+    memory.set_source_images(torch.from_numpy(classes))
     size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
     nothing = torch.empty(0, size * network.num_networks)
     memory.reset(nothing, torch.empty(0, dtype=torch.int64))

@@ -212,8 +212,12 @@ class PseudoLabelHook(UpdateHook):
         """Fills the memory, and sets the targets, by labels i64 [N]."""
         generator = torch.Generator()
         generator.manual_seed(seed_words(self.cfg.CC.SEED, self.trainer.epoch)[0])
-        if self.is_joint and self.images.sources is not None:
-            memory.set_source_classes(torch.from_numpy(self.images.sources.classes))
+        sources = self.images.sources
+        if self.is_joint and sources is not None:
+            rows = None
+            if memory.keeps_source_rows and not memory.persists:
+                rows = extract_features(self.cfg, self._labelling_model(), sources, sources.domains)
+            memory.set_source_images(torch.from_numpy(sources.classes), rows)
         memory.reset(
             features,
             torch.from_numpy(labels),
