@@ -29,6 +29,7 @@ from ..seeding import seed_globals
 from .consistency_hook import ConsistencyHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
+from .source_validation_hook import SourceValidationHook
 from .teacher_hook import TeacherHook
 
 logger = logging.getLogger("fastreid.cc.engine")
@@ -76,7 +77,11 @@ def build_hooks(stock: Any, self: Any) -> Any:
     if self.cfg.CC.ENABLED:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
-        hooks[:0] = [hook, ConsistencyHook(hook)] if comm.get_world_size() > 1 else [hook]
+        first: list[Any] = [hook, ConsistencyHook(hook)] if comm.get_world_size() > 1 else [hook]
+        if hook.images.sources is not None and hook.images.sources.held_out is not None:
+            first.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
+            self.checkpointer.checkpointables["cc_source_validation"] = first[-1]
+        hooks[:0] = first
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
