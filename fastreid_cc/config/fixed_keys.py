@@ -107,6 +107,12 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SOURCES.GATE_SCALE": Key(
         2.0, "Factor of the rectified gate: 2 starts at identity, 1 is as published.", "(0, inf)"
     ),
+    "CC.SOURCES.VALIDATION": Key(
+        0.0,
+        "Share of each source's identities not trained on; their mAP, every TEST.EVAL_PERIOD,"
+        " chooses best_source/model_best.pth.",
+        "[0, 1)",
+    ),
     "CC.WARMUP.EPOCHS": Key(0, "Epochs of instance discrimination before clustering.", "[0, inf)"),
     "CC.WARMUP.VIEWS": Key(4, "Augmented views of an image in a batch, in warm-up.", "[1, inf)"),
     "CC.WARMUP.TEMPERATURE": Key(0.1, "Divides the cosines in warm-up.", "(0, inf)"),

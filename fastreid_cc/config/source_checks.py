@@ -11,7 +11,7 @@ from ..registry import LOSSES
 def source_faults(cfg: Any, world_size: int) -> Iterator[str]:
     """Every fault of the sources' keys; none where no source is named."""
     if cfg.CC.SOURCES.NAMES:
-        for check in (names, batch, stages, modes, losses):
+        for check in (names, batch, stages, modes, losses, validation):
             yield from check(cfg, world_size)
 
 
@@ -107,3 +107,12 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
     ours = [name for name in cfg.CC.SOURCES.LOSSES if name in LOSSES]
     if ours:
         yield f"{', '.join(ours)} in CC.SOURCES.LOSSES: our losses go to MODEL.LOSSES.NAME."
+
+
+def validation(cfg: Any, world_size: int) -> Iterator[str]:
+    """Identities that are held out are measured."""
+    if cfg.CC.SOURCES.VALIDATION > 0 and cfg.TEST.EVAL_PERIOD <= 0:
+        yield (
+            f"CC.SOURCES.VALIDATION={cfg.CC.SOURCES.VALIDATION} holds out identities that"
+            f" TEST.EVAL_PERIOD={cfg.TEST.EVAL_PERIOD} never measures; set one of the two."
+        )

@@ -32,6 +32,7 @@ from .consistency_hook import ConsistencyHook
 from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
+from .source_validation_hook import SourceValidationHook
 from .target_branch_hook import TargetBranchHook
 from .teacher_hook import TeacherFileHook, TeacherHook
 
@@ -81,7 +82,11 @@ def build_hooks(stock: Any, self: Any) -> Any:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
         in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
-        hooks[:0] = [hook, *in_step, PositivesHook(hook.images), TargetBranchHook(hook)]
+        ours: list[Any] = [hook, *in_step, PositivesHook(hook.images), TargetBranchHook(hook)]
+        if hook.images.sources is not None and hook.images.sources.held_out is not None:
+            ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
+            self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
+        hooks[:0] = ours
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
