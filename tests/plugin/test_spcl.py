@@ -21,6 +21,8 @@ SPCL = (
     "('MemoryContrast',)",
     "MODEL.LOSSES.MemoryContrast.PROBABILITY_FLOOR",
     1e-6,
+    "CC.EXTRACT.BN",
+    "camera",
     "SOLVER.MAX_EPOCH",
     3,
 )
@@ -28,7 +30,7 @@ SPCL = (
 
 @pytest.mark.usefixtures("plugin")
 def test_labels_losses_and_rows_are_those_of_the_paper(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
     from fastreid_cc.losses.memory_contrast import MemoryContrast
@@ -76,3 +78,23 @@ def test_labels_losses_and_rows_are_those_of_the_paper(
     assert len(clustered) == 3 and len(rows) == 6
     assert torch.equal(clustered[1], rows[1]) and torch.equal(clustered[2], rows[3])
     assert met == {True, False}
+    said = [r.message for r in caplog.records if "the first only sees" in r.message]
+    assert len(said) == 1 and "CC.EXTRACT.BN=camera" in said[0] and "HYBRID.REINIT" in said[0]
+
+
+@pytest.mark.usefixtures("plugin")
+def test_what_every_labelling_sees_needs_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fastreid_cc.plugin.trainer.run_log import warn_of_kept_rows
+    from fastreid_cc.registry import MEMORIES
+
+    cfg = config(tmp_path, *SPCL)
+    for memory in (
+        MEMORIES.get("hybrid")(reinit=True),
+        MEMORIES.get("cluster")(),
+        MEMORIES.get("instance")(init="zeros"),
+    ):
+        warn_of_kept_rows(cfg, memory)
+    warn_of_kept_rows(config(tmp_path, *SPCL, "CC.EXTRACT.BN", "running"), MEMORIES.get("hybrid")())
+    assert not caplog.records

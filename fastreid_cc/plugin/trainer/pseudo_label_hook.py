@@ -36,7 +36,14 @@ from .builders import (
     build_warmup_transform,
 )
 from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
-from .run_log import log_labelling, log_results, log_setup, put_back, recent_scalars
+from .run_log import (
+    log_labelling,
+    log_results,
+    log_setup,
+    put_back,
+    recent_scalars,
+    warn_of_kept_rows,
+)
 from .stages import Stages
 from .teacher_hook import TeacherHook
 from .update_hook import UpdateHook
@@ -180,6 +187,7 @@ class PseudoLabelHook(UpdateHook):
         # 2. Labels, a collapse recovered from; none where the memory's classes are the images.
         if self.memory is None or not self.memory.outlives_labelling:
             self.memory = build_memory(self.cfg, self.network)
+            warn_of_kept_rows(self.cfg, self.memory)
         if self.memory.needs_labels:
             self.labels = self._cluster(features, epoch)
         else:

@@ -16,6 +16,7 @@ from ...config.published_batches import (
     setting_line,
 )
 from ...labels.diagnostics import summarize, summary_line
+from ...memories.base import Memory
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
 
@@ -92,6 +93,26 @@ def _warn_of_cameras(summary: dict[str, float], num_cameras: int) -> None:
             f"clusters hold {summary['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
             " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
             " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
+        )
+
+
+def warn_of_kept_rows(cfg: Any, memory: Memory) -> None:
+    """A warning if all labellings but the first go without what the config asks of extraction."""
+    if not (memory.persists and memory.needs_labels):
+        return
+    teacher = cfg.CC.TEACHER
+    asked = {
+        "CC.EXTRACT.BN=camera": cfg.CC.EXTRACT.BN == "camera",
+        "CC.EXTRACT.FLIP=True": cfg.CC.EXTRACT.FLIP,
+        "CC.TEACHER.USE_FOR_LABELS=True": teacher.ENABLED and teacher.USE_FOR_LABELS,
+    }
+    unused = [key for key, is_asked in asked.items() if is_asked]
+    if unused:
+        name = cfg.CC.MEMORY.NAME
+        logger.warning(
+            f"CC.MEMORY.NAME={name} keeps its rows, and all labellings but the first cluster these"
+            f" as training left them; the first only sees {' and '.join(unused)}."
+            f" CC.MEMORY.{name.upper()}.REINIT True extracts features for every labelling."
         )
 
 
