@@ -58,7 +58,7 @@ class SourceValidationHook(UpdateHook):
         if (epoch + 1) % self.cfg.TEST.EVAL_PERIOD and epoch != last:
             return
         model = self.network if self.teacher is None else self.teacher.evaluated
-        features = extract_features(self.cfg, model, self.images, self.images.domains)
+        features = extract_features(self.cfg, model, self.images, self.images.domains, tested=True)
         precision, first = validate(features, self.images)
         scalars = {"source_validation/mAP": precision, "source_validation/Rank-1": first}
         self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
