@@ -28,7 +28,7 @@ def demo(data_root, monkeypatch):
 
         yield trainings, compare
     for name in ("trainings", "compare", "adaptation"):
-        sys.modules.pop(name)
+        sys.modules.pop(name, None)
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -60,7 +60,9 @@ def test_a_shared_beginning_gives_the_bytes_of_the_whole_run(demo, tmp_path, beg
     assert found["alone"][scalar] == found["other seed 1"][scalar]
     assert same_weights(tmp_path / "other/seed1", tmp_path / "alone")
     assert not same_weights(first[0].output, tmp_path / "alone")
-    assert "±" not in compare.table({"other": {"mAP": [50.0]}})
+    assert "±" not in compare.table(compare.summarise([other], range(1, 2), tmp_path))
+    if beginning == "warm-up":
+        return
     # stopped after the beginning, a training goes on from there
     (alone.output / "model_final.pth").unlink()
     (alone.output / "last_checkpoint").write_text(start.name)
