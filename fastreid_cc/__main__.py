@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import importlib
 import os
 import pkgutil
@@ -11,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import boot
-from .errors import ClearError, WrongUse, printable
+from . import __version__, boot
+from .errors import ClearError, printable
+from .parallel.launch_env import IMPORTS
 from .requirements import explain_missing
 
 COMMANDS = Path(__file__).parent / "commands"
@@ -32,19 +34,21 @@ def _first_line(path: Path) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line up to the script or the command, whose own words stay as they are."""
-    lines = [f"  {'train':<15} run a script (the word may be left out)"]
-    lines += [f"  {name:<15} {line}" for name, line in commands().items()]
+    lines = [f"  {name:<15} {line}" for name, line in commands().items()]
     made = argparse.ArgumentParser(
         prog="python -m fastreid_cc",
-        usage="%(prog)s [--import MODULE] [train] SCRIPT.py [ARGUMENTS ...]\n"
-        "       %(prog)s [--import MODULE] COMMAND [ARGUMENTS ...]",
-        description="SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone,\n"
+        usage="%(prog)s [--import MODULE] COMMAND [ARGUMENTS ...]\n"
+        "       %(prog)s [--import MODULE] [train] SCRIPT.py [ARGUMENTS ...]",
+        description="For example: %(prog)s train --config-file quick/usl_tiny OUTPUT_DIR logs/a\n"
+        "SCRIPT.py is any fastreid script, for example tools/train_net.py of a clone,\n"
         "unmodified; it gets the ARGUMENTS as they are. `%(prog)s COMMAND --help`\n"
-        "tells a command's options. Exit status: 0 done, 1 failed, 2 wrong use.",
+        "tells a command's options. Exit status: 0 done; 2 the command line or the config is\n"
+        "wrong; 1 both are right, but it cannot be done.",
         epilog="commands:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made.add_argument("--version", action="version", version=f"fastreid_cc {__version__}")
     made.add_argument(
         "--import",
         dest="imports",
@@ -72,18 +76,25 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
 def main(arguments: Sequence[str]) -> int:
     """Runs a script or a command and returns the exit status."""
     imports, word, rest = split(arguments)
-    if word in commands():
+    is_script = word == "train" and bool(rest) and not rest[0].startswith("-")
+    if word in commands() and not is_script:
         return run_command(word, rest, imports)
-    script = rest if word == "train" else [word, *rest]
-    if script[:1] in (["-h"], ["--help"]):
-        parser().print_help()
-        return 0
-    if not script or not script[0]:
-        parser().error("train needs the path of a script, or name a command.")
+    script = rest if is_script else [word, *rest]
+    if not script[0]:
+        parser().error("name a command or a script.")
     if not Path(script[0]).is_file():
-        known = ", ".join(["train", *commands()])
-        parser().error(f"{script[0]!r} is neither a script nor a command ({known}).")
+        parser().error(unknown(script[0], after_train=is_script))
     return run_script(script, imports)
+
+
+def unknown(word: str, *, after_train: bool) -> str:
+    """What to say of a word that is neither a command nor a script."""
+    if after_train:
+        return f"train {printable(word)}: no such script; a config goes after --config-file."
+    near = difflib.get_close_matches(word.lower(), list(commands()), n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    known = ", ".join(commands())
+    return f"{word!r} is neither a script nor a command.{hint} Commands: {known}."
 
 
 def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
@@ -94,6 +105,7 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
     sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
+        os.environ[IMPORTS] = ",".join(imports)  # for processes that the command starts
         boot.import_parts(imports)
         return int(module.main(arguments) or 0)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
@@ -102,7 +114,7 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _fail(name, "interrupted", 130)
     except ClearError as error:
-        return _fail(name, error, 2 if isinstance(error, WrongUse) else 1)
+        return _fail(name, error, error.status)
     except MemoryError as error:
         return _fail(name, f"out of memory {error}".rstrip(), 1)
     except OSError as error:  # disk full, no permission, a file that vanished
@@ -124,8 +136,7 @@ def run_script(arguments: list[str], imports: Sequence[str]) -> int:
     try:
         boot.run(arguments[0], arguments[1:], imports)
     except ClearError as error:
-        print(f"fastreid_cc: {error}", file=sys.stderr)
-        return 1
+        return _fail("fastreid_cc", error, error.status)
     return 0
 
 

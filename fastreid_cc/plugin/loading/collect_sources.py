@@ -12,6 +12,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from torch import Tensor, nn
 
 from ...data.sources import SourceImages, number_sources
+from ...errors import BadConfig
 from ...memories.updates import group_means
 from .extract import Images, extract_features
 
@@ -49,7 +50,7 @@ def _check_filled(cfg: Any, name: str, classes: np.ndarray) -> None:
     _, sizes = np.unique(classes, return_counts=True)
     places = int(np.where(sizes > 1, instances, 1).sum())
     if places < batch:
-        raise ValueError(
+        raise BadConfig(
             f"{name}: {len(sizes)} identities fill {places} of the {batch} places of a step"
             f" (CC.SOURCES.IMS_PER_BATCH={batch}, CC.SOURCES.NUM_INSTANCE={instances}). Lower"
             " IMS_PER_BATCH."

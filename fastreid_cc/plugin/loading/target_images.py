@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
+from ...errors import BadConfig
 from .camera_styles import camera_style
 from .collect_sources import collect_sources
 from .dataset import ContrastDataset, build_loader
@@ -103,7 +104,7 @@ def target_images(cfg: Any) -> TargetImages:
     batch, count = cfg.SOLVER.IMS_PER_BATCH, len(images.paths)
     iters = cfg.CC.ITERS_PER_EPOCH or count // batch
     if not count or not iters:
-        raise ValueError(
+        raise BadConfig(
             f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
             f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
         )

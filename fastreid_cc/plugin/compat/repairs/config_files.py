@@ -10,7 +10,7 @@ from fastreid.config.config import CfgNode
 from fastreid.utils import file_io
 
 from fastreid_cc.config import near_keys, walk
-from fastreid_cc.config.shipped import PREFIX, resolve
+from fastreid_cc.config.shipped import PREFIX, find_config, resolve
 from fastreid_cc.errors import BadConfig, ClearError, printable
 
 from ..patching import around, assign
@@ -26,10 +26,10 @@ def read_plain_yaml(stock: Any, filename: str, allow_unsafe: bool = False) -> di
     Breaks: `CfgNode.load_yaml_with_base(allow_unsafe=True)` runs what `!!python/...` tags of a
     config say; a `_BASE_` that names itself recurses until the stack ends; a few lines of aliases
     grow without bound; an empty file is a TypeError. All versions. Does: plain YAML only, whatever
-    the argument; each of these is one message with the file's name; `fastreid_cc://x.yml` names a
-    shipped config. Test: test_compat_config.py. May go: never, for the shipped configs.
+    the argument; each of these is one message with the file's name; `fastreid_cc://x.yml`, in short
+    `x`, names a shipped config. Test: test_compat_config.py. May go: never.
     """
-    return load_config(filename)
+    return load_config(find_config(str(filename)))
 
 
 class ShippedConfigs(file_io.PathHandler):
