@@ -17,6 +17,7 @@ from .errors import ClearError, printable
 from .parallel.launch_env import IMPORTS
 from .requirements import explain_missing
 
+HELP = "`python -m fastreid_cc --help` tells them."
 COMMANDS = Path(__file__).parent / "commands"
 
 
@@ -81,9 +82,9 @@ def main(arguments: Sequence[str]) -> int:
         return run_command(word, rest, imports)
     script = rest if is_script else [word, *rest]
     if not script[0]:
-        parser().error("name a command or a script.")
+        return _fail("fastreid_cc", f"name a command or a script. {HELP}", 2)
     if not Path(script[0]).is_file():
-        parser().error(unknown(script[0], after_train=is_script))
+        return _fail("fastreid_cc", f"{unknown(script[0], after_train=is_script)} {HELP}", 2)
     return run_script(script, imports)
 
 

@@ -10,10 +10,12 @@ output, everything else to standard error.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import WrongUse, printable
 
@@ -31,6 +33,19 @@ class Formatter(argparse.HelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one or two lines, with the nearest option; `--help` says the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2."""
+        word = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(word, known, n=1) if word != message else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        name = self.prog.split(" ")[-1]
+        self.exit(2, f"{name}: {printable(message)}.{hint} `{self.prog} --help` tells its use.\n")
+
+
 def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.ArgumentParser:
     """The parser of a command, in the common style.
 
@@ -39,7 +54,7 @@ def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.A
         text: what the command does, in a sentence or two.
         gives_json: adds `--json`.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m fastreid_cc {name}",
         description=text,
         epilog=STATUSES,

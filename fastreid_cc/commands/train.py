@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     text = "where processes meet: tcp://HOST:PORT; auto finds a free port of one machine"
     made.add_argument("--dist-url", default="auto", metavar="URL", help=text)
     text = "config keys on top of the file, e.g. OUTPUT_DIR logs/a SOLVER.IMS_PER_BATCH 64"
-    made.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=text)
+    made.add_argument("opts", nargs="*", metavar="KEY VALUE", help=text)
     return made
 
 
@@ -44,7 +44,7 @@ def worker(args: argparse.Namespace) -> object:
 
 def main(argv: list[str]) -> int:
     """Trains to the end."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     boot.activate()
     from ..plugin.training import start
 

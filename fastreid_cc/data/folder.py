@@ -20,6 +20,9 @@ from .naming import EXTENSIONS, FolderOptions, Rule, key, list_images, plain
 __all__ = ["FolderItems", "FolderOptions"]
 
 
+RELATIVE = " A relative ROOT lies below FASTREID_DATASETS, QUERY and GALLERY below ROOT."
+
+
 class FolderItems:
     """The three lists of a folder: `train`, `query` and `gallery` of (path, identity, camera).
 
@@ -93,7 +96,8 @@ class FolderItems:
         """Paths of the images below a folder, which the option `name` names."""
         setting = f"{key(name)}={getattr(self.options, name)!r}"
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
-            raise BadConfig(f"{setting}: no folder {folder}.")
+            below = "" if os.path.isabs(getattr(self.options, name)) else RELATIVE
+            raise BadConfig(f"{setting}: no folder {folder}.{below}")
         names = [os.path.join(folder, n) for n in list_images(folder)]
         if self.options.exclude:
             names = [n for n in names if not re.search(self.options.exclude, self.relative(n))]

@@ -33,6 +33,8 @@ from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
 from .compat.patching import wrap
 from .loading.datasets import configure_from, current
+from .loading.target_images import refuse_too_few
+from .modeling.registered_losses import refuse_memory_losses
 
 _CHECKPOINT = re.compile(r"model_(\d+|best|final)\.pth")
 
@@ -59,8 +61,8 @@ def preflight(
     Cost: seconds for a folder of a million images, whose names are read; no image is.
     """
     _check_names(cfg)
-    if cfg.CC.ENABLED and not eval_only:
-        validate(cfg, world_size=world_size)
+    if not eval_only:
+        validate(cfg, world_size=world_size) if cfg.CC.ENABLED else refuse_memory_losses(cfg)
     _check_weights(cfg, resume=resume, eval_only=eval_only)
     if not (resume or eval_only):
         _check_output(cfg)
@@ -142,6 +144,7 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
     keys = ("DATASETS.TESTS",) if eval_only else ("DATASETS.NAMES", "CC.SOURCES.NAMES")
     keys = keys if eval_only or not cfg.DATASETS.TESTS else (*keys, "DATASETS.TESTS")
     root, seen = data_build._root, set()
+    configure_from(cfg)
     for key in keys:
         for name in get_key(cfg, key):
             cls = DATASET_REGISTRY.get(name)
@@ -149,8 +152,9 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
                 continue
             seen.add(name)
             if name == "UnlabeledFolder":
-                configure_from(cfg)
-                FolderItems(current("folder"), os.path.abspath(root), read_images=False)
+                found = FolderItems(current("folder"), os.path.abspath(root), read_images=False)
+                if cfg.CC.ENABLED and tuple(cfg.DATASETS.NAMES) == (name,) and not eval_only:
+                    refuse_too_few(cfg, len(found.train))
             elif cls.__module__.startswith("fastreid.") or name == "PersonX":
                 _check_stock(key, name, cls, root)
 
@@ -169,6 +173,8 @@ def _check_stock(key: str, name: str, cls: type, root: str) -> None:
             cls(root=root)
     except MissingData as error:
         raise MissingData(f"{key} {error}") from error
+    except AssertionError as error:  # MSMT17 has a check of its own
+        raise MissingData(f"{key} {missing_data(name, str(error))}") from error
     finally:
         Dataset.check_before_run = stock
 
@@ -186,7 +192,7 @@ def missing_data(name: str, found: str) -> str:
     root = os.path.abspath(data_build._root)
     is_set = "" if "FASTREID_DATASETS" in os.environ else " (not set: ./datasets)"
     lines = [
-        f"{name}: {printable(found)}.",
+        f"{name}: {printable(found.rstrip('.'))}.",
         f"Data sets are looked for below FASTREID_DATASETS={printable(root)}{is_set}.",
     ]
     for known in PUBLISHED:

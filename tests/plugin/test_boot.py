@@ -156,11 +156,13 @@ def test_missing_fastreid_is_one_message_without_a_traceback(tmp_path):
     ],
 )
 def test_a_wrong_command_line_says_what_is_wrong(arguments, message, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
-    assert end.value.code == 2
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:  # of argparse
+        status = ended.code
+    assert status == 2
     error = capsys.readouterr().err
-    assert message in error and "usage:" in error
+    assert message in error
 
 
 def test_the_version_is_told(capsys):

@@ -102,16 +102,22 @@ def target_images(cfg: Any) -> TargetImages:
     """
     images = collect_images(cfg)
     batch, count = cfg.SOLVER.IMS_PER_BATCH, len(images.paths)
+    refuse_too_few(cfg, count)
     iters = cfg.CC.ITERS_PER_EPOCH or count // batch
-    if not count or not iters:
-        raise BadConfig(
-            f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
-            f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
-        )
     logger.info(f"{count:,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
     sources = collect_sources(cfg, images)
     style = camera_style(cfg, images.paths, images.cameras)
     return TargetImages(images, iters * batch, sources, style)
+
+
+def refuse_too_few(cfg: Any, count: int) -> None:
+    """Raises BadConfig if a target of `count` images fills no step of an epoch."""
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if not count or not (cfg.CC.ITERS_PER_EPOCH or count // batch):
+        raise BadConfig(
+            f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
+            f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
+        )
 
 
 class ImageStream:

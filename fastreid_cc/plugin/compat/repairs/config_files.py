@@ -73,11 +73,25 @@ def explain_wrong_keys(stock: Any, cfg: Any, source: Any, *args: Any, **kwargs: 
     except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         where = f"{printable(source)}: " if isinstance(source, str) else ""
         text = printable(error.args[0] if error.args else type(error).__name__)
+        if "odd length" in text:
+            text = _odd_one_out(source)
         raise BadConfig(f"{where}{text}{_nearest(cfg, text)}") from error
 
 
+def _odd_one_out(pairs: Any) -> str:
+    """What to say of KEY VALUE pairs of which one lacks its value."""
+    joined = [str(word) for word in pairs if "=" in str(word) and "." in str(word).split("=")[0]]
+    if joined:
+        key, _, value = joined[0].partition("=")
+        return f"{printable(joined[0])}: write {printable(key)} {printable(value)}, with a space."
+    shown = printable(" ".join(map(str, pairs)))[:200]
+    return f"KEY VALUE pairs come in twos, but these are {len(pairs)} words: {shown}"
+
+
 def _nearest(root: Any, message: str) -> str:
-    """A hint with the known key nearest to the one the message ends in."""
+    """A hint: the known key nearest to the one the message ends in; how to write a number."""
+    if "Type mismatch (<class 'float'> vs. <class 'int'>)" in message:
+        return ". Write the number with a point, as in 2.0."
     if "xistent" not in message:
         return ""
     wanted = message.split(":")[-1].strip()
