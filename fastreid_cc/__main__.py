@@ -8,6 +8,7 @@ import difflib
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,13 +102,16 @@ def unknown(word: str, *, after_train: bool) -> str:
 def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
     """Runs `fastreid_cc.commands.<name>.main(arguments)`; an error we know is one message.
 
-    The command's module is imported without fastreid; what needs fastreid imports it when it runs.
+    The command's module is imported without fastreid; what needs fastreid activates the plug-in
+    when it runs, and with it come the parts from outside, which may need fastreid mended. A command
+    that never does so says `ACTIVATES = False`.
     """
     sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}")
-        os.environ[IMPORTS] = ",".join(imports)  # for processes that the command starts
-        boot.import_parts(imports)
+        os.environ[IMPORTS] = ",".join(imports)  # for `boot.activate`, in spawned processes too
+        if not getattr(module, "ACTIVATES", True):
+            boot.import_parts(imports)
         return int(module.main(arguments) or 0)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,6 +129,23 @@ def run_command(name: str, arguments: list[str], imports: Sequence[str]) -> int:
         if known is error:
             raise
         return _fail(name, known, 1)
+    except Exception as error:
+        if clear := of_child(error):
+            return _fail(name, clear, clear.status)
+        raise
+
+
+def of_child(error: Exception) -> ClearError | None:
+    """The clear error that ended a process which `launch` started; None if it was another."""
+    if type(error).__name__ != "ProcessRaisedException":
+        return None
+    found = re.search(r"^(fastreid_cc[\w.]*)\.(\w+): (.*)\Z", str(error), re.MULTILINE | re.DOTALL)
+    kind = getattr(sys.modules.get(found[1]), found[2], None) if found else None
+    if found is None or not (isinstance(kind, type) and issubclass(kind, ClearError)):
+        return None
+    known = ClearError(found[3].rstrip())
+    known.status = kind.status
+    return known
 
 
 def _fail(name: str, message: object, status: int) -> int:
@@ -138,6 +159,10 @@ def run_script(arguments: list[str], imports: Sequence[str]) -> int:
         boot.run(arguments[0], arguments[1:], imports)
     except ClearError as error:
         return _fail("fastreid_cc", error, error.status)
+    except Exception as error:
+        if clear := of_child(error):
+            return _fail("fastreid_cc", clear, clear.status)
+        raise
     return 0
 
 

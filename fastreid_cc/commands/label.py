@@ -22,6 +22,8 @@ from ..requirements import require_extra
 from ..structures import PseudoLabels
 from ._frame import make_parser, require_folder_of, table
 
+ACTIVATES = False  # parts of `--import` come without the plug-in
+
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
 OPTIONS: dict[str, type] = {
     "k1": int,

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dist-url", default="auto", metavar="URL", help=text)
     text = "config keys on top of the file, e.g. OUTPUT_DIR logs/a SOLVER.IMS_PER_BATCH 64"
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help=text)
+    made.set_defaults(short_log=True)
     return made
 
 

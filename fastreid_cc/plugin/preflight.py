@@ -15,15 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import Dataset
 from fastreid.engine import defaults
-from fastreid.layers import pooling
-from fastreid.modeling.backbones import BACKBONE_REGISTRY
-from fastreid.modeling.heads import REID_HEADS_REGISTRY
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 
 from ..config import get_key, validate
@@ -35,6 +30,8 @@ from .compat.patching import wrap
 from .loading.datasets import configure_from, current
 from .loading.target_images import refuse_too_few
 from .modeling.registered_losses import refuse_memory_losses
+from .short_log import short_console
+from .stock_names import stock_names
 
 _CHECKPOINT = re.compile(r"model_(\d+|best|final)\.pth")
 
@@ -71,21 +68,10 @@ def preflight(
 
 def _check_names(cfg: Any) -> None:
     """What fastreid looks up by name is there."""
-    for key, known in (
-        ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY._obj_map),
-        ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY._obj_map),
-        ("MODEL.HEADS.NAME", REID_HEADS_REGISTRY._obj_map),
-        ("MODEL.HEADS.POOL_LAYER", pooling.__all__),
-        ("MODEL.HEADS.NECK_FEAT", ("before", "after")),
-        ("SOLVER.SCHED", ("MultiStepLR", "CosineAnnealingLR")),
-    ):
-        _check_name(key, get_key(cfg, key), known)
-    optimizer = cfg.SOLVER.OPT
-    if not isinstance(getattr(torch.optim, str(optimizer), None), type):
-        _check_name("SOLVER.OPT", optimizer, [n for n in vars(torch.optim) if n[:1].isupper()])
-    for key in ("DATASETS.NAMES", "DATASETS.TESTS", "CC.SOURCES.NAMES"):
-        for name in get_key(cfg, key):
-            _check_name(key, name, DATASET_REGISTRY._obj_map)
+    for key, known in stock_names().items():
+        value = get_key(cfg, key)
+        for name in [value] if isinstance(value, str) else value:
+            _check_name(key, name, known)
 
 
 def _check_name(key: str, name: Any, known: Iterable[str]) -> None:
@@ -93,7 +79,7 @@ def _check_name(key: str, name: Any, known: Iterable[str]) -> None:
         lower = {other.lower(): other for other in known}
         near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
         hint = f" Did you mean {lower[near[0]]}?" if near else ""
-        listed = ", ".join(sorted(lower.values()))
+        listed = ", ".join(lower.values())
         raise BadConfig(f"{key}={name!r}: no such name.{hint} Known: {listed}.")
 
 
@@ -219,7 +205,8 @@ def _setup(stock: Any, cfg: Any, args: Any) -> Any:
         eval_only=bool(getattr(args, "eval_only", False)),
         world_size=comm.get_world_size(),
     )
-    with _seeded(cfg):
+    short = getattr(args, "short_log", False) and cfg.OUTPUT_DIR
+    with _seeded(cfg), short_console(cfg.OUTPUT_DIR) if short else contextlib.nullcontext():
         return stock(cfg, args)
 
 

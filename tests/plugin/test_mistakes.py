@@ -249,3 +249,30 @@ def test_a_mistake_is_one_message(
 def test_the_table_is_long() -> None:
     assert len(MISTAKES) >= 100
     assert len({words for words, _, _ in MISTAKES}) == len(MISTAKES)
+
+
+@pytest.mark.parametrize(
+    "name, status", [("errors.BadConfig", 2), ("data.checks.UnreadableImages", 1)]
+)
+def test_a_mistake_that_a_started_process_finds_is_told_alike(
+    plugin: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    status: int,
+) -> None:
+    from torch.multiprocessing import ProcessRaisedException
+
+    text = f"-- Process 1 terminated:\nTraceback ...\nfastreid_cc.{name}: CC.SEED=-1\nis wrong\n"
+    for last in ("", "\nZeroDivisionError: x\n"):
+
+        def fail(*_: Any, last: str = last) -> None:
+            raise ProcessRaisedException(text if not last else f"Traceback{last}", 1, 2)
+
+        monkeypatch.setattr("fastreid_cc.boot.run", fail)
+        if last:
+            with pytest.raises(ProcessRaisedException, match="ZeroDivision"):
+                cli.main([__file__])
+        else:
+            assert cli.main([__file__]) == status
+            assert capsys.readouterr().err == "fastreid_cc: CC.SEED=-1\nis wrong\n"

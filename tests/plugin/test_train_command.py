@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -33,7 +34,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_trains_from_anywhere_and_the_log_says_what_comes_next(
-    plugin: None, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugin: None, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = ("DATASETS.NAMES", ("UnlabeledFolder",), "DATASETS.TESTS", ("UnlabeledFolder",))
@@ -41,6 +42,9 @@ def test_a_folder_trains_from_anywhere_and_the_log_says_what_comes_next(
     line = ["train", "--config-file", "quick/usl_tiny", *words]
     assert cli.main(line) == 0
     log = Path("out", "log.txt").read_text()
+    console = capfd.readouterr().out
+    assert "Running with full config: … (" in console and console.count("\n") < 150
+    assert log.count("\n") > 500  # in full
     for text in FALSE_ALARMS:
         assert text not in log, text
     assert "WARNING" not in log.split("Starting training")[1], log
