@@ -299,7 +299,7 @@ def test_all_faults_come_in_one_error() -> None:
     )
     with pytest.raises(ValueError) as caught:
         validate(cfg)
-    assert str(caught.value).startswith("4 fault(s)")
+    assert str(caught.value).startswith("4 faults in the config:")
     assert str(caught.value).count("\n") == 4
 
 

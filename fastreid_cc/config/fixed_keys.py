@@ -16,6 +16,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.ENABLED": Key(False, "Train DATASETS.NAMES without identities. Off: stock fastreid."),
     "CC.SEED": Key(1, "Seed of weights, augmentation, sampling, clustering.", "[0, 4294967295]"),
     "CC.SEED_SUPERVISED": Key(False, "Without CC.ENABLED: seed by CC.SEED, not by the clock."),
+    "CC.OVERWRITE": Key(False, "Start anew in an OUTPUT_DIR that holds a run, which is removed."),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
     "CC.ITERS_PER_EPOCH": Key(
         0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"

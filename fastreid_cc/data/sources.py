@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import BadConfig
 from .items import Item, Label, fingerprint, is_unknown, number, sort_items
 
 
@@ -143,7 +144,7 @@ def hold_out(
 
 def _check_labels(name: str, num_images: int, identities: list) -> None:
     if len(identities) < 2:
-        raise ValueError(
+        raise BadConfig(
             f"CC.SOURCES.NAMES: {name} has {num_images} images and {len(identities)} known"
             " identities; a source needs labels of at least 2. Use it as target (DATASETS.NAMES),"
             " or give it identities (for a folder: CC.FOLDER.IDENTITY)."
@@ -153,7 +154,7 @@ def _check_labels(name: str, num_images: int, identities: list) -> None:
 def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> None:
     shared = [identity for identity in identities if identity in owners]
     if shared:
-        raise ValueError(
+        raise BadConfig(
             f"CC.SOURCES.NAMES: {name} and {owners[shared[0]]} share {len(shared)} identity"
             f" label(s), e.g. {shared[0]!r}. Classes must be disjoint: put the data set's name"
             f" before its labels ('{name.lower()}_{shared[0]}') if they are different individuals,"
@@ -165,7 +166,7 @@ def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> No
 def _check_paths(name: str, paths: list[str], seen: dict[str, str]) -> None:
     for path in paths:
         if path in seen:
-            raise ValueError(
+            raise BadConfig(
                 f"CC.SOURCES.NAMES: {name} holds {path}, which {seen[path]} holds too. The target"
                 " and every source must be different images."
             )

@@ -13,6 +13,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from torch import Tensor, nn
 
 from ...data.sources import SourceImages, hold_out, number_sources
+from ...errors import BadConfig
 from ...memories.updates import group_means
 from .extract import Images, extract_features
 
@@ -60,7 +61,7 @@ def _check_filled(cfg: Any, name: str, classes: np.ndarray) -> None:
     is_uniform = cfg.CC.SOURCES.SAMPLER == "uniform"
     places = len(classes) if is_uniform else int(np.where(sizes > 1, instances, 1).sum())
     if places < batch:
-        raise ValueError(
+        raise BadConfig(
             f"{name}: {len(sizes)} identities fill {places} of the {batch} places of a step"
             f" (CC.SOURCES.IMS_PER_BATCH={batch}, CC.SOURCES.NUM_INSTANCE={instances}). Lower"
             " IMS_PER_BATCH."

@@ -13,6 +13,7 @@ from ...config.published_batches import (
     Setting,
     difference_from_published,
     images_per_statistic,
+    is_published_method,
     setting_line,
 )
 from ...labels.diagnostics import summarize, summary_line
@@ -44,7 +45,7 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
         f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
     found = difference_from_published(cfg.CC.MEMORY.NAME, setting)
-    if found:
+    if found and is_published_method(cfg):
         logger.warning(found)
 
 
@@ -76,8 +77,10 @@ def log_labelling(
         total: seconds of everything before the epoch's first step.
     """
     summary = summarize(found.labels, images.cameras, images.truth)
-    logger.info(summary_line(trainer.epoch, summary, found.eps, total))
-    _warn_of_cameras(summary, len(np.unique(images.cameras)))
+    num_cameras = len(np.unique(images.cameras))
+    several = num_cameras > 1  # with one, or unknown ones, "1.0 cameras" would read as a fault
+    logger.info(summary_line(trainer.epoch, summary, found.eps, total, has_cameras=several))
+    _warn_of_cameras(summary, num_cameras)
     seconds = {"extract": extracted, **found.seconds}
     scalars = {f"cc/{key}": value for key, value in summary.items()}
     scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
