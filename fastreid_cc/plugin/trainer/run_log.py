@@ -15,7 +15,7 @@ from ...config.published_batches import (
     images_per_statistic,
     setting_line,
 )
-from ...labels.diagnostics import summarize, summary_line
+from ...labels.diagnostics import stability, summarize, summary_line
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
 
@@ -62,6 +62,7 @@ def log_labelling(
     images: TargetImages,
     found: PseudoLabels,
     *,
+    previous: PseudoLabels | None,
     extracted: float,
     total: float,
 ) -> None:
@@ -71,10 +72,13 @@ def log_labelling(
         trainer: its epoch, iteration and storage are used.
         images: cameras, and identities for the log where they are known.
         found: the labels, with the seconds of their steps.
+        previous: the labels before; with them "cc/stability" says how alike the two are.
         extracted: seconds of the extraction.
         total: seconds of everything before the epoch's first step.
     """
     summary = summarize(found.labels, images.cameras, images.truth)
+    if previous is not None:
+        summary["stability"] = stability(previous.labels, found.labels)
     logger.info(summary_line(trainer.epoch, summary, found.eps, total))
     _warn_of_cameras(summary, len(np.unique(images.cameras)))
     seconds = {"extract": extracted, **found.seconds}
