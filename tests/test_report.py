@@ -13,8 +13,10 @@ from report_runs import EVIL, Page, clustered, label_free, made_test_set, superv
 
 from fastreid_cc.commands import report
 from fastreid_cc.errors import ClearError, WrongUse
+from fastreid_cc.labels.similarities import separate
 from fastreid_cc.report import Clustered, Run, RunFeatures, TestSet, build_page, read_run
 from fastreid_cc.report.clusters import (
+    agreement,
     choose,
     describe,
     halves,
@@ -282,6 +284,23 @@ def test_doubtful_clusters_are_the_loosest_and_the_nearest_pairs(tmp_path: Path)
         frozenset((c, near[c].argmax())) for c in range(5)
     }
     assert len(pairs) == len({frozenset(pair) for pair in pairs})
+
+
+def test_identities_in_several_clusters_are_counted(tmp_path: Path) -> None:
+    images = clustered(tmp_path)
+    assert agreement(images) == (5, 1, 5, 1)  # one image is mislabelled
+    blind = Clustered(images.paths, images.cameras, images.labels, images.features)
+    assert agreement(blind) is None
+
+
+def test_the_threshold_is_tried_on_the_test_images(alone: tuple[Run, str]) -> None:
+    features = alone[0].features
+    at = separate(features.clustered.features, features.clustered.labels).threshold(0.01)
+    assert f"Suggested threshold {at:.2f}" in alone[1]
+    test = features.tests[0]
+    found = separate(test.features, test.identities)
+    false, missed = 100 * found.false_match_rate(at), 100 * found.miss_rate(at)
+    assert f"test images of Made {false:.1f} % and {missed:.1f} %" in alone[1]
 
 
 def test_a_cluster_is_split_where_its_images_differ_most() -> None:

@@ -180,6 +180,22 @@ def spread(order: np.ndarray, count: int) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
 
 
+def agreement(images: Clustered) -> tuple[int, int, int, int] | None:
+    """How clusters and identities meet, of the images in a cluster; None without identities.
+
+    Returns:
+        identities, those in more than one cluster, clusters, those with more than one identity.
+    """
+    if images.truth is None:
+        return None
+    kept = (images.labels >= 0) & (images.truth >= 0)
+    if not kept.any():
+        return None
+    meets = contingency_matrix(images.truth[kept], images.labels[kept], sparse=True) > 0
+    rows, columns = (np.asarray(meets.sum(axis=axis)).ravel() for axis in (1, 0))
+    return len(rows), int((rows > 1).sum()), len(columns), int((columns > 1).sum())
+
+
 def linked_cameras(images: Clustered) -> tuple[np.ndarray, np.ndarray]:
     """How clusters join cameras.
 

@@ -58,7 +58,7 @@ def build_page(
         body, doubtful = sheets.render(num_clusters)
         chapters.append(Chapter(f"clusters-{index}", f"Clusters{of}", body))
         pairs = similarities(run, known, doubtful, str(index))
-        body = render("similarities.html", part=pairs, run=run)
+        body = render("similarities.html", part=pairs, has_truth=images.truth is not None)
         chapters.append(Chapter(f"similarities-{index}", f"Similarities{of}", body))
     chapters += [curves(runs), retrieval(runs, rankings, album, queries=num_queries)]
     for index, (run, known) in enumerate(zip(runs, stats, strict=True)):

@@ -131,7 +131,7 @@ class Similarities(NamedTuple):
     Args:
         threshold: from here on two images are called the same.
         false_matches, misses: shares of pairs by the clusters; nan where there is none.
-        by_identity: the same two by the identities, None where they are not known.
+        by_identity: (of which images, the same two by their identities), where these are known.
         chart, legend: of the pairs; "" without two clusters.
         map: "" of too few images; `named` clusters have their number on it.
         shown: images on the map.
@@ -140,7 +140,7 @@ class Similarities(NamedTuple):
     threshold: float
     false_matches: float
     misses: float
-    by_identity: tuple[float, float] | None
+    by_identity: list[tuple[str, float, float]]
     chart: str
     legend: list[Legend]
     map: str
@@ -157,10 +157,16 @@ def similarities(
         return None
     pairs = separate(images.features, images.labels)
     at = pairs.threshold(FALSE_MATCHES)
-    truth = None
-    if images.truth is not None:
-        true = separate(images.features, images.truth)
-        truth = (true.false_match_rate(at), true.miss_rate(at))
+    known = [("these images", images.features, images.truth)] if images.truth is not None else []
+    for test in run.features.tests:
+        asked = np.isin(test.identities, test.identities[: test.num_query])  # without distractors
+        known.append(
+            (f"test images of {test.name}", test.features, np.where(asked, test.identities, -1))
+        )
+    by_identity = []
+    for name_of, features, truth in known:
+        true = separate(features, truth)
+        by_identity.append((name_of, true.false_match_rate(at), true.miss_rate(at)))
     kinds = (pairs.within, pairs.between)
     chart = pair_chart(kinds, at, f"pairs-{name}") if all(map(len, kinds)) else ""
     drawn = maps.draw(images, stats, doubtful, f"map-{name}") or ""
@@ -168,7 +174,7 @@ def similarities(
         threshold=at,
         false_matches=pairs.false_match_rate(at),
         misses=pairs.miss_rate(at),
-        by_identity=truth,
+        by_identity=by_identity,
         chart=chart,
         legend=legend(["two images of a cluster", "one of it, one of the nearest other cluster"]),
         map=drawn,

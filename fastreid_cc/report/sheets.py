@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..files import folder_name
 from .charts import Legend, legend, match_chart
-from .clusters import ClusterStats, choose, halves, loosest, nearest_pairs, spread
+from .clusters import ClusterStats, agreement, choose, halves, loosest, nearest_pairs, spread
 from .pictures import Album, Shot
 from .ranking import Ranking
 from .rendering import Chapter, render
@@ -169,6 +169,7 @@ class Sheets:
             others=others,
             stats=self.stats,
             has_truth=self.images.truth is not None,
+            meets=agreement(self.images),
             has_images=self.album.shows,
             has_folders=any(m.folder for m, _ in split),
             several_cameras=len(np.unique(self.images.cameras)) > 1,
