@@ -321,7 +321,17 @@ def test_one_cluster_has_no_other(tmp_path: Path) -> None:
     assert describe(alone).nearest.tolist() == [-1] * 40
     run = label_free(tmp_path)
     run.features = RunFeatures(alone)
-    assert Page(build_page([run])).faults == []
+    page = Page(build_page([run]))
+    assert page.faults == [] and "Perhaps one identity twice" not in page.text
+
+
+def test_a_single_camera_is_not_named_below_every_image(tmp_path: Path) -> None:
+    run = label_free(tmp_path)
+    run.features.clustered.cameras[:] = 0
+    run.features.tests.clear()
+    text = build_page([run])
+    assert "<figcaption>c0" not in text and "c is the camera" not in text
+    assert "Most mixed over cameras" not in text and 'id="cameras"' not in text
 
 
 def test_linked_cameras_counts_clusters() -> None:

@@ -151,6 +151,7 @@ class Sheets:
     ) -> None:
         self.images, self.stats, self.album = images, stats, album
         self.folders, self.page = folders, page
+        self.has_cameras = len(np.unique(images.cameras)) > 1
 
     def render(self, count: int) -> tuple[Markup, list[int]]:
         """All sheets with `count` clusters or pairs on each, and the clusters that are doubtful."""
@@ -172,7 +173,7 @@ class Sheets:
             meets=agreement(self.images),
             has_images=self.album.shows,
             has_folders=any(m.folder for m, _ in split),
-            several_cameras=len(np.unique(self.images.cameras)) > 1,
+            has_cameras=self.has_cameras,
         )
         return body, doubtful
 
@@ -200,24 +201,25 @@ class Sheets:
 
     def _shot(self, row: int, cluster: int) -> Shot:
         is_odd = self.stats.same_identity(self.images, row, cluster) is False
-        sign, kind, more = ("≠ ", "odd", ", another identity") if is_odd else ("", "", "")
-        camera = self.images.cameras[row]
-        label = f"camera {camera}, similarity {self.stats.own[row]:.2f}{more}"
-        return self.album.shot(self.images.paths[row], f"{sign}c{camera}", kind, label)
+        sign, kind, more = ("≠", "odd", ", another identity") if is_odd else ("", "", "")
+        camera = f" c{self.images.cameras[row]}" if self.has_cameras else ""
+        label = f"camera {self.images.cameras[row]}, similarity {self.stats.own[row]:.2f}{more}"
+        return self.album.shot(self.images.paths[row], f"{sign}{camera}".strip(), kind, label)
 
 
 def outliers(images: Clustered, stats: ClusterStats, album: Album, *, count: int) -> Markup:
     """Outliers of one run, each beside the most typical image of the cluster it is nearest to."""
     lone = np.flatnonzero(images.labels < 0)
     order = lone[np.argsort(-stats.other[lone], kind="stable")]
-    pairs = []
+    has_cameras, pairs = len(np.unique(images.cameras)) > 1, []
     for row in map(int, spread(order, count)):
         cluster = int(stats.nearest[row])
         members = np.flatnonzero(images.labels == cluster)
         core = int(members[np.argmax(stats.own[members])])
         mark = {True: " ✓", False: " ✗", None: ""}[stats.same_identity(images, row, cluster)]
         near, label = f"{stats.other[row]:.2f}{mark}", f"most typical of cluster {cluster}"
-        outlier = album.shot(images.paths[row], f"c{images.cameras[row]}", "query", "outlier")
+        camera = f"c{images.cameras[row]}" if has_cameras else ""
+        outlier = album.shot(images.paths[row], camera, "query", "outlier")
         pairs.append((outlier, album.shot(images.paths[core], near, "core", label)))
     has_truth = images.truth is not None
     return render("outliers.html", pairs=pairs, num_outliers=len(lone), has_truth=has_truth)
