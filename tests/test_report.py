@@ -200,6 +200,9 @@ def test_chapters_follow_what_there_is(comparison, tmp_path: Path) -> None:
     both = ["clusters-0", "similarities-0", "curves", "retrieval", "outliers-0", "cameras", "setup"]
     assert chapters(comparison[1]) == both
     assert "Where the runs differ most" not in comparison[1]  # six queries, all shown
+    own = label_free(tmp_path, name="own")  # every image is a class of its own, as ECN has it
+    own.features.clustered.labels[:] = np.arange(40)
+    assert chapters(build_page([own])) == ["curves", "retrieval", "cameras", "setup"]
     write(tmp_path / "bare", has_clusters=False)
     assert chapters(build_page([read_run(tmp_path / "bare", "bare")])) == ["curves", "setup"]
 

@@ -135,7 +135,7 @@ def curves(runs: Sequence[Run]) -> Chapter:
     sizes = [
         (i, np.bincount(images.labels[images.labels >= 0]))
         for i, images in enumerate(run.features.clustered for run in runs)
-        if images is not None and (images.labels >= 0).any()
+        if images is not None and (np.bincount(images.labels[images.labels >= 0]) > 1).any()
     ]
     if sizes:
         drawing = size_chart(sizes, "chart-sizes")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .charts import legend
 from .clusters import ClusterStats, describe
 from .curves import curves
@@ -85,8 +87,11 @@ def build_page(
 
 
 def _stats(run: Run) -> ClusterStats | None:
+    """Figures of a run's clusters; None without any, or where every image is a class of its own."""
     images = run.features.clustered
-    return None if images is None or not (images.labels >= 0).any() else describe(images)
+    if images is None or not (np.bincount(images.labels[images.labels >= 0]) > 1).any():
+        return None
+    return describe(images)
 
 
 def _notes(runs: Sequence[Run], album: Album) -> list[str]:
