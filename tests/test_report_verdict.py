@@ -10,6 +10,7 @@ import pytest
 from report_runs import label_free, write
 
 from fastreid_cc.report import Run, build_page, read_run
+from fastreid_cc.report.sections import tiles
 from fastreid_cc.report.times import clock, common_marks, duration, marks, spent
 from fastreid_cc.report.verdict import ADVICE, judge
 
@@ -71,6 +72,7 @@ def test_too_few_clusters_for_a_batch_and_harm_are_said(run: Run) -> None:
 def test_one_camera_is_no_sign(run: Run) -> None:
     put(run, cameras_per_cluster=1.0)
     assert judge(run).findings == [] and "camera" not in " ".join(judge(run).figures)
+    assert "Cameras" not in [tile.title for tile in tiles(run)]
     write(run.folder.parent / "supervised", has_clusters=False)
     assert judge(read_run(run.folder.parent / "supervised", "supervised")) is None
 

@@ -14,8 +14,9 @@ from .pictures import Album
 from .ranking import rank
 from .rendering import Chapter, render
 from .runs import Run
-from .sections import camera_tables, setup, similarities, summary, tiles
+from .sections import camera_tables, setup, summary, tiles
 from .sheets import Sheets, outliers, retrieval
+from .similar import similarities
 from .times import clock, duration
 from .verdict import judge
 
@@ -59,7 +60,7 @@ def build_page(
         sheets = Sheets(images, known, album, run.folder.absolute() / "clusters", page_folder)
         body, doubtful = sheets.render(num_clusters)
         chapters.append(Chapter(f"clusters-{index}", f"Clusters{of}", body))
-        pairs = similarities(run, known, doubtful, str(index))
+        pairs = similarities(images, run.features.tests, known, doubtful, str(index))
         body = render("similarities.html", part=pairs, has_truth=images.truth is not None)
         chapters.append(Chapter(f"similarities-{index}", f"Similarities{of}", body))
     chapters += [curves(runs), retrieval(runs, rankings, album, queries=num_queries)]

@@ -1,4 +1,4 @@
-"""The parts of the page about figures: tiles, summary, similarities, cameras, time and set-up."""
+"""The parts of the page about figures: tiles, summary, cameras, time and set-up."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..labels.similarities import separate
-from . import maps
-from .charts import Legend, legend, pair_chart
 from .clusters import ClusterStats, linked_cameras
 from .ranking import Ranking
 from .rendering import Chapter, render
 from .runs import Run, identities
 from .times import clock, spent
+from .verdict import has_cameras
 from .versions import installed
 
 MAX_CAMERAS = 24
-FALSE_MATCHES = 0.01  # among pairs of neighbouring clusters, at the threshold suggested
 WHEN = ("command", "started", "resumed", "ended")
 
 
@@ -60,8 +57,9 @@ def tiles(run: Run) -> list[Tile]:
         ),
         Tile("Outliers", run.last("cc/outlier_share", 100), "images in no cluster", "%"),
         Tile("ARI", run.last("cc/ari"), "labels against truth", digits=2),
-        Tile("Cameras", run.last("cc/cameras_per_cluster"), "per cluster"),
     ]
+    if has_cameras(run):
+        found.append(Tile("Cameras", run.last("cc/cameras_per_cluster"), "per cluster"))
     return [tile for tile in found if tile.value is not None and np.isfinite(tile.value)]
 
 
@@ -123,64 +121,6 @@ def _range(shares: np.ndarray) -> tuple[float, float]:
         return 0, 1
     width = max(float(np.ptp(known)), 0.2)
     return max(0.0, float(known.max()) - width), width
-
-
-class Similarities(NamedTuple):
-    """Similarities of one run's pairs, with a threshold, and the map of its images.
-
-    Args:
-        threshold: from here on two images are called the same.
-        false_matches, misses: shares of pairs by the clusters; nan where there is none.
-        by_identity: (of which images, the same two by their identities), where these are known.
-        chart, legend: of the pairs; "" without two clusters.
-        map: "" of too few images; `named` clusters have their number on it.
-        shown: images on the map.
-    """
-
-    threshold: float
-    false_matches: float
-    misses: float
-    by_identity: list[tuple[str, float, float]]
-    chart: str
-    legend: list[Legend]
-    map: str
-    named: Sequence[int]
-    shown: int
-
-
-def similarities(
-    run: Run, stats: ClusterStats, doubtful: Sequence[int], name: str
-) -> Similarities | None:
-    """Pairs within clusters against pairs with the nearest other cluster, and the map."""
-    images = run.features.clustered
-    if images is None:
-        return None
-    pairs = separate(images.features, images.labels)
-    at = pairs.threshold(FALSE_MATCHES)
-    known = [("these images", images.features, images.truth)] if images.truth is not None else []
-    for test in run.features.tests:
-        asked = np.isin(test.identities, test.identities[: test.num_query])  # without distractors
-        known.append(
-            (f"test images of {test.name}", test.features, np.where(asked, test.identities, -1))
-        )
-    by_identity = []
-    for name_of, features, truth in known:
-        true = separate(features, truth)
-        by_identity.append((name_of, true.false_match_rate(at), true.miss_rate(at)))
-    kinds = (pairs.within, pairs.between)
-    chart = pair_chart(kinds, at, f"pairs-{name}") if all(map(len, kinds)) else ""
-    drawn = maps.draw(images, stats, doubtful, f"map-{name}") or ""
-    return Similarities(
-        threshold=at,
-        false_matches=pairs.false_match_rate(at),
-        misses=pairs.miss_rate(at),
-        by_identity=by_identity,
-        chart=chart,
-        legend=legend(["two images of a cluster", "one of it, one of the nearest other cluster"]),
-        map=drawn,
-        named=doubtful,
-        shown=min(len(images.paths), maps.MAX_IMAGES),
-    )
 
 
 def setup(runs: Sequence[Run]) -> Chapter:

@@ -82,14 +82,14 @@ def _figures(run: Run) -> list[str]:
         found.append(f"{clusters:,.0f} clusters")
     if (share := run.last("cc/outlier_share")) is not None:
         found.append(f"{share:.1%} outliers")
-    if _has_cameras(run) and (cameras := run.last("cc/cameras_per_cluster")) is not None:
+    if has_cameras(run) and (cameras := run.last("cc/cameras_per_cluster")) is not None:
         found.append(f"{cameras:.1f} cameras per cluster")
     if (alike := run.last("cc/stability")) is not None:
         found.append(f"labels {alike:.2f} like those before (ARI)")
     return found
 
 
-def _has_cameras(run: Run) -> bool:
+def has_cameras(run: Run) -> bool:
     """Whether there is more than one camera, as far as is known."""
     if run.features.clustered is not None:
         return len(np.unique(run.features.clustered.cameras)) > 1
@@ -100,7 +100,7 @@ def _has_cameras(run: Run) -> bool:
 def _findings(run: Run) -> Iterator[Finding]:
     clusters = run.last("cc/num_clusters") or 0
     cameras, outliers = run.last("cc/cameras_per_cluster"), run.last("cc/outlier_share")
-    if clusters and cameras is not None and _has_cameras(run) and cameras < NEAR_ONE_CAMERA:
+    if clusters and cameras is not None and has_cameras(run) and cameras < NEAR_ONE_CAMERA:
         yield Finding(f"{cameras:.2f} cameras per cluster", ADVICE["cameras"])
     if outliers is not None and outliers > MANY_OUTLIERS:
         yield Finding(f"{outliers:.0%} of the images are outliers", ADVICE["outliers"])
