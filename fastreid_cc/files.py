@@ -65,3 +65,8 @@ def make_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def folder_name(cluster: int, size: int) -> str:
+    """What the folder of a cluster's images is called, e.g. "cluster_00012_34_images"."""
+    return "outliers" if cluster < 0 else f"cluster_{cluster:05d}_{size}_images"

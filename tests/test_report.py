@@ -13,8 +13,18 @@ from report_runs import EVIL, Page, clustered, label_free, made_test_set, superv
 
 from fastreid_cc.commands import report
 from fastreid_cc.errors import ClearError, WrongUse
-from fastreid_cc.report import Clustered, RunFeatures, TestSet, build_page, read_run
-from fastreid_cc.report.clusters import choose, describe, linked_cameras, spread
+from fastreid_cc.labels.similarities import separate
+from fastreid_cc.report import Clustered, Run, RunFeatures, TestSet, build_page, read_run
+from fastreid_cc.report.clusters import (
+    agreement,
+    choose,
+    describe,
+    halves,
+    linked_cameras,
+    loosest,
+    nearest_pairs,
+    spread,
+)
 from fastreid_cc.report.pictures import Album
 from fastreid_cc.report.ranking import rank
 from fastreid_cc.report.runs import names, read_metrics
@@ -34,24 +44,38 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, build_page([first, supervised(folder)])
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+    """A run and the page about it."""
+    run = label_free(tmp_path_factory.mktemp("run"))
+    return run, build_page([run])
+
+
 # ---- figures --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "key", ["mAP", "Rank-1", "total_loss", "cc/num_clusters", "cc/outlier_share", "cc/ari"]
 )
-def test_figures_below_the_curves_are_those_of_metrics_json(tmp_path: Path, key: str) -> None:
-    run = label_free(tmp_path)
-    page = Page(build_page([run]))
+def test_figures_below_the_curves_are_those_of_metrics_json(
+    alone: tuple[Run, str], key: str
+) -> None:
+    run, page = alone[0], Page(alone[1])
     lines = [json.loads(line) for line in (run.folder / "metrics.json").read_text().splitlines()]
     scale = 100 if key == "cc/outlier_share" else 1
     logged = {line["iteration"]: line[key] * scale for line in lines if key in line}
-    shown = next(table for table in page.tables if f"{run.name}: {key}" in table[0])
-    assert {int(step): float(value) for step, value in shown[1:]} == pytest.approx(logged, rel=1e-5)
+    assert column(page, f"{run.name}: {key}") == pytest.approx(logged, rel=1e-5)
 
 
-def test_tiles_show_the_last_values(tmp_path: Path) -> None:
-    page = build_page([label_free(tmp_path)])
+def column(page: Page, head: str) -> dict[int, float]:
+    """Step -> value of a series in the tables below the curves."""
+    table = next(table for table in page.tables if head in table[0])
+    at = table[0].index(head)
+    return {int(row[0]): float(row[at]) for row in table[1:] if row[at]}
+
+
+def test_tiles_show_the_last_values(alone: tuple[Run, str]) -> None:
+    page = alone[1]
     for value in ("57.8", "75.0", "22", "9.0", "0.70", "2.3"):
         assert f"<b>{value}</b>" in page
     assert "for 5 identities" in page
@@ -74,8 +98,8 @@ def test_the_figure_before_training_is_shown_where_it_was_measured(tmp_path: Pat
     run = read_run(tmp_path / "run", "run")
     page = build_page([run])
     assert "before training 11.2 %" in page
-    shown = next(table for table in Page(page).tables if "run: mAP" in table[0])
-    assert shown[1] == ["0", "11.25"] and len(shown) == 1 + 1 + sum("mAP" in x for x in lines)
+    shown = column(Page(page), "run: mAP")
+    assert shown[0] == 11.25 and len(shown) == 1 + sum("mAP" in x for x in lines)
     with (tmp_path / "run/metrics.json").open("a") as stream:
         stream.write('{"iteration": 40, "transfer/mAP": 22.5}\n')
     assert read_run(tmp_path / "run", "run").before() == 22.5
@@ -90,12 +114,14 @@ def test_long_series_are_thinned_in_the_table_and_whole_in_the_curve(tmp_path: P
     write(tmp_path / "long")
     with (tmp_path / "long/metrics.json").open("a") as stream:
         stream.writelines(
-            f'{{"iteration": {i}, "time": 1, "x": 2, "total_loss": {i}}}\n'
+            f'{{"iteration": {i}, "time": 1, "x": {i}, "total_loss": {i}}}\n'
             for i in range(200, 5200)
         )
     page = build_page([read_run(tmp_path / "long", "long")])
     table = next(t for t in Page(page).tables if "long: total_loss" in t[0])
     assert len(table) == 201 and table[-1] == ["5199", "5199"] and "200 of 5,005 rows" in page
+    assert column(Page(page), "long: x")[5199] == 5199  # whatever a run records
+    assert ["time", "1", "5000 times the same"] in [row for t in Page(page).tables for row in t]
 
 
 # ---- safety ---------------------------------------------------------------------------------
@@ -136,23 +162,47 @@ def test_images_are_small_and_their_sum_is_bounded(tmp_path: Path) -> None:
     assert album.used <= 2000 and album.refused == found.count(None)
 
 
+def test_a_page_without_images_keeps_the_figures_and_names_no_file(alone: tuple[Run, str]) -> None:
+    run = alone[0]
+    text = build_page([run], show_images=False)
+    page = Page(text)
+    assert page.faults == [] and "data:image" not in text and "<img" not in text
+    names = [Path(path).name for path in run.features.clustered.paths + run.features.tests[0].paths]
+    assert not [name for name in names if name in text]
+    for part in ("Perhaps one identity twice", "Suggested threshold", "Map of", "CMC", "Outliers"):
+        assert part in text
+    assert "The page holds no image" in text
+
+
+def test_clusters_lead_to_their_folders_where_these_are(alone, tmp_path: Path) -> None:
+    assert "makes a folder of each" in alone[1]
+    run = label_free(tmp_path, name="a run")
+    for name in ("cluster_00003_10_images", "cluster_00002_8_images"):  # 2 has seven images
+        (run.folder / "clusters" / name).mkdir(parents=True)
+    page = Page(build_page([run], folder=tmp_path))
+    links = {href for href in page.attributes("href") if not href.startswith(("#", "data:"))}
+    assert links == {"a%20run/clusters/cluster_00003_10_images/"}
+
+
 def test_an_unreadable_image_is_a_gap_and_a_note(comparison) -> None:
     assert "no image</span>" in comparison[1]
     assert "1 image file(s) could not be read." in comparison[1]
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    run = label_free(tmp_path)
-    assert build_page([run]) == build_page([run])
+def test_the_same_run_gives_the_same_bytes(alone: tuple[Run, str]) -> None:
+    assert build_page([alone[0]]) == alone[1]
 
 
 def test_chapters_follow_what_there_is(comparison, tmp_path: Path) -> None:
     def chapters(text: str) -> list[str]:
-        return [a["id"] for tag, a in Page(text).tags if tag == "section"]
+        return [a["id"] for tag, a in Page(text).tags if tag == "section" and "id" in a]
 
-    both = ["curves", "retrieval", "clusters-0", "outliers-0", "cameras", "setup"]
+    both = ["clusters-0", "similarities-0", "curves", "retrieval", "outliers-0", "cameras", "setup"]
     assert chapters(comparison[1]) == both
     assert "Where the runs differ most" not in comparison[1]  # six queries, all shown
+    own = label_free(tmp_path, name="own")  # every image is a class of its own, as ECN has it
+    own.features.clustered.labels[:] = np.arange(40)
+    assert chapters(build_page([own])) == ["curves", "retrieval", "cameras", "setup"]
     write(tmp_path / "bare", has_clusters=False)
     assert chapters(build_page([read_run(tmp_path / "bare", "bare")])) == ["curves", "setup"]
 
@@ -174,8 +224,10 @@ def test_ranking_equals_a_loop_over_queries(tmp_path: Path) -> None:
         hits = [i for i, is_right in enumerate(right) if is_right]
         precision = np.mean([(n + 1) / (i + 1) for n, i in enumerate(hits)])
         assert found.precision[q] == pytest.approx(precision)
-        assert found.first[q] == right[0]
+        assert found.first[q] == right[0] and found.place[q] == hits[0] + 1
         assert found.top[q].tolist() == listed[:5] and found.right[q].tolist() == right[:5]
+    matched = [np.mean([place <= rank for place in found.place]) for rank in range(1, 21)]
+    assert found.matches() == pytest.approx(np.array(matched))
     assert found.mean_precision == pytest.approx(100 * found.precision.mean())
     assert found.by_camera[0, 1] == pytest.approx(_one_camera(test))
     assert np.isnan(found.by_camera[0, 0])  # only their own camera: nothing to find
@@ -212,14 +264,58 @@ def test_facts_equal_loops(tmp_path: Path) -> None:
     assert (facts.nearest[images.labels < 0] == images.truth[images.labels < 0]).all()
 
 
-def test_sheets_are_in_the_order_they_say(tmp_path: Path) -> None:
+def test_sheets_are_in_the_order_they_say_and_show_a_cluster_once(tmp_path: Path) -> None:
     facts = describe(clustered(tmp_path))
-    sheets = {title: chosen.tolist() for title, _, chosen in choose(facts, 3)}
-    assert sheets["Largest"] == [3, 4, 2]
-    assert sheets["Tightest"] == np.argsort(-facts.tightness)[:3].tolist()
-    assert sheets["Most doubtful"] == np.argsort(facts.margin)[:3].tolist()
-    mixed = sheets["Most mixed over cameras"]
-    assert (np.diff(facts.cameras[mixed]) <= 0).all()
+    sheets = {title: chosen.tolist() for title, _, chosen in choose(facts, 2, without=[4])}
+    assert sheets["Largest"] == [3, 2]
+    left = sorted([0, 1], key=lambda c: -facts.tightness[c])
+    assert sheets["Tightest"] == left and "Most mixed over cameras" not in sheets  # none is left
+    mixed = choose(facts, 9)[0][2]
+    assert mixed.tolist() == np.argsort(-facts.sizes, kind="stable").tolist()
+
+
+def test_doubtful_clusters_are_the_loosest_and_the_nearest_pairs(tmp_path: Path) -> None:
+    images = clustered(tmp_path)
+    facts = describe(images)
+    centres = unit(np.stack([images.features[images.labels == c].mean(0) for c in range(5)]))
+    near = centres @ centres.T - 2 * np.eye(5)
+    assert loosest(facts, 3).tolist() == np.argsort(facts.tightness)[:3].tolist()
+    pairs = nearest_pairs(facts, 9)
+    assert facts.neighbor.tolist() == near.argmax(1).tolist()
+    assert pairs[0] == tuple(sorted(divmod(int(near.argmax()), 5)))
+    assert {frozenset(pair) for pair in pairs} == {
+        frozenset((c, near[c].argmax())) for c in range(5)
+    }
+    assert len(pairs) == len({frozenset(pair) for pair in pairs})
+
+
+def test_identities_in_several_clusters_are_counted(tmp_path: Path) -> None:
+    images = clustered(tmp_path)
+    assert agreement(images) == (5, 1, 5, 1)  # one image is mislabelled
+    blind = Clustered(images.paths, images.cameras, images.labels, images.features)
+    assert agreement(blind) is None
+
+
+def test_the_threshold_is_tried_on_the_test_images(alone: tuple[Run, str]) -> None:
+    features = alone[0].features
+    at = separate(features.clustered.features, features.clustered.labels).threshold(0.01)
+    assert f"Suggested threshold {at:.2f}" in alone[1]
+    test = features.tests[0]
+    found = separate(test.features, test.identities)
+    false, missed = 100 * found.false_match_rate(at), 100 * found.miss_rate(at)
+    assert f"test images of Made {false:.1f} % and {missed:.1f} %" in alone[1]
+
+
+def test_a_cluster_is_split_where_its_images_differ_most() -> None:
+    generator = np.random.default_rng(5)
+    identity = np.repeat([0, 1], [4, 7])
+    rows = unit(np.eye(2, 8)[identity] + generator.normal(0, 0.1, (11, 8)))
+    side, alike = halves(rows)
+    assert side.tolist() == (identity == 1).tolist()
+    a, b = rows[:4].mean(0), rows[4:].mean(0)
+    assert alike == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+    side, alike = halves(np.tile(rows[:1], (3, 1)))
+    assert side.sum() in (0, 1, 2) and alike == pytest.approx(1, abs=1e-5)
 
 
 def test_one_cluster_has_no_other(tmp_path: Path) -> None:
@@ -228,7 +324,17 @@ def test_one_cluster_has_no_other(tmp_path: Path) -> None:
     assert describe(alone).nearest.tolist() == [-1] * 40
     run = label_free(tmp_path)
     run.features = RunFeatures(alone)
-    assert Page(build_page([run])).faults == []
+    page = Page(build_page([run]))
+    assert page.faults == [] and "Perhaps one identity twice" not in page.text
+
+
+def test_a_single_camera_is_not_named_below_every_image(tmp_path: Path) -> None:
+    run = label_free(tmp_path)
+    run.features.clustered.cameras[:] = 0
+    run.features.tests.clear()
+    text = build_page([run])
+    assert "<figcaption>c0" not in text and "c is the camera" not in text
+    assert "Most mixed over cameras" not in text and 'id="cameras"' not in text
 
 
 def test_linked_cameras_counts_clusters() -> None:
@@ -280,11 +386,11 @@ def test_short_names_are_as_long_as_it_takes(tmp_path: Path) -> None:
 def test_the_command_writes_beside_the_run(tmp_path: Path, capsys) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
-    assert report.main([str(tmp_path / "a"), "--no-images", "--json"]) == 0
+    assert report.main([str(tmp_path / "a"), "--recorded-only", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["file"] == str(tmp_path / "a/report.html")
     assert told["runs"][0]["last"]["mAP"] == 57.75
-    assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), "--no-images"]) == 0
+    assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), "--recorded-only"]) == 0
     assert "Comparison of 2 runs" in (tmp_path / "a/comparison.html").read_text()
 
 
@@ -302,7 +408,7 @@ def test_faults_say_what_was_wanted_and_leave_no_file(
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a")
     with pytest.raises(WrongUse, match=message):
-        report.main([*arguments, "--no-images"])
+        report.main([*arguments, "--recorded-only"])
     left = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert left == ["config.yaml", "metrics.json"]
 

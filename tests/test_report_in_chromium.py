@@ -43,7 +43,10 @@ def test_the_page_opens_offline_without_a_message(tmp_path: Path, width: int) ->
         page.on("requestfailed", lambda request: messages.append(request.url))
         page.goto(page_file.as_uri())
         found = page.evaluate(LOOK)
+        page.click("details[name=zoom] > summary")
+        enlarged = page.locator("details[open] img").first.bounding_box()
         browser.close()
     assert messages == []
     assert found.pop("images") > 50
+    assert enlarged is not None and enlarged["height"] > 300
     assert found == {"broken": 0, "wide": 0, "small": 0, "ran": False}

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
-from ..files import make_folder_atomically
+from ..files import folder_name, make_folder_atomically
 from ._frame import add_checkpoint, make_parser, print_json, require_folder_of
 
 NAME_LENGTH = 80
@@ -65,8 +65,7 @@ def write_folders(
     """Makes `cluster_00012_34_images/` and `outliers/` below `base`, an image in exactly one."""
     sizes = np.bincount(labels[labels >= 0])
     for row, ((image, _), label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        name = "outliers" if label < 0 else f"cluster_{label:05d}_{sizes[label]}_images"
-        folder = base / name
+        folder = base / folder_name(label, sizes[label])
         folder.mkdir(exist_ok=True)
         target, place = os.path.abspath(image), folder / safe_name(image, row)
         shutil.copyfile(target, place) if copy else place.symlink_to(target)

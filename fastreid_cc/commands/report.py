@@ -25,8 +25,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = make_parser(
         "report",
-        "Writes one self-contained HTML page: curves, clusters, outliers, retrieval, cameras,"
-        " set-up. It opens without a network and runs no script; it holds images of the data set."
+        "Writes one self-contained HTML page: what to watch, doubtful clusters, a threshold, a map,"
+        " curves, outliers, retrieval, cameras, times, set-up."
+        " It opens without a network and runs no script; it holds images of the data set."
         " Images need the data where the run found it (FASTREID_DATASETS as in training) and a"
         " checkpoint; features are extracted anew, which costs as much as one labelling and one"
         " evaluation.",
@@ -37,8 +38,10 @@ def parser() -> argparse.ArgumentParser:
     text = "report.html in the run's folder; comparison.html in the first one's, for several"
     made.add_argument("--out", type=Path, help=f"file to write (default: {text})")
     made.add_argument("--title", default="", help="heading (default: the runs' folders)")
-    text = "curves and set-up only: no network, no data, seconds"
+    text = "no image and no file name in the page; the figures of the images stay"
     made.add_argument("--no-images", action="store_true", help=text)
+    text = "only what the run recorded, curves and set-up: needs no data and no checkpoint, seconds"
+    made.add_argument("--recorded-only", action="store_true", help=text)
     made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
     for name, (_, one, several, text) in COUNTS.items():
         fewer = f"; {several} with several runs" if several < one else ""
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     several = len(runs) > 1
     out = args.out or args.folders[0] / ("comparison.html" if several else "report.html")
     require_folder_of(out)
-    if not args.no_images:
+    if not args.recorded_only:
         boot.activate()
         from ..plugin.offline.run_features import collect
 
@@ -75,7 +78,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         argument: getattr(args, name) or (many if several else one)
         for name, (argument, one, many, _) in COUNTS.items()
     }
-    page = build_page(runs, title=args.title, **counts)
+    folder = out.absolute().parent
+    page = build_page(
+        runs, title=args.title, show_images=not args.no_images, folder=folder, **counts
+    )
     with write_atomically(out) as part:
         part.write_text(page, "utf-8")
     return {

@@ -90,6 +90,17 @@ def summarize(
     return found
 
 
+def stability(before: np.ndarray, after: np.ndarray) -> float:
+    """How alike two labellings of the same images are: their adjusted Rand index.
+
+    Args:
+        before, after: i64 [N], -1 = outlier; outliers count as clusters of their own.
+    Returns:
+        1 for the same clusters by whatever numbers, about 0 for unrelated ones.
+    """
+    return float(adjusted_rand_score(outliers_as_clusters(before), outliers_as_clusters(after)))
+
+
 def summary_line(
     epoch: int,
     found: dict[str, float],

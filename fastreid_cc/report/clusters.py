@@ -1,7 +1,8 @@
-"""Figures of clusters, and which ones to show: the largest, tightest, most mixed, most doubtful."""
+"""Figures of clusters, and which to show: perhaps two identities, perhaps one twice, others."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ from scipy.stats import entropy
 from sklearn.metrics.cluster import contingency_matrix
 
 from ..labels.diagnostics import majorities
+from ..labels.similarities import cluster_centres, nearest_clusters
 from .runs import Clustered
 
 BLOCK = 4096
 SMALL = 4  # images; smaller clusters are tight by chance
+IN_HALVES = 512  # images of a cluster that are looked at
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class ClusterStats:
         mixing: f64 [C], entropy of its images over cameras, in bits.
         tightness: f32 [C], mean cosine of its images to its centre.
         margin: f32 [C], the same less the cosine to the nearest other centre, mean.
+        neighbor: i64 [C], the other cluster whose centre is nearest; -1 of a single cluster.
+        alike: f32 [C], cosine of the two centres; nan of a single cluster.
         own: f32 [N], cosine of an image to its centre; nan for outliers.
         nearest: i64 [N], the nearest centre that is not the image's own.
         other: f32 [N], cosine to it.
@@ -38,6 +43,8 @@ class ClusterStats:
     mixing: np.ndarray
     tightness: np.ndarray
     margin: np.ndarray
+    neighbor: np.ndarray
+    alike: np.ndarray
     own: np.ndarray
     nearest: np.ndarray
     other: np.ndarray
@@ -64,9 +71,8 @@ def describe(images: Clustered) -> ClusterStats:
         raise ValueError("There is no cluster.")
     kept = labels >= 0
     sizes = np.bincount(labels[kept], minlength=count)
-    centres = np.zeros((count, images.features.shape[1]), dtype=np.float32)
-    np.add.at(centres, labels[kept], images.features[kept])
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    centres = cluster_centres(images.features, labels)
+    neighbor, alike = nearest_clusters(centres)
     own, nearest, other = _near(images.features, labels, centres)
     by_camera = contingency_matrix(labels[kept], images.cameras[kept])  # [C, cameras]
 
@@ -81,6 +87,8 @@ def describe(images: Clustered) -> ClusterStats:
         mixing=entropy(by_camera, base=2, axis=1),
         tightness=mean(own),
         margin=mean(own - other),
+        neighbor=neighbor,
+        alike=alike,
         own=own,
         nearest=nearest,
         other=other,
@@ -107,28 +115,85 @@ def _near(features: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tupl
     return own, nearest, other
 
 
-def choose(stats: ClusterStats, count: int) -> list[tuple[str, str, np.ndarray]]:
-    """Sheets: (title, how they were chosen, clusters in order)."""
-    index = np.arange(len(stats.sizes))
-    large = index[stats.sizes >= min(SMALL, stats.sizes.max())]
+def _first(candidates: np.ndarray, count: int, *keys: np.ndarray) -> np.ndarray:
+    return candidates[np.lexsort([key[candidates] for key in reversed(keys)])][:count]
 
-    def first(candidates: np.ndarray, *keys: np.ndarray) -> np.ndarray:
-        return candidates[np.lexsort([key[candidates] for key in reversed(keys)])][:count]
 
-    largest, tight = first(index, -stats.sizes), first(large, -stats.tightness)
-    mixed, doubtful = first(index, -stats.cameras, -stats.mixing), first(index, stats.margin)
-    floor = f"among clusters of {SMALL} images or more"
-    return [
-        ("Largest", "most images first", largest),
-        ("Tightest", f"mean cosine to the centre, highest first, {floor}", tight),
-        ("Most mixed over cameras", "most cameras first, evenly filled ones before others", mixed),
-        ("Most doubtful", "nearest to another cluster's centre, measured by the margin", doubtful),
-    ]
+def loosest(stats: ClusterStats, count: int) -> np.ndarray:
+    """Clusters that perhaps hold two identities, least tight first; of two images or more."""
+    return _first(np.flatnonzero(stats.sizes > 1), count, stats.tightness)
+
+
+def nearest_pairs(stats: ClusterStats, count: int) -> list[tuple[int, int]]:
+    """Clusters that perhaps are one identity twice, nearest centres first; each pair once."""
+    order = _first(np.flatnonzero(stats.neighbor >= 0), len(stats.sizes), -stats.alike)
+    pairs = (tuple(sorted((int(c), int(stats.neighbor[c])))) for c in order)
+    return list(dict.fromkeys((a, b) for a, b in pairs))[:count]
+
+
+def choose(
+    stats: ClusterStats, count: int, *, without: Sequence[int] = ()
+) -> list[tuple[str, str, np.ndarray]]:
+    """Sheets (title, how they were chosen, clusters in order); a cluster is on one of them.
+
+    Args:
+        count: clusters on a sheet.
+        without: clusters that are shown already.
+    """
+    sheets = [
+        ("Largest", "most images first", 1, (-stats.sizes,)),
+        ("Tightest", f"nearest to their centre first, {SMALL} images or more", SMALL,
+         (-stats.tightness,)),
+        ("Most mixed over cameras", "most cameras first, evenly filled ones before others", 1,
+         (-stats.cameras, -stats.mixing)),
+    ]  # fmt: skip
+    found, shown = [], set(without)
+    for title, rule, fewest, keys in sheets[: 3 if stats.cameras.max() > 1 else 2]:
+        left = [c for c in range(len(stats.sizes)) if c not in shown and stats.sizes[c] >= fewest]
+        chosen = _first(np.array(left, dtype=np.int64), count, *keys)
+        shown |= set(chosen.tolist())
+        found += [(title, rule, chosen)] if len(chosen) else []
+    return found
+
+
+def halves(features: np.ndarray) -> tuple[np.ndarray, float]:
+    """Splits the images of a cluster where they differ most, along their first principal axis.
+
+    Args:
+        features: f32 [n, D], unit rows, n > 1; the half of the first row comes out False.
+    Returns:
+        bool [n], and the cosine of the halves' centres; 1.0 where equal images leave one empty.
+    """
+    taken = features[spread(np.arange(len(features)), IN_HALVES)]
+    mean = taken.mean(axis=0)
+    axis = np.linalg.svd(taken - mean, full_matrices=False)[2][0]
+    side = (features - mean) @ axis > 0
+    side ^= side[0]
+    if not side.any():
+        return side, 1.0
+    a, b = features[side].mean(axis=0), features[~side].mean(axis=0)
+    return side, float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
 
 
 def spread(order: np.ndarray, count: int) -> np.ndarray:
     """At most `count` entries of an ordered list, evenly from its first to its last."""
     return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+
+
+def agreement(images: Clustered) -> tuple[int, int, int, int] | None:
+    """How clusters and identities meet, of the images in a cluster; None without identities.
+
+    Returns:
+        identities, those in more than one cluster, clusters, those with more than one identity.
+    """
+    if images.truth is None:
+        return None
+    kept = (images.labels >= 0) & (images.truth >= 0)
+    if not kept.any():
+        return None
+    meets = contingency_matrix(images.truth[kept], images.labels[kept], sparse=True) > 0
+    rows, columns = (np.asarray(meets.sum(axis=axis)).ravel() for axis in (1, 0))
+    return len(rows), int((rows > 1).sum()), len(columns), int((columns > 1).sum())
 
 
 def linked_cameras(images: Clustered) -> tuple[np.ndarray, np.ndarray]:

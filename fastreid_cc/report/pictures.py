@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-MAX_SIDE = 128
+MAX_SIDE = 160
 QUALITY = 82
 BUDGET = 16 * 1024 * 1024  # bytes of base64; what comes after is left out and counted
 
@@ -35,22 +35,26 @@ class Album:
 
     Args:
         budget: bytes of base64 that the page may hold; further images are refused.
+        shows: False for a page without any image or file name.
 
     Attributes:
         refused: images left out for the budget.
         unreadable: images that could not be read.
     """
 
-    def __init__(self, budget: int = BUDGET) -> None:
+    def __init__(self, budget: int = BUDGET, *, shows: bool = True) -> None:
+        self.shows = shows
         self.budget, self.used, self.refused, self.unreadable = budget, 0, 0, 0
         self._known: dict[str, str | None] = {}
 
     def shot(self, path: str, caption: str, kind: str = "", label: str = "") -> Shot:
         """The image of a file; `label` says what its frame means."""
+        if not self.shows:
+            return Shot(None, label, caption, kind)
         return Shot(self.uri(path), f"{path} – {label}" if label else path, caption, kind)
 
     def uri(self, path: str) -> str | None:
-        """The image, its longer side at most 128 pixels; None if unreadable or over budget."""
+        """The image, its longer side at most 160 pixels; None if unreadable or over budget."""
         if path not in self._known:
             self._known[path] = self._encode(path)
         found = self._known[path]

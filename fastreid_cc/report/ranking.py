@@ -19,6 +19,7 @@ class Ranking:
     Args:
         precision: f64 [Q], average precision; nan where no gallery image matches.
         first: f64 [Q], 1.0 where the nearest image is right, nan as above.
+        place: f64 [Q], rank of the first right image, from 1; nan as above.
         top: i64 [Q, k], rows of the test set, nearest first; -1 where the gallery is too small.
         right: bool [Q, k].
         similarity: f32 [Q, k], cosine.
@@ -29,6 +30,7 @@ class Ranking:
 
     precision: np.ndarray
     first: np.ndarray
+    place: np.ndarray
     top: np.ndarray
     right: np.ndarray
     similarity: np.ndarray
@@ -39,6 +41,11 @@ class Ranking:
     def mean_precision(self) -> float:
         """mAP in percent, over the queries that have a match."""
         return _percent(self.precision)
+
+    def matches(self, ranks: int = 20) -> np.ndarray:
+        """f64 [ranks], share of the queries with a right image among the first 1, 2, ... (CMC)."""
+        known = self.place[~np.isnan(self.place)]
+        return (known[:, None] <= np.arange(1, ranks + 1)).mean(axis=0) if len(known) else known
 
     @property
     def rank1(self) -> float:
@@ -65,32 +72,43 @@ def rank(test: TestSet, *, top: int = 10) -> Ranking:
     step = max(1, PAIRS // max(1, len(test.paths) - split))
     blocks = (slice(start, min(start + step, split)) for start in range(0, split, step))
     parts = zip(*(_answers(test, block, top, cameras) for block in blocks), strict=True)
-    precision, first, rows, right, similarity, crossed = map(np.concatenate, parts)
+    precision, first, place, rows, right, similarity, crossed = map(np.concatenate, parts)
     by_camera = np.full((len(cameras), len(cameras)), np.nan)
     for i, camera in enumerate(cameras):
         mine = np.ma.masked_invalid(crossed[test.cameras[:split] == camera])
         by_camera[i] = mine.mean(axis=0).filled(np.nan)
-    return Ranking(precision, first, rows, right, similarity, cameras, by_camera)
+    return Ranking(precision, first, place, rows, right, similarity, cameras, by_camera)
 
 
 def _answers(
     test: TestSet, block: slice, top: int, all_cameras: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The first five fields of `Ranking` for some queries; precision by camera, f64 [q, C]."""
+    """The first six fields of `Ranking` for some queries; precision by camera, f64 [q, C]."""
     features, split = torch.from_numpy(test.features), test.num_query
     distance = (1 - torch.mm(features[block], features[split:].t())).numpy()  # as stock does
     order = np.argsort(distance, axis=1)
     match = test.identities[split:][order] == test.identities[block, None]
     cameras = test.cameras[split:][order]
     keep = ~(match & (cameras == test.cameras[block, None]))
-    precision = _average_precision(match & keep, keep)
+    hits = match & keep
+    precision = _average_precision(hits, keep)
     listed = np.argsort(~keep, axis=1, kind="stable")[:, :top]  # places, the kept ones first
-    rows, kept, right = (np.take_along_axis(a, listed, axis=1) for a in (order, keep, match & keep))
+    rows, kept, right = (np.take_along_axis(a, listed, axis=1) for a in (order, keep, hits))
     near = 1 - np.take_along_axis(distance, rows, axis=1)
     first = np.where(np.isnan(precision), np.nan, right[:, 0].astype(float))
+    place = np.take_along_axis(keep.cumsum(axis=1), hits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    place = np.where(hits.any(axis=1), place.astype(float), np.nan)
     in_camera = (keep & (cameras == camera) for camera in all_cameras)
     crossed = [_average_precision(match & seen, seen) for seen in in_camera]
-    return precision, first, np.where(kept, rows + split, -1), right, near, np.stack(crossed, 1)
+    return (
+        precision,
+        first,
+        place,
+        np.where(kept, rows + split, -1),
+        right,
+        near,
+        np.stack(crossed, 1),
+    )
 
 
 def _average_precision(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:

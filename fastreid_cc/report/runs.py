@@ -102,10 +102,24 @@ class Run:
         keys = [f"{test}/{name}" for test in self.names("DATASETS.TESTS")]
         return next((key for key in keys if key in self.scalars), name)
 
+    def plain_name(self, key: str) -> str:
+        """The reverse of `measured`: the name without the first test set's."""
+        tests = self.names("DATASETS.TESTS")
+        plain = key.removeprefix(f"{tests[0]}/") if tests else key
+        return plain if self.measured(plain) == key else key
+
     def names(self, key: str) -> list[str]:
         """A config key that holds names, such as DATASETS.NAMES; [] where it is unknown."""
         found = self.config.get(key)
         return list(map(str, found)) if isinstance(found, (list, tuple)) else []
+
+
+def identities(run: Run) -> int | None:
+    """True identities among the training images, where all of them are known."""
+    images = run.features.clustered
+    if images is None or images.truth is None or (images.truth < 0).any():
+        return None
+    return len(np.unique(images.truth))
 
 
 def read_metrics(path: Path) -> tuple[dict[str, Series], list[str]]:

@@ -1,4 +1,4 @@
-"""The parts of the page about figures: tiles, summary, curves, cameras, set-up."""
+"""The parts of the page about figures: tiles, summary, cameras, time and set-up."""
 
 from __future__ import annotations
 
@@ -7,50 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .charts import bar_chart, collect, legend, line_chart, size_chart
-from .clusters import ClusterStats, linked_cameras, spread
+from .clusters import ClusterStats, linked_cameras
 from .ranking import Ranking
 from .rendering import Chapter, render
-from .runs import Run, Series
+from .runs import Run, identities
+from .times import clock, spent
+from .verdict import has_cameras
 from .versions import installed
 
-MAX_ROWS = 200
 MAX_CAMERAS = 24
-
-
-class Curve(NamedTuple):
-    """A scalar that gets a chart; `factor` turns what was logged into `unit`."""
-
-    key: str
-    title: str
-    text: str
-    unit: str = ""
-    factor: float = 1
-
-
-CURVES = (
-    Curve("mAP", "mAP", "Retrieval on the test set, all ranks.", "%"),
-    Curve("Rank-1", "Rank-1", "Queries whose first answer is right.", "%"),
-    Curve("total_loss", "Loss", "Of different losses, only the shape can be compared."),
-    Curve(
-        "cc/num_clusters",
-        "Clusters",
-        "At each labelling. Dotted: identities there really are, where known.",
-    ),
-    Curve("cc/outlier_share", "Outliers", "Images in no cluster.", "%", 100),
-    Curve(
-        "cc/ari",
-        "Adjusted Rand index",
-        "Labels against true identities, outliers as clusters of their own; 1 is perfect. Logged,"
-        " never used.",
-    ),
-    Curve(
-        "cc/cameras_per_cluster",
-        "Cameras per cluster",
-        "Near 1, clusters follow the camera rather than the identity.",
-    ),
-    Curve("cc/eps", "Radius eps", "Changes only by the automatic rule or after a collapse."),
-)
+WHEN = ("command", "started", "resumed", "ended")
 
 
 class Tile(NamedTuple):
@@ -72,14 +38,6 @@ class Column(NamedTuple):
     is_score: bool = False
 
 
-def identities(run: Run) -> int | None:
-    """True identities among the training images, where all of them are known."""
-    images = run.features.clustered
-    if images is None or images.truth is None or (images.truth < 0).any():
-        return None
-    return len(np.unique(images.truth))
-
-
 def tiles(run: Run) -> list[Tile]:
     """The figures of one run, those it has."""
     known, start = identities(run), run.before()
@@ -99,8 +57,9 @@ def tiles(run: Run) -> list[Tile]:
         ),
         Tile("Outliers", run.last("cc/outlier_share", 100), "images in no cluster", "%"),
         Tile("ARI", run.last("cc/ari"), "labels against truth", digits=2),
-        Tile("Cameras", run.last("cc/cameras_per_cluster"), "per cluster"),
     ]
+    if has_cameras(run):
+        found.append(Tile("Cameras", run.last("cc/cameras_per_cluster"), "per cluster"))
     return [tile for tile in found if tile.value is not None and np.isfinite(tile.value)]
 
 
@@ -122,59 +81,6 @@ def summary(runs: Sequence[Run]) -> list[Column]:
         Column("s per step", [None if s is None else float(np.median(s[1])) for s in steps], 2),
     ]
     return [column for column in columns if any(value is not None for value in column.values)]
-
-
-class CurveCard(NamedTuple):
-    """A chart; `head` and `rows` are the figures below it, of `num_steps` the ones shown."""
-
-    title: str
-    text: str
-    drawing: str
-    unit: str = ""
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[object]] = ()
-    num_steps: int = 0
-
-
-def curves(runs: Sequence[Run]) -> Chapter:
-    """A chart with its figures for every scalar that a run has."""
-    cards: list[CurveCard] = []
-    for curve in CURVES:
-        found = collect(runs, curve.key, scale=curve.factor)
-        if not found or (curve.key == "cc/eps" and all(np.ptp(s[1]) == 0 for _, s in found)):
-            continue
-        name, text = f"chart-{len(cards)}", curve.text
-        if all(len(steps) == 1 for _, (steps, _) in found):
-            bars = [(index, float(values[0])) for index, (_, values) in found]
-            drawing = bar_chart(bars, name, percent=curve.unit == "%")
-            text += " Measured once."
-        else:
-            levels = {identities(run) for run in runs} - {None}
-            level = levels.pop() if curve.key == "cc/num_clusters" and len(levels) == 1 else None
-            drawing = line_chart(found, name, level=level, percent=curve.unit == "%")
-        head = ["step", *(f"{runs[index].name}: {curve.key}" for index, _ in found)]
-        rows, num_steps = _logged([series for _, series in found])
-        cards.append(CurveCard(curve.title, text, drawing, curve.unit, head, rows, num_steps))
-    sizes = [
-        (i, np.bincount(images.labels[images.labels >= 0]))
-        for i, images in enumerate(run.features.clustered for run in runs)
-        if images is not None and (images.labels >= 0).any()
-    ]
-    if sizes:
-        drawing = size_chart(sizes, "chart-sizes")
-        cards.append(CurveCard("Cluster sizes", "At the last labelling.", drawing))
-    return Chapter("curves", "Curves", render("curves.html", cards=cards, legend=legend(runs)))
-
-
-def _logged(found: list[Series]) -> tuple[list[list[object]], int]:
-    """The values as they were logged, at most 200 rows, and how many rows there would be."""
-    steps = np.unique(np.concatenate([steps for steps, _ in found]))
-    known = [dict(zip(*series, strict=True)) for series in found]
-    rows: list[list[object]] = [
-        [step, *(f"{k[step]:.6g}" if step in k else "" for k in known)]
-        for step in spread(steps, MAX_ROWS)
-    ]
-    return rows, len(steps)
 
 
 def camera_tables(
@@ -203,22 +109,36 @@ def camera_tables(
             cards.append((title, text, "of \\ also", *linked_cameras(images)))
     if not cards:
         return None
-    body = render("cameras.html", cards=cards, limit=MAX_CAMERAS)
+    limits = [_range(shares) for *_, shares in cards]
+    body = render("cameras.html", cards=cards, limits=limits, limit=MAX_CAMERAS)
     return Chapter("cameras", "Camera by camera", body)
 
 
+def _range(shares: np.ndarray) -> tuple[float, float]:
+    """Lowest share and width of the range of colours, of at least a fifth."""
+    known = shares[np.isfinite(shares)]
+    if not len(known):
+        return 0, 1
+    width = max(float(np.ptp(known)), 0.2)
+    return max(0.0, float(known.max()) - width), width
+
+
 def setup(runs: Sequence[Run]) -> Chapter:
-    """Versions, keys that differ between runs, and every key."""
+    """Command, times and versions, keys that differ between runs, and every key."""
     here = installed()
     versions = [
         [name, *(run.versions.get(name, "not recorded") for run in runs), here.get(name, "")]
         for name in dict.fromkeys([key for run in runs for key in run.versions] + list(here))
+        if name not in WHEN
     ]
+    when = [[key, *(run.versions.get(key, "not recorded") for run in runs)] for key in WHEN]
     keys = sorted({key for run in runs for key in run.config})
     settings = [[key, *(_text(run.config.get(key, "–")) for run in runs)] for key in keys]
     body = render(
         "setup.html",
         names=[run.name for run in runs],
+        when=[row for row in when if set(row[1:]) != {"not recorded"}],
+        times=_times(runs),
         made_with=["", *(f"{run.name}, trained with" for run in runs), "this page made with"],
         versions=versions,
         different=[row for row in settings if len(set(row[1:])) > 1],
@@ -226,7 +146,21 @@ def setup(runs: Sequence[Run]) -> Chapter:
             (run.name, [(k, _text(v)) for k, v in sorted(run.config.items())]) for run in runs
         ],
     )
-    return Chapter("setup", "Set-up and versions", body)
+    return Chapter("setup", "Time, command and set-up", body)
+
+
+def _times(runs: Sequence[Run]) -> list[list[str]]:
+    """Rows of (part, time of each run), "20 times, 48 s"."""
+    found = [{part.part: part for part in spent(run)} for run in runs]
+    rows = []
+    for part in dict.fromkeys(name for parts in found for name in parts):
+        row = [part]
+        for parts in found:
+            known = parts.get(part)
+            times = [f"{known.times:,} times"] if known and known.times else []
+            row.append(", ".join([*times, clock(known.seconds)]) if known else "–")
+        rows.append(row)
+    return rows
 
 
 def _text(value: object) -> str:

@@ -29,7 +29,33 @@ def test_a_run_writes_its_report_with_images_of_clusters_and_answers(finished: P
     for anchor in ("curves", "retrieval", "clusters-0", "cameras", "setup"):
         assert f'<section id="{anchor}">' in page
     assert page.count("data:image/jpeg") > 50
-    assert json.loads((finished / "versions.json").read_text())["device"] == "cpu"
+    told = json.loads((finished / "versions.json").read_text())
+    assert told["device"] == "cpu" and "python" in told["command"]
+    assert told["started"] <= told["ended"] and "resumed" not in told
+
+
+def test_a_labelling_is_compared_with_the_one_before(finished: Path) -> None:
+    lines = [line for line in tiny_runs.metrics(finished) if "cc/num_clusters" in line]
+    assert "cc/stability" not in lines[0] and len(lines) > 1
+    assert all(-1 <= line["cc/stability"] <= 1 for line in lines[1:])
+
+
+def test_a_resumed_run_keeps_when_it_began(tmp_path: Path) -> None:
+    from fastreid_cc.plugin.trainer import report_hook as record
+
+    class Trainer:
+        iter, max_iter = 0, 8
+
+    hook = record.ReportHook(tiny_runs.config(tmp_path))
+    hook.trainer = Trainer()
+    hook.before_train()
+    file = tmp_path / "versions.json"
+    first = json.loads(file.read_text()) | {"started": "2026-01-01 00:00:00 UTC"}
+    file.write_text(json.dumps(first))
+    hook.trainer.iter = 4
+    hook.before_train()
+    told = json.loads(file.read_text())
+    assert told["started"] == first["started"] < told["resumed"] and "ended" not in told
 
 
 def test_features_from_the_checkpoint_give_the_figures_the_run_logged(finished: Path) -> None:

@@ -176,7 +176,7 @@ class PseudoLabelHook(UpdateHook):
 
     def _label(self, epoch: int) -> None:
         """Makes the epoch's labels and fills the memory by them; the same on all processes."""
-        start = time.perf_counter()
+        start, previous = time.perf_counter(), self.labels
         if self.memory is None and "memory" in self._restored:
             self.memory = self._restored_memory()
         # 1. Features: what a memory that persists holds of the images, or extracted from them.
@@ -200,7 +200,8 @@ class PseudoLabelHook(UpdateHook):
             logger.info(f"epoch {epoch}: every image is a class of its own; nothing to cluster")
             return
         total = time.perf_counter() - start
-        log_labelling(self.trainer, self.images, self.labels, extracted=extracted, total=total)
+        seconds = {"extracted": extracted, "total": total}
+        log_labelling(self.trainer, self.images, self.labels, previous=previous, **seconds)
 
     def _cluster(self, features: Tensor, epoch: int) -> PseudoLabels:
         """Labels the images, and tells the refiners what is trained on from here."""

@@ -1,12 +1,14 @@
-"""What a run leaves for its report: versions at the start, the page at the end if asked for."""
+"""What a run leaves for its report: versions, command, times; the page at the end if asked for."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from ...parallel.launch_env import IMPORTS, SCRIPT
+from ...report.runs import read_versions
 from ...report.versions import installed
 
 logger = logging.getLogger("fastreid.cc.report")
@@ -35,8 +38,20 @@ def training_versions(cfg: Any) -> dict[str, str]:
     }
 
 
+def command_line() -> str:
+    """The command as it was typed; in a process that a script spawned, the script's part of it."""
+    typed = getattr(sys, "orig_argv", sys.argv)
+    spawned = any("multiprocessing" in argument for argument in typed)
+    return shlex.join(["python", *sys.argv] if spawned else typed)
+
+
+def now() -> str:
+    """Date and time in UTC, e.g. "2026-11-21 17:20:05 UTC"."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 class ReportHook(HookBase):
-    """Writes versions.json; with CC.REPORT writes report.html when the training has ended.
+    """Writes versions.json, once more when the training has ended; then with CC.REPORT report.html.
 
     The page is made by another process, so that nothing that goes wrong there – a missing package,
     too little memory, a hang of an hour – makes a finished training fail; it becomes a warning.
@@ -44,18 +59,29 @@ class ReportHook(HookBase):
 
     def __init__(self, cfg: Any) -> None:
         self.cfg, self.folder = cfg, Path(cfg.OUTPUT_DIR)
+        self.file, self.versions = self.folder / "versions.json", dict[str, str]()
 
     def before_train(self) -> None:
-        """Writes versions.json."""
+        """Writes versions.json; a resumed run keeps when it first began."""
+        self.versions = {**training_versions(self.cfg), "command": command_line(), "started": now()}
+        if self.trainer.iter > 0:
+            self.versions |= {"started": read_versions(self.file).get("started", "unknown")}
+            self.versions |= {"resumed": now()}
+        self._write()
+
+    def _write(self) -> None:
         try:
-            text = json.dumps(training_versions(self.cfg), indent=2) + "\n"
-            (self.folder / "versions.json").write_text(text, "utf-8")
+            self.file.write_text(json.dumps(self.versions, indent=2) + "\n", "utf-8")
         except OSError as error:
             logger.warning(f"versions.json was not written: {error}")
 
     def after_train(self) -> None:
-        """Writes report.html, unless training broke off."""
-        if not self.cfg.CC.REPORT or self.trainer.iter < self.trainer.max_iter:
+        """Says when it ended and writes report.html, unless training broke off."""
+        if self.trainer.iter < self.trainer.max_iter:
+            return
+        self.versions["ended"] = now()
+        self._write()
+        if not self.cfg.CC.REPORT:
             return
         try:
             done = subprocess.run(

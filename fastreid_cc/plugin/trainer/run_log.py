@@ -16,7 +16,7 @@ from ...config.published_batches import (
     is_published_method,
     setting_line,
 )
-from ...labels.diagnostics import summarize, summary_line
+from ...labels.diagnostics import stability, summarize, summary_line
 from ...memories.base import Memory
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
@@ -64,6 +64,7 @@ def log_labelling(
     images: TargetImages,
     found: PseudoLabels,
     *,
+    previous: PseudoLabels | None,
     extracted: float,
     total: float,
 ) -> None:
@@ -73,10 +74,13 @@ def log_labelling(
         trainer: its epoch, iteration and storage are used.
         images: cameras, and identities for the log where they are known.
         found: the labels, with the seconds of their steps.
+        previous: the labels before; with them "cc/stability" says how alike the two are.
         extracted: seconds of the extraction.
         total: seconds of everything before the epoch's first step.
     """
     summary = summarize(found.labels, images.cameras, images.truth)
+    if previous is not None:
+        summary["stability"] = stability(previous.labels, found.labels)
     num_cameras = len(np.unique(images.cameras))
     several = num_cameras > 1  # with one, or unknown ones, "1.0 cameras" would read as a fault
     logger.info(summary_line(trainer.epoch, summary, found.eps, total, has_cameras=several))
