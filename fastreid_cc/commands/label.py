@@ -255,7 +255,8 @@ def sweep_table(found: Sequence[PseudoLabels]) -> str:
         share = entry.num_outliers / max(1, len(entry.labels))
         counts = f"{entry.num_clusters:,}", f"{entry.num_outliers:,}", f"{share:.1%}"
         sizes_text = "/".join(f"{size:g}" for size in spread)
-        lines.append((f"{entry.eps:.3f}", *counts, sizes_text, f"{stability:.3f}"))
+        stable = f"{stability:.3f}" if np.isfinite(stability) else "-"  # the last has no next one
+        lines.append((f"{entry.eps:.3f}", *counts, sizes_text, stable))
     return table(lines)
 
 

@@ -13,7 +13,8 @@ from torch import optim
 def stock_names() -> dict[str, tuple[str, ...]]:
     """Key -> the names it takes, those of parts from outside included; of lists, of each entry."""
     datasets = DATASET_REGISTRY._obj_map
-    optimizers = [name for name, kind in vars(optim).items() if isinstance(kind, type)]
+    optimizers = {name for name, kind in vars(optim).items() if isinstance(kind, type)}
+    optimizers -= {"Optimizer", "LBFGS"}  # the base; what needs a closure
     found = {
         "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY._obj_map,
         "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY._obj_map,

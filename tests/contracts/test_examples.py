@@ -15,7 +15,6 @@ from .conftest import bring
 
 ROOT = Path(__file__).resolve().parents[2]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "adding-a-part.md"
-SCRIPT = ROOT / "tests" / "plugin" / "stock_train_net.py"
 #: Over usl_tiny.yml: two labelled epochs of two small batches.
 SHORT = (
     "SOLVER.MAX_EPOCH 2 SOLVER.IMS_PER_BATCH 8 SOLVER.WARMUP_ITERS 0 CC.WARMUP.EPOCHS 0"
@@ -87,6 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("parts")
     (made / "my_parts.py").write_text(parts_of(PAGE))
     (made / "readme_parts.py").write_text(parts_of(README))
+    (made / "needs_fastreid.py").write_text("import fastreid.data.build  # mended by then\n")
     shutil.copy(Path(__file__).parent / "bad_parts.py", made)
     return made
 
@@ -124,11 +124,11 @@ def contracts(folder: Path, modules: str, *more: str) -> subprocess.CompletedPro
 
 
 def train(folder: Path, imports: str, *pairs: str) -> str:
-    """A short training by the command line with two epochs; what it printed."""
+    """A short training by the pages' command line with two epochs; what it printed."""
     done = python(
         folder,
-        *("-m", "fastreid_cc", "--import", imports, str(SCRIPT)),
-        *("--config-file", str(ROOT / "configs/quick/usl_tiny.yml"), *SHORT),
+        *("-m", "fastreid_cc", "--import", f"{imports},needs_fastreid", "train"),
+        *("--config-file", "quick/usl_tiny", *SHORT),
         *("OUTPUT_DIR", str(folder / imports), *pairs),
     )
     assert done.returncode == 0, done.stdout
@@ -205,7 +205,7 @@ def test_the_readmes_python_runs(folder: Path) -> None:
         next(block for block in python_blocks(README) if word in block)
         for word in ("DefaultTrainer(cfg)", "PseudoLabeler()(features)")
     )
-    named = 'cfg.merge_from_file("configs/Market1501/cc_R50.yml")'
+    named = 'cfg.merge_from_file("Market1501/cc_R50")'
     assert named in training
     tiny = (
         f"cfg.merge_from_file({str(ROOT / 'configs/quick/usl_tiny.yml')!r})\n"
