@@ -4,21 +4,35 @@ from __future__ import annotations
 
 
 class ClearError(Exception):
-    """Something the user can put right; the message says how."""
+    """Something the user can put right; the message says how.
+
+    Attributes:
+        status: exit status of what ends with it: 2 = the command line or the config is wrong, 1 =
+            both are right, but what was asked for cannot be done here.
+    """
+
+    status = 1
 
 
 class WrongUse(ClearError, ValueError):
-    """A command line or a value that makes no sense; the command ends with exit status 2."""
+    """A command line or a value that makes no sense."""
+
+    status = 2
 
 
 class BadConfig(ClearError, KeyError, ValueError):
     """A config file or key that makes no sense; the message names it."""
 
+    status = 2
     __str__ = Exception.__str__  # KeyError's would put the message in quotes
 
 
 class MissingPackage(ClearError, ImportError):
     """A package or module is not installed; the message says what to type."""
+
+
+class MissingData(ClearError, RuntimeError):
+    """A data set is not where it is looked for; the message says where that is."""
 
 
 class MissingWeights(ClearError, RuntimeError):

@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from .errors import BadConfig
 from .limits import Limit, fault
 
 P = TypeVar("P", bound="Part")
@@ -145,12 +146,12 @@ class Registry:
         """The class called `name`.
 
         Raises:
-            KeyError: with the known names and the nearest one, if there is no such part.
+            BadConfig: with the known names and the nearest one, if there is no such part.
         """
         if name not in self._classes:
             near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise KeyError(
+            raise BadConfig(
                 f"{self.name_key}={name!r}: no such {self.family}.{hint} Known:"
                 f" {', '.join(self.names())}."
             )

@@ -42,8 +42,9 @@ def install_command(name: str) -> str:
     """What to type for the package that is imported as `name`; "" if it is none of ours."""
     if name in NEEDED:
         return f"pip install {shlex.quote(NEEDED[name])}"
-    extras = [extra for extra, packages in EXTRAS.items() if name in packages]
-    return f"pip install 'fastreid_cc[{extras[0]}]'" if extras else ""
+    # not by the extra's name: fastreid_cc is on no package index, anyone could put one there
+    brought = [packages for packages in EXTRAS.values() if name in packages]
+    return f"pip install {' '.join(map(shlex.quote, brought[0].values()))}" if brought else ""
 
 
 def require_extra(extra: str) -> None:

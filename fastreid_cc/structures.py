@@ -144,13 +144,30 @@ class Batch:
         return self.map(lambda values: values[rows])
 
 
+@dataclass(frozen=True)
+class Positives:
+    """What a loss took for positives of a batch beside each image itself; for the log.
+
+    Args:
+        images: i64 [B], row of each image in its list: that of the target, or that of all sources.
+        rows: i64 [B, k], candidates, rows of the same list; below 0: no image.
+        chosen: bool [B, k], which of them are positives.
+        fell_back: bool [B], images whose positives are nearest rows for want of better ones.
+    """
+
+    images: Tensor
+    rows: Tensor
+    chosen: Tensor
+    fell_back: Tensor
+
+
 class MemoryLike(Protocol):
     """What a loss, or a refiner that watches the training, may read of a memory; never written.
 
     `memories.base.Memory` is the memories' base class; losses and refiners know only this.
 
     Attributes:
-        epoch: the epoch at hand, from 0.
+        epoch: the epoch at hand, from 0 = the first with pseudo-labels.
         num_sources: S, classes of labelled sources with a row; 0 without.
         num_clusters: C, outliers excluded.
         temperature: what `logits` divides cosines by.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
@@ -64,8 +65,20 @@ def test_every_command_has_the_same_help(capsys):
             cli.main([name, "--help"])
         assert end.value.code == 0
         assert capsys.readouterr().out.startswith(f"usage: python -m fastreid_cc {name}"), name
-    assert cli.main(["train", "--help"]) == 0
-    assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", cli.commands())
+def test_every_option_says_what_it_does_and_its_default(name):
+    parser = importlib.import_module(f"fastreid_cc.commands.{name.replace('-', '_')}").parser()
+    shown = " ".join(parser.format_help().split())
+    for action in parser._actions[1:]:
+        assert len((action.help or "").split()) >= 3, action
+        if not action.option_strings or action.nargs == 0 or action.required:
+            continue
+        if action.default not in (None, "", []):
+            assert f"(default: {action.default})" in shown or "default" in action.help, action
+        else:
+            assert "default" in action.help, action
 
 
 def test_json_is_ascii_and_has_no_nan(capsys):

@@ -255,6 +255,15 @@ def test_a_sound_config_has_no_faults() -> None:
             ),
             ("merge_proposals", "two networks"),
         ),
+        (
+            (
+                "CC.MEMORY.NAME",
+                "classifier",
+                "MODEL.LOSSES.MemoryContrast.PROBABILITY_FLOOR",
+                1e-6,
+            ),
+            ("PROBABILITY_FLOOR=1e-06", "CC.MEMORY.NAME classifier", "set it 0.0"),
+        ),
         (("CC.EXTRACT.BN", "batch"), ("CC.EXTRACT.BN='batch'",)),
         (("CC.WARMUP.NEGATIVES", "none"), ("CC.WARMUP.NEGATIVES='none'",)),
         (("CC.COLLAPSE.EPS_BOUND", 2.0), ("CC.COLLAPSE.EPS_BOUND=2.0",)),
@@ -268,6 +277,11 @@ def test_a_fault_names_its_key_and_the_way_out(pairs: tuple[object, ...], words:
     found = faults(sound(*pairs))
     assert len(found) == 1, found
     assert all(word in found[0] for word in words), found
+
+
+def test_a_hybrid_memory_that_drops_outliers_leaves_some_to_rescue() -> None:
+    pairs = ("CC.MEMORY.NAME", "hybrid", "CC.MEMORY.HYBRID.OUTLIERS", "drop")
+    assert faults(sound(*RESCUE, "CC.SAMPLER.OUTLIERS_PER_BATCH", 4, *pairs)) == []
 
 
 def test_all_faults_come_in_one_error() -> None:
@@ -285,7 +299,7 @@ def test_all_faults_come_in_one_error() -> None:
     )
     with pytest.raises(ValueError) as caught:
         validate(cfg)
-    assert str(caught.value).startswith("4 fault(s)")
+    assert str(caught.value).startswith("4 faults in the config:")
     assert str(caught.value).count("\n") == 4
 
 

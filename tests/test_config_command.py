@@ -61,14 +61,23 @@ def test_no_match_names_near_keys(capsys):
         status, out, err = run(capsys, word)
         assert status == 1 and out == ""
         assert near in err
+    assert "Near it: CC.CLUSTER.DBSCAN, " in run(capsys, "--stock", "dbscn")[2]
     assert "no key holds 'dbscn'." in run(capsys, "eps", "dbscn")[2]
 
 
 def test_a_key_that_names_parts_lists_them(capsys):
     out = run(capsys, "memory", "name")[1]
-    assert "CC.MEMORY.NAME  'cluster'  camera_proxy | cluster | hybrid | instance" in out
+    names = "camera_proxy | classifier | cluster | hybrid | instance"
+    assert f"CC.MEMORY.NAME  'cluster'  {names}" in out
     out = run(capsys, "MODEL.LOSSES.NAME")[1]
     assert "CrossEntropyLoss" in out and "MemoryContrast" in out
+
+
+def test_keys_of_fastreid_that_take_names_list_them(capsys):
+    out = run(capsys, "--stock", "BACKBONE.NAME")[1]
+    assert "build_resnet_backbone" in out and "build_osnet_backbone" in out
+    out = run(capsys, "CC.SOURCES.NAMES")[1]
+    assert "Market1501" in out and "UnlabeledFolder" in out
 
 
 def test_files_are_filtered_by_words(capsys):

@@ -43,3 +43,10 @@ def test_images_of_unknown_identity_do_not_count() -> None:
     assert [found[k] for k in ("ari", "nmi", "purity")] == [
         plain[k] for k in ("ari", "nmi", "purity")
     ]
+
+
+def test_one_camera_is_not_told_as_a_figure() -> None:
+    """Read as a failure by a user whose images had no camera in their names."""
+    found = summarize(LABELS, np.zeros_like(CAMERAS))
+    line = summary_line(0, found, None, 0.0, has_cameras=False)
+    assert "camera" not in line and "camera" in summary_line(0, found, None, 0.0)

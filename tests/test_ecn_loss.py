@@ -1,9 +1,11 @@
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from oracles.losses import make_batch
+import torch.nn.functional as F
+from oracles.losses import graph_positives, make_batch, unit_rows
 
 from fastreid_cc.losses.ecn import ECN, neighbor_weights, soft_cross_entropy
 from fastreid_cc.memories import updates
@@ -29,7 +31,7 @@ def ecn(memory, x, index, knn, start_epoch=5):
     """The loss at features that may have passed a dropout: the parts of ECN, not scaled."""
     logits = memory.logits(x, make_batch(x, index))
     k = knn if memory.epoch >= start_epoch else 0
-    weights = neighbor_weights(logits, index, k, torch.ones_like(index, dtype=torch.bool))
+    weights, *_ = neighbor_weights(logits, index, k, torch.ones_like(index, dtype=torch.bool))
     return soft_cross_entropy(logits, weights).mean(), weights
 
 
@@ -87,5 +89,40 @@ def test_the_registered_loss_equals_its_parts_on_unit_features(case):
 
 def test_source_images_have_no_neighbours():
     logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]] * 2)
-    weights = neighbor_weights(logits, torch.tensor([1, 3]), 2, torch.tensor([False, True]))
+    weights, *_ = neighbor_weights(logits, torch.tensor([1, 3]), 2, torch.tensor([False, True]))
     assert weights.tolist() == [[0, 1, 0, 0], [0.5, 0.5, 0, 1]]
+
+
+def test_rows_never_written_are_no_neighbours():
+    """Their cosine, 0, is above that of rows that look away."""
+    rows = F.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)))
+    rows[4:] = 0
+    memory = memory_for("zeros", rows, 0)
+    x, index = -rows[:4].mean(0, keepdim=True), torch.tensor([0])
+    loss = ECN(neighbors=3, start_epoch=0)
+    logits = (F.normalize(x) @ rows.T / 0.05)[0]
+    near = logits[:4].topk(3).indices.tolist()
+    expected = -logits.log_softmax(0)[[0, *(j for j in near if j)]]
+    expected[1:] /= 3
+    torch.testing.assert_close(loss(make_batch(x, index), memory), expected.sum())
+    memory.rows.zero_()
+    assert loss(make_batch(x, index), memory).item() == pytest.approx(math.log(12), rel=1e-6)
+    assert not loss.positives.chosen.any()
+
+
+@pytest.mark.parametrize("name", ["ECN", "GraphPositives"])
+def test_rows_of_other_cameras_are_no_positives_where_they_are_no_negatives(name):
+    """Their logits are LOW: with any weight the loss was near 1e29."""
+    options = {"neighbors": 6} if name == "ECN" else {"candidates": 12, "fallback": 6}
+    loss = ECN(start_epoch=0, **options) if name == "ECN" else graph_positives(**options)
+    memory = InstanceMemory(init="features", negatives="same_camera")
+    rows, cameras = unit_rows(16, 8), torch.arange(16) % 4
+    memory.reset(rows, torch.arange(16), cameras=cameras)
+    memory.set_epoch(5)
+    index = torch.arange(6)
+    value = loss(make_batch(unit_rows(6, 8, seed=1), index, cameras[index]), memory)
+    assert 0 < value < 100
+    found = loss.positives
+    assert found.chosen.any(1).all()
+    right = cameras[found.rows] == cameras[index][:, None]
+    assert not (found.chosen & ~right).any()

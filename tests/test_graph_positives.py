@@ -15,7 +15,7 @@ from fastreid_cc.memories.instance import InstanceMemory
 def memory_with(rows, source_rows=None, classes=None, epoch=5):
     memory = InstanceMemory(source_rows=source_rows is not None)
     if classes is not None:
-        memory.set_source_classes(classes)
+        memory.set_source_images(classes)
     memory.reset(rows, torch.arange(len(rows)))
     memory.rows = rows.clone()
     if source_rows is not None:
@@ -132,7 +132,7 @@ def test_a_planted_graph_is_found_on_identities_never_seen() -> None:
 
 def test_rows_move_by_domain_and_survive_a_reset() -> None:
     memory = InstanceMemory(source_rows=True)
-    memory.set_source_classes(torch.tensor([0, 0, 1]))
+    memory.set_source_images(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     x = unit_rows(4, 8, seed=1)
     batch = make_batch(
@@ -146,7 +146,7 @@ def test_rows_move_by_domain_and_survive_a_reset() -> None:
     torch.testing.assert_close(memory.source_rows[[2, 0]], x[2:])
     assert not memory.rows[:2].any() and not memory.source_rows[1].any()
     before = memory.source_rows.clone()
-    memory.set_source_classes(torch.tensor([0, 0, 1]))
+    memory.set_source_images(torch.tensor([0, 0, 1]))
     memory.reset(unit_rows(4, 8), torch.full((4,), -1))
     assert torch.equal(memory.source_rows, before)
     other = InstanceMemory(source_rows=True)
@@ -168,3 +168,42 @@ def test_the_size_of_the_features_is_checked_and_its_key_named() -> None:
     for argument, value in (("candidates", 0), ("threshold", 0.0), ("start_epoch", -1)):
         with pytest.raises(ValueError, match=rf"GraphPositives\.{argument.upper()}="):
             graph_positives(**{argument: value})
+
+
+def test_an_image_without_positives_falls_back_to_its_nearest_rows() -> None:
+    """Or has only itself, with `fallback` 0; one whose graph finds some keeps those."""
+    rows, x, y = unit_rows(20, 8), unit_rows(5, 8, seed=2), torch.tensor([3, 0, 19, 7, 7])
+    memory, batch = memory_with(rows), make_batch(x, y)
+    alone = graph_positives(threshold=1.0)
+    torch.testing.assert_close(alone(batch, memory), oracle.memory_contrast(x, rows, y, 0.05))
+    assert not alone.positives.chosen.any() and not alone.positives.fell_back.any()
+    loss = graph_positives(threshold=1.0, fallback=3, candidates=10)
+    nearest = oracle.gpp_weights(x, rows, y, 10, lambda i, j, order: j in others(order, y[i])[:3])
+    expected = -(nearest * (x @ rows.T / 0.05).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss(batch, memory), expected)
+    assert loss.positives.fell_back.all()
+    some = graph_positives(fallback=3)
+    with_fallback, without = some(batch, memory), graph_positives()(batch, memory)
+    has = ~some.positives.fell_back
+    assert has.any()
+    if has.all():
+        torch.testing.assert_close(with_fallback, without)
+
+
+def others(order: list[int], own: torch.Tensor) -> list[int]:
+    return [j for j in order if j != int(own)]
+
+
+def test_the_graph_s_loss_has_a_factor_of_its_own() -> None:
+    loss = graph_positives(graph_scale=2.0)
+    assert loss.factor("source", 0.3, 0.7) == 2.0
+    assert loss.factor("target", 0.3, 0.7) == 0.3
+
+
+def test_source_rows_are_features_at_every_reset_where_those_of_the_target_are() -> None:
+    memory = InstanceMemory(init="features", source_rows=True)
+    for seed in (1, 2):
+        rows = unit_rows(3, 8, seed=seed)
+        memory.set_source_images(torch.tensor([0, 0, 1]), 2 * rows)
+        memory.reset(unit_rows(4, 8), torch.full((4,), -1))
+        torch.testing.assert_close(memory.source_rows, rows)

@@ -74,7 +74,7 @@ def test_a_sweep_prints_a_table_and_writes_a_report(files, capsys):
 def test_without_matplotlib_the_extra_is_named_before_the_work(files, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(files, "--sweep", "0.4:0.6:0.1", "--report", str(files / "sweep")) == 1
-    assert "pip install 'fastreid_cc[report]'" in capsys.readouterr().err
+    assert "pip install 'matplotlib>=3.6'" in capsys.readouterr().err
     assert not (files / "o.npz").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -10,8 +12,10 @@ from fastreid_cc.config.published_batches import (
     Setting,
     difference_from_published,
     images_per_statistic,
+    is_published_method,
     setting_line,
 )
+from fastreid_cc.config.shipped import PREFIX, config_files
 from fastreid_cc.networks.ghost_batch_norm import split_batch_norm
 
 PUBLISHED = Setting(256, 16, 64)
@@ -55,3 +59,23 @@ def test_any_departure_is_told_with_both_settings(setting: Setting) -> None:
     found = difference_from_published("cluster", setting)
     assert str(PUBLISHED) in found and str(setting) in found
     assert "CC.SAMPLES_PER_BN" in found
+
+
+def test_only_runs_that_published_figures_exist_for_are_measured_by_them() -> None:
+    """A user saw the warning on every shipped config for own images, and on the demo."""
+    importlib.import_module("fastreid_cc.plugin")
+    from fastreid.config import get_cfg
+
+    told = []
+    for name in config_files():
+        if name.startswith(
+            ("DukeMTMC", "MSMT17", "VeRi", "VehicleID", "PersonX", "UDA/m", "UDA/p")
+        ):
+            continue  # as Market1501 and UDA/duke-market
+        cfg = get_cfg()
+        cfg.merge_from_file(PREFIX + name)
+        batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+        setting = Setting(batch, instances, images_per_statistic(batch, cfg.CC.SAMPLES_PER_BN))
+        if difference_from_published(cfg.CC.MEMORY.NAME, setting) and is_published_method(cfg):
+            told.append(name)
+    assert told == ["Base-USL.yml"]  # no method of its own

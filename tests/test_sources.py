@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastreid_cc.data.sources import join_batches, number_sources
+from fastreid_cc.data.sources import hold_out, join_batches, number_sources
 from fastreid_cc.structures import Batch
 
 A = [("a/2.jpg", "a_7", "a_0"), ("a/1.jpg", "a_3", "a_1"), ("a/3.jpg", "a_3", "a_0")]
@@ -78,3 +78,15 @@ def test_a_batch_knows_its_sources_and_gives_parts_of_itself():
     assert part.domains is not None and part.domains.tolist() == [1, 2]
     assert torch.equal(part.features, whole.features[2:])
     assert whole.select(slice(1, 2)).domains is None
+
+
+def test_held_out_identities_are_a_seeded_share_of_those_that_two_cameras_saw() -> None:
+    items = [(f"{i:02d}_{c}.jpg", i, c) for i in range(10) for c in range(3 if i < 8 else 1)]
+    kept, held = hold_out("A", items, 0.3, (1,))
+    assert sorted(kept + held) == items
+    who = {item[1] for item in held}
+    assert len(who) == 3 and who < set(range(8)) and not who & {item[1] for item in kept}
+    assert {item[1] for item in hold_out("A", items[::-1], 0.3, (1,))[1]} == who
+    assert {item[1] for item in hold_out("A", items, 0.3, (2,))[1]} != who
+    with pytest.raises(ValueError, match=r"CC\.SOURCES\.VALIDATION=0\.3: of 10 .* 0 were seen"):
+        hold_out("A", [(path, who, 0) for path, who, _ in items], 0.3, (1,))

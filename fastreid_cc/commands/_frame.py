@@ -1,23 +1,49 @@
 """What the commands share: one style of help, plain tables, JSON where a program reads it.
 
 A command is a module of this package with `main(argv) -> exit status`; the first line of its
-docstring is its line in the help. It raises `WrongUse` if the command line makes no sense (exit
-status 2: an unknown option, a value out of range, a path that is not there) and `ClearError` for
-every other failure (1); `python -m fastreid_cc` prints either as one message. Results go to
-standard output, everything else to standard error.
+docstring is its line in the help. It raises a `ClearError`, which `python -m fastreid_cc` prints as
+one message: exit status 2 (`WrongUse`, `BadConfig`) if the command line or a config is wrong, paths
+that are not there among it, 1 if both are right but it cannot be done. Results go to standard
+output, everything else to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import WrongUse, printable
 
-STATUSES = "exit status: 0 done, 1 failed (the message says why), 2 wrong use"
+STATUSES = "exit status: 0 done; 2 the command line or the config is wrong; 1 it cannot be done"
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help that ends in the default, where an option has one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        says_nothing = action.default is False or action.default in (None, "", [], "==SUPPRESS==")
+        if says_nothing or "default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one or two lines, with the nearest option; `--help` says the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2."""
+        word = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(word, known, n=1) if word != message else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        name = self.prog.split(" ")[-1]
+        self.exit(2, f"{name}: {printable(message)}.{hint} `{self.prog} --help` tells its use.\n")
 
 
 def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.ArgumentParser:
@@ -28,8 +54,12 @@ def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.A
         text: what the command does, in a sentence or two.
         gives_json: adds `--json`.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m fastreid_cc {name}", description=text, epilog=STATUSES
+    parser = Parser(
+        prog=f"python -m fastreid_cc {name}",
+        description=text,
+        epilog=STATUSES,
+        formatter_class=Formatter,
+        allow_abbrev=False,
     )
     if gives_json:
         parser.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -38,13 +68,16 @@ def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.A
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds `--checkpoint`, to read another checkpoint of a run than the newest."""
-    text = "file in the run's folder, instead of the newest whole one"
+    text = "file in the run's folder (default: the newest whole one)"
     parser.add_argument("--checkpoint", default="", help=text)
 
 
 def at_least_1(text: str) -> int:
     """A whole number of 1 or more: a `type` for options that count."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} must be at least 1")
     return value

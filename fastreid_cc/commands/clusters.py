@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help=text)
     made.add_argument("--out", help="folder to make (default: clusters in the run's folder)")
     add_checkpoint(made)
-    made.add_argument("--csv-only", action="store_true", help="no folders")
+    made.add_argument("--csv-only", action="store_true", help="the table alone, no folders")
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
     return made
 
@@ -109,7 +109,7 @@ def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, 
     content = run_folder.read_checkpoint(path)
     if "cc" not in content:
         raise ClearError(f"{printable(path)} holds no pseudo labels: the run was not label-free.")
-    configure_from(cfg)
+    configure_from(cfg, draw=False)
     paths, cameras, _ = collect_images(cfg)
     labels = labels_of(content["cc"], paths)
     if labels is None:

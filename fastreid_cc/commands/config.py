@@ -37,8 +37,13 @@ def known_keys(*, stock: bool) -> dict[str, Key]:
     """Every key, sorted; parts brought in by `--import` included."""
     boot.activate()
     from ..plugin.offline.stock_keys import stock_keys
+    from ..plugin.stock_names import stock_names
 
-    return dict(sorted({**(stock_keys() if stock else {}), **all_keys()}.items()))
+    found = {**(stock_keys() if stock else {}), **all_keys()}
+    for name, names in stock_names().items():
+        if name in found and found[name].limits is None:
+            found[name] = found[name]._replace(limits=names)
+    return dict(sorted(found.items()))
 
 
 def _holds(text: str, words: Sequence[str]) -> bool:

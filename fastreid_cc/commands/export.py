@@ -79,15 +79,7 @@ def _weights(args: argparse.Namespace, cfg: Any) -> Path | None:
         return None
     if Path(args.source).is_dir():
         return run_folder.find_checkpoint(args.source, args.checkpoint)
-    if not cfg.MODEL.WEIGHTS:
-        raise WrongUse(
-            f"{printable(args.source)} names no weights: add MODEL.WEIGHTS file.pth, give the "
-            "folder of a run instead, or --untrained."
-        )
-    path = Path(cfg.MODEL.WEIGHTS)
-    if not path.is_file():
-        raise ClearError(f"MODEL.WEIGHTS={printable(path)}: no such file.")
-    return path
+    return run_folder.find_weights(args.source, cfg)
 
 
 def _print_text(told: Mapping[str, Any]) -> None:

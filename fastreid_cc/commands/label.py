@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import time
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import WrongUse
+from ..config.signatures import argument_lines
+from ..errors import WrongUse, printable
 from ..files import write_atomically
 from ..labeling.eps import stabilities
 from ..labeling.pseudo_labeler import PseudoLabeler
@@ -19,6 +21,8 @@ from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS, REFINERS, Registry
 from ..requirements import require_extra
 from ..structures import PseudoLabels
 from ._frame import make_parser, require_folder_of, table
+
+ACTIVATES = False  # parts of `--import` come without the plug-in
 
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
 OPTIONS: dict[str, type] = {
@@ -43,26 +47,51 @@ def parser() -> argparse.ArgumentParser:
         "Clusters features into pseudo labels: -1 is an outlier, 0..C-1 a cluster. An option that "
         "none of the chosen parts has is an error.",
     )
-    made.add_argument("features", help=".npy of floating point features [N, D]")
-    made.add_argument("--out", required=True, help=".npz to write: labels, eps, settings, seconds")
-    made.add_argument("--cams", help=".npy of integer camera ids [N]")
-    for family, registry, default in (
-        ("neighbors", NEIGHBORS, "exact"),
-        ("distance", DISTANCES, "jaccard"),
-        ("cluster", CLUSTERERS, "dbscan"),
+    text = ".npy of floating point features [N, D], as `embed` writes them"
+    made.add_argument("features", metavar="FEATURES.npy", help=text)
+    text = ".npz to write: labels [N], eps, settings, seconds"
+    made.add_argument("--out", required=True, metavar="LABELS.npz", help=text)
+    text = "also write a table image,cluster; needs the table of images beside the features"
+    made.add_argument("--csv", metavar="FILE.csv", help=f"{text} (default: none)")
+    text = "table whose column `image` names the N images (default: FEATURES.csv, if it is there)"
+    made.add_argument("--images", metavar="FILE.csv", help=text)
+    text = ".npy of integer camera ids [N] (default: none; some parts need them)"
+    made.add_argument("--cams", metavar="CAMERAS.npy", help=text)
+    for family, registry, default, text in (
+        ("neighbors", NEIGHBORS, "exact", "how neighbours are searched"),
+        ("distance", DISTANCES, "jaccard", "distance between images, if the clusterer takes one"),
+        ("cluster", CLUSTERERS, "dbscan", "how images become clusters"),
     ):
-        made.add_argument(f"--{family}", choices=registry.names(), default=default)
+        made.add_argument(f"--{family}", choices=registry.names(), default=default, help=text)
     refiners = [name for name in REFINERS.names() if not REFINERS.get(name).needs_training]
-    made.add_argument("--refine", choices=refiners, action="append", default=[])
+    text = "what changes the labels afterwards; again for another (default: nothing)"
+    made.add_argument("--refine", choices=refiners, action="append", default=[], help=text)
     for name, kind in OPTIONS.items():
-        made.add_argument("--" + name.replace("_", "-"), type=kind, default=None)
-    made.add_argument("--threads", type=int, help="threads to use (default: torch's number)")
-    made.add_argument("--sweep", metavar="FROM:TO:STEP", help="also cluster at these eps")
-    made.add_argument(
-        "--report", help="write the sweep's table (.txt) and plot (.svg) to this stem"
-    )
+        option = "--" + name.replace("_", "-")
+        made.add_argument(option, type=kind, metavar=kind.__name__.upper(), help=_help_of(name))
+    text = "threads to use (default: torch's number)"
+    made.add_argument("--threads", type=int, metavar="N", help=text)
+    text = "also cluster at these eps, and print a table (default: no sweep)"
+    made.add_argument("--sweep", metavar="FROM:TO:STEP", help=text)
+    text = "write the sweep's table to STEM.txt and its plot to STEM.svg (default: neither)"
+    made.add_argument("--report", metavar="STEM", help=text)
     made.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
     return made
+
+
+def _help_of(name: str) -> str:
+    """What an argument of parts does, and its default in each part that has it."""
+    defaults: dict[str, list[str]] = {}
+    text = ""
+    for registry in (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS):
+        for part in registry.names():
+            parameters = registry.parameters(part)
+            if name in parameters and not getattr(registry.get(part), "needs_training", False):
+                line = argument_lines(registry.get(part)).get(name, "")
+                text = line if not text or text.startswith("as in") else text
+                defaults.setdefault(str(parameters[name]), []).append(part)
+    stated = "; ".join(f"{', '.join(parts)} {value}" for value, parts in defaults.items())
+    return f"{text.rstrip('.')} (default: {stated})".replace("%", "%%")
 
 
 def build_parts(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,7 +121,11 @@ def build_parts(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
     unused = sorted(set(given) - used)
     if unused:
         options = ", ".join("--" + name.replace("_", "-") for name in unused)
-        raise ValueError(f"{options}: no part chosen here has this option")
+        names = [s["name"] for s in settings.values()] + args.refine
+        raise ValueError(
+            f"{options}: no part chosen here has this option ({', '.join(dict.fromkeys(names))});"
+            " `label --help` says which have it."
+        )
     return parts, settings
 
 
@@ -120,8 +153,47 @@ def _load(path: str, kind: str) -> np.ndarray:
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not a plain .npy array: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kind:
-        raise ValueError(f"{path}: found {getattr(array, 'dtype', 'an .npz archive')}")
+        found = getattr(array, "dtype", "an .npz archive")
+        wanted = "floating point features [N, D]" if kind == "f" else "integers [N]"
+        raise ValueError(f"{path}: found {found}; wanted a .npy of {wanted}.")
     return array
+
+
+def read_images(args: argparse.Namespace, count: int) -> list[str] | None:
+    """Names of the images, from the table beside the features; None where there is none.
+
+    Raises:
+        ValueError: if a table is asked for and there is none, or it is of other images.
+    """
+    beside = Path(args.features).with_suffix(".csv")
+    path = Path(args.images) if args.images else beside
+    if not path.is_file():
+        if args.images or args.csv:
+            raise ValueError(
+                f"{printable(path)}: no such table of images. `embed` writes one beside its"
+                " features; or name a .csv with a column `image` by --images."
+            )
+        return None
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = csv.DictReader(stream)
+        if "image" not in (rows.fieldnames or ()):
+            found = printable(", ".join(rows.fieldnames or ()))
+            raise ValueError(f"{printable(path)} has no column `image`, found: {found or 'none'}.")
+        images = [row["image"] for row in rows]
+    if len(images) != count:
+        raise ValueError(
+            f"{printable(path)} names {len(images)} images, but {printable(args.features)} holds"
+            f" {count} rows: they are not of one run of `embed`. Make them anew."
+        )
+    return images
+
+
+def write_table(path: Path, images: Sequence[str], labels: np.ndarray) -> None:
+    """Writes image,cluster; -1 is an outlier."""
+    with write_atomically(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("image", "cluster"))
+        table.writerows(zip(images, labels.tolist(), strict=True))
 
 
 def save(path: Path, result: PseudoLabels, settings: dict[str, Any]) -> None:
@@ -139,7 +211,8 @@ def save(path: Path, result: PseudoLabels, settings: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> PseudoLabels:
     """Labels, writes, and sweeps if asked."""
     out = Path(args.out)
-    require_folder_of(out)
+    for path in filter(None, (out, args.csv, args.report)):
+        require_folder_of(Path(path))
     if args.threads is not None:
         import torch
 
@@ -150,6 +223,7 @@ def run(args: argparse.Namespace) -> PseudoLabels:
     parts, settings = build_parts(args)
     start = time.perf_counter()
     features = np.array(_load(args.features, "f"))
+    images = read_images(args, len(features))
     cameras = None if args.cams is None else np.array(_load(args.cams, "iu"))
     if args.report:
         require_extra("report")
@@ -158,6 +232,8 @@ def run(args: argparse.Namespace) -> PseudoLabels:
     result, *others = labeler.sweep(features, values, cameras, progress=not args.quiet)
     result.seconds["load"] = loaded - start
     save(out, result, settings)
+    if args.csv and images is not None:
+        write_table(Path(args.csv), images, result.labels)
     if values:
         text = sweep_table(others)
         if not args.quiet:
@@ -215,4 +291,5 @@ def main(argv: list[str]) -> int:
             f"{result.num_clusters:,} clusters, {result.num_outliers:,} outliers of "
             f"{len(result.labels):,} images{eps}; {stages}"
         )
+        print(f"wrote {', '.join(printable(p) for p in (args.out, args.csv) if p)}")
     return 0

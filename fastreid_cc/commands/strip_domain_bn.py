@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "that learnt nothing, without the sources' branches. It loads in stock fastreid and gives "
         "the same features.",
     )
-    made.add_argument("checkpoint", help="e.g. OUTPUT_DIR/model_final.pth")
+    made.add_argument("checkpoint", help="file to read, e.g. OUTPUT_DIR/model_final.pth")
     made.add_argument("out", help="file to write")
     made.add_argument(
         "--gate-scale", type=float, default=2.0, help="CC.SOURCES.GATE_SCALE of the training"

@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..errors import BadConfig
 from ..limits import fault
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
 from .signatures import STOCK_LOSSES
 from .source_checks import source_faults
 
+MOST_FAULTS = 5  # told at once
 #: Takes a config and the number of processes, gives one message for each fault.
 Check = Callable[[Any, int], Iterator[str]]
 
@@ -25,11 +27,16 @@ def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
 
 
 def validate(cfg: Any, *, world_size: int = 1) -> None:
-    """Raises one ValueError that lists all faults of a label-free config."""
+    """Raises one BadConfig that lists the faults of a label-free config, five of them at most."""
     found = faults(cfg, world_size=world_size)
+    if len(found) == 1:
+        raise BadConfig(found[0])
     if found:
-        lines = "\n".join(f"  {i}. {fault}" for i, fault in enumerate(found, 1))
-        raise ValueError(f"{len(found)} fault(s) in the config:\n{lines}")
+        shown = found if len(found) <= MOST_FAULTS else found[: MOST_FAULTS - 1]
+        lines = [f"{len(found)} faults in the config:"]
+        lines += [f"  {i}. {' '.join(fault.split())}" for i, fault in enumerate(shown, 1)]
+        lines += [f"  and {len(found) - len(shown)} more"] * (len(shown) < len(found))
+        raise BadConfig("\n".join(lines))
 
 
 def values(cfg: Any, world_size: int) -> Iterator[str]:
@@ -187,6 +194,8 @@ def contrast(cfg: Any, world_size: int) -> Iterator[str]:
     if cfg.MODEL.HEADS.NAME == "MDIFHead":
         needy.append("MODEL.HEADS.NAME MDIFHead needs")
     found, known = cfg.MODEL.META_ARCHITECTURE, ("ClusterContrast", "MutualContrast")
+    if cfg.MODEL.HEADS.TEST_FEAT == "pooled" and found != "Baseline":  # that becomes one of ours
+        needy.append("MODEL.HEADS.TEST_FEAT pooled needs")
     if found not in known:
         for what in needy:
             yield f"{what} MODEL.META_ARCHITECTURE {' or '.join(known)}, found {found}."

@@ -16,6 +16,7 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.ENABLED": Key(False, "Train DATASETS.NAMES without identities. Off: stock fastreid."),
     "CC.SEED": Key(1, "Seed of weights, augmentation, sampling, clustering.", "[0, 4294967295]"),
     "CC.SEED_SUPERVISED": Key(False, "Without CC.ENABLED: seed by CC.SEED, not by the clock."),
+    "CC.OVERWRITE": Key(False, "Start anew in an OUTPUT_DIR that holds a run, which is removed."),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
     "CC.ITERS_PER_EPOCH": Key(
         0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"
@@ -89,6 +90,11 @@ FIXED_KEYS: dict[str, Key] = {
         64, "Images of each source in a step, beside SOLVER.IMS_PER_BATCH.", "[1, inf)"
     ),
     "CC.SOURCES.NUM_INSTANCE": Key(4, "Images of a source identity in a step.", "[1, inf)"),
+    "CC.SOURCES.SAMPLER": Key(
+        "identity",
+        "Source images of a step: NUM_INSTANCE of each identity drawn, or images drawn uniformly.",
+        ("identity", "uniform"),
+    ),
     "CC.SOURCES.LOSSES": Key(
         ("CrossEntropyLoss", "TripletLoss"), "Losses of fastreid for source images.", STOCK_LOSSES
     ),
@@ -102,6 +108,12 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SOURCES.GATE_SCALE": Key(
         2.0, "Factor of the rectified gate: 2 starts at identity, 1 is as published.", "(0, inf)"
     ),
+    "CC.SOURCES.VALIDATION": Key(
+        0.0,
+        "Share of each source's identities not trained on; their mAP, every TEST.EVAL_PERIOD,"
+        " chooses best_source/model_best.pth.",
+        "[0, 1)",
+    ),
     "CC.WARMUP.EPOCHS": Key(0, "Epochs of instance discrimination before clustering.", "[0, inf)"),
     "CC.WARMUP.VIEWS": Key(4, "Augmented views of an image in a batch, in warm-up.", "[1, inf)"),
     "CC.WARMUP.TEMPERATURE": Key(0.1, "Divides the cosines in warm-up.", "(0, inf)"),
@@ -113,6 +125,12 @@ FIXED_KEYS: dict[str, Key] = {
         ("same_camera", "all"),
     ),
     "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
+    "MODEL.HEADS.TEST_FEAT": Key(
+        "neck",
+        "Features that evaluation and export give: the neck's output, or the pooled ones before it."
+        " Labels and memories are made of the neck's.",
+        ("neck", "pooled"),
+    ),
     "MODEL.HEADS.MDIF.SCALE": Key(
         1.0, "Factor of MDIFHead's losses of fused features.", "[0, inf)"
     ),

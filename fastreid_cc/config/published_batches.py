@@ -6,7 +6,9 @@ DataParallel, where batch norm sees a quarter of the batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..data.published import PUBLISHED as DATA_SETS
 
 
 class Setting(NamedTuple):
@@ -47,6 +49,19 @@ def setting_line(setting: Setting, processes: int) -> str:
     part = setting.batch // processes
     each = f"; each of {processes} processes {part // setting.instances} x {setting.instances}"
     return f"batches of {setting}{each * (processes > 1)}"
+
+
+def is_published_method(cfg: Any) -> bool:
+    """Whether a run is one whose published figures it can be measured by.
+
+    That is the plain method on public data sets: no other loss, warm-up or batch norm by domain.
+    """
+    return (
+        {*cfg.DATASETS.NAMES} <= {known.name for known in DATA_SETS}
+        and tuple(cfg.MODEL.LOSSES.NAME) == ("MemoryContrast",)
+        and not cfg.CC.WARMUP.EPOCHS
+        and not (cfg.CC.SOURCES.NAMES and cfg.CC.SOURCES.BN != "shared")
+    )
 
 
 def difference_from_published(memory: str, setting: Setting) -> str:

@@ -1,14 +1,16 @@
 """Where the configs that come with this package lie: beside it in a checkout, in it when installed.
 
-`fastreid_cc://Market1501/cc_R50.yml` names one of them from any folder, as `--config-file` and as
-`_BASE_` of a YAML of your own.
+`Market1501/cc_R50` names one of them from any folder as `--config-file`; the long form of it,
+`fastreid_cc://Market1501/cc_R50.yml`, as `_BASE_` of a YAML of your own too.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
 
-from ..errors import WrongUse, printable
+from ..errors import BadConfig, printable
 
 PREFIX = "fastreid_cc://"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -39,13 +41,49 @@ def resolve(name: str) -> Path:
     """The file that `fastreid_cc://...` names.
 
     Raises:
-        WrongUse: if there is none, or the name leads out of the folder.
+        BadConfig: if there is none, or the name leads out of the folder.
     """
-    folder = configs_folder()
-    path = (folder / name.removeprefix(PREFIX)).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise WrongUse(
-            f"{printable(name)}: no such config comes with fastreid_cc. "
+    path = _shipped(name.removeprefix(PREFIX))
+    if path is None:
+        raise BadConfig(
+            f"{printable(name)}: no such config comes with fastreid_cc.{_near(name)} "
             "`python -m fastreid_cc config --files` lists them."
         )
     return path
+
+
+def find_config(name: str) -> str:
+    """The name that opens a config: a path as it is, a shipped one's short name in its long form.
+
+    >>> find_config("quick/usl_tiny")
+    'fastreid_cc://quick/usl_tiny.yml'
+
+    Raises:
+        BadConfig: with the nearest name, if there is neither.
+    """
+    if "://" in name or os.path.lexists(os.path.expanduser(name)):
+        return name
+    path = _shipped(name if name.endswith((".yml", ".yaml")) else f"{name}.yml")
+    if path is None:
+        raise BadConfig(
+            f"{printable(name)}: no such file in {printable(os.getcwd())}, and no config of this "
+            f"name comes with fastreid_cc.{_near(name)} `python -m fastreid_cc config --files` "
+            "lists them."
+        )
+    return PREFIX + path.relative_to(configs_folder().resolve()).as_posix()
+
+
+def _shipped(name: str) -> Path | None:
+    folder = configs_folder().resolve()
+    path = (folder / name).resolve() if "\0" not in name else folder
+    return path if path.is_relative_to(folder) and path.is_file() else None
+
+
+def _near(name: str) -> str:
+    """A hint with the shipped config whose short name is nearest, "" if none is."""
+    short = name.removeprefix(PREFIX).removeprefix("configs/").removesuffix(".yml")
+    known = [file.removesuffix(".yml") for file in config_files()]
+    lower = {file.lower(): file for file in known}
+    lower |= {file.rsplit("/", 1)[-1].lower(): file for file in known if "/" not in short}
+    near = difflib.get_close_matches(short.lower(), lower, n=1, cutoff=0.6)
+    return f" Did you mean {lower[near[0]]}?" if near else ""

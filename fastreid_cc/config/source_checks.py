@@ -11,12 +11,12 @@ from ..registry import LOSSES
 def source_faults(cfg: Any, world_size: int) -> Iterator[str]:
     """Every fault of the sources' keys; none where no source is named."""
     if cfg.CC.SOURCES.NAMES:
-        for check in (names, batch, stages, modes, losses):
+        for check in (names, batch, stages, modes, losses, validation):
             yield from check(cfg, world_size)
 
 
 def names(cfg: Any, world_size: int) -> Iterator[str]:
-    """Each data set is named once."""
+    """Each data set is named once; one target where domains are kept apart."""
     listed = list(cfg.CC.SOURCES.NAMES)
     both = sorted(set(listed) & set(cfg.DATASETS.NAMES))
     if both:
@@ -26,6 +26,13 @@ def names(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if len(set(listed)) < len(listed):
         yield f"CC.SOURCES.NAMES={tuple(listed)} names a data set twice."
+    targets, sources = tuple(cfg.DATASETS.NAMES), cfg.CC.SOURCES
+    if len(targets) > 1 and sources.MODE == "joint" and sources.BN != "shared":
+        yield (
+            f"DATASETS.NAMES={targets} with CC.SOURCES.BN={sources.BN}: the sets would be one"
+            " target with one batch norm and one labelling. Make one run for each target; or set"
+            " CC.SOURCES.BN shared and train on them as one target."
+        )
 
 
 def batch(cfg: Any, world_size: int) -> Iterator[str]:
@@ -33,6 +40,11 @@ def batch(cfg: Any, world_size: int) -> Iterator[str]:
     images, instances = cfg.CC.SOURCES.IMS_PER_BATCH, cfg.CC.SOURCES.NUM_INSTANCE
     if images < 1 or instances < 1:
         return
+    if cfg.CC.SOURCES.SAMPLER == "uniform" and instances != 1:
+        yield (
+            f"CC.SOURCES.SAMPLER=uniform draws single images, CC.SOURCES.NUM_INSTANCE={instances}"
+            " asks for several of an identity. Set it to 1, or SAMPLER to identity."
+        )
     if images % (instances * world_size):
         yield (
             f"CC.SOURCES.IMS_PER_BATCH={images} must be a multiple of CC.SOURCES.NUM_INSTANCE="
@@ -95,3 +107,12 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
     ours = [name for name in cfg.CC.SOURCES.LOSSES if name in LOSSES]
     if ours:
         yield f"{', '.join(ours)} in CC.SOURCES.LOSSES: our losses go to MODEL.LOSSES.NAME."
+
+
+def validation(cfg: Any, world_size: int) -> Iterator[str]:
+    """Identities that are held out are measured."""
+    if cfg.CC.SOURCES.VALIDATION > 0 and cfg.TEST.EVAL_PERIOD <= 0:
+        yield (
+            f"CC.SOURCES.VALIDATION={cfg.CC.SOURCES.VALIDATION} holds out identities that"
+            f" TEST.EVAL_PERIOD={cfg.TEST.EVAL_PERIOD} never measures; set one of the two."
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..errors import BadConfig
 from ..registry import Part
 
 _FAKE = re.compile(r"^(?P<stem>.+)_fake_(?:(?P<source>\d+)to)?(?P<target>\d+)$")
@@ -40,7 +41,7 @@ class StyleFolder:
     def __init__(self, folder: str, paths: Sequence[str]) -> None:
         root = Path(folder)
         if not folder or not root.is_dir():
-            raise ValueError(f"CC.CAMSTYLE.FOLDER={folder!r} is no folder.")
+            raise BadConfig(f"CC.CAMSTYLE.FOLDER={folder!r} is no folder.")
         wanted = {Path(path).stem for path in paths}
         self.fakes: dict[str, list[str]] = {}
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
@@ -50,7 +51,7 @@ class StyleFolder:
         self.num_without = len(wanted) - len(self.fakes)
         if not self.fakes:
             example = f"{min(wanted, default='0001_c1s1_000151_01')}_fake_1to2.jpg"
-            raise ValueError(
+            raise BadConfig(
                 f"CC.CAMSTYLE.FOLDER={folder!r} holds no transfer of a training image; looked for"
                 f" names like {example}. Without such images set CC.CAMSTYLE.MODE statistics."
             )

@@ -14,12 +14,16 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import printable
+from ..errors import MissingData, printable
 
 logger = logging.getLogger("fastreid.cc.checks")
 
-_SHOWN = 20
+_SHOWN = 20  # in the log
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # whatever the name says
+
+
+class UnreadableImages(MissingData, ValueError):
+    """So many images of a folder cannot be read that something else is wrong with it."""
 
 
 @lru_cache(maxsize=1_000_000)
@@ -56,7 +60,7 @@ def drop_bad(paths: Sequence[str], max_share: float, key: str, root: Path) -> se
 
     Args:
         paths: image files.
-        max_share: above this share of bad images a ValueError is raised.
+        max_share: above this share of bad images UnreadableImages is raised.
         key: config key of that share, for the message.
         root: for the message.
 
@@ -78,6 +82,7 @@ def drop_bad(paths: Sequence[str], max_share: float, key: str, root: Path) -> se
             lines.append(f"  … and {len(bad) - _SHOWN} more")
         report = "\n".join(lines)
         if len(bad) > max_share * len(paths):
-            raise ValueError(f"{report}\nThat is more than {key}={max_share} allows.")
+            few = "\n".join(lines[:4])
+            raise UnreadableImages(f"{few}\nThat is more than {key}={max_share} allows.")
         logger.warning("%s\nThey are left out.", report)
     return set(paths) - set(bad)

@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import BadConfig
 from .checks import drop_bad
 from .items import UNKNOWN, Item, Label, is_unknown, number
 from .naming import EXTENSIONS, FolderOptions, Rule, key, list_images, plain
 
 __all__ = ["FolderItems", "FolderOptions"]
+
+
+RELATIVE = " A relative ROOT lies below FASTREID_DATASETS, QUERY and GALLERY below ROOT."
 
 
 class FolderItems:
@@ -25,6 +29,7 @@ class FolderItems:
     Args:
         options: what the names mean.
         data_root: what a relative `options.root` is relative to.
+        read_images: False = only the names are read and checked, not whether images can be.
 
     Attributes:
         train: identities are strings: "folder_<identity>", or "unknown_<row>", one for each image,
@@ -35,16 +40,22 @@ class FolderItems:
             that the standard protocol (no match from the same camera) leaves the matches in.
 
     Raises:
-        ValueError: nothing found, a rule that fits nothing, a query without identity, too many
+        BadConfig: nothing found, a rule that fits nothing, a query without identity, too many
             unreadable images; the message names the key and shows a path.
 
     Lists are sorted by relative path: row i is the same image on every machine. Cost: every image
     is decoded once per process to find damaged ones (JPEGs at an eighth of their size).
     """
 
-    def __init__(self, options: FolderOptions, data_root: str | os.PathLike[str] = ".") -> None:
+    def __init__(
+        self,
+        options: FolderOptions,
+        data_root: str | os.PathLike[str] = ".",
+        *,
+        read_images: bool = True,
+    ) -> None:
         if not options.root:
-            raise ValueError(f"{key('root')} is empty: name the folder of your images.")
+            raise BadConfig(f"{key('root')} is empty: name the folder of your images.")
         self.options = options
         self.root = Path(data_root, Path(options.root).expanduser())
         self._camera = Rule("camera", options.camera)
@@ -56,19 +67,21 @@ class FolderItems:
         )
         train, test = self._divide(names, {*query, *gallery})
         if not train:
-            raise ValueError(
+            raise BadConfig(
                 f"No image is left to train on of {len(names)} in {self.root}: see "
                 f"{key('include')}={options.include!r}, EXCLUDE, TEST_INCLUDE, QUERY and GALLERY. "
                 f"One image is {self.relative(names[0])!r}."
             )
         everything = sorted({*train, *test, *query, *gallery})
-        good = drop_bad(everything, options.max_bad_share, key("max_bad_share"), self.root)
+        good = set(everything)
+        if read_images:
+            good = drop_bad(everything, options.max_bad_share, key("max_bad_share"), self.root)
         train, test, query, gallery = (
             [path for path in listed if path in good] for listed in (train, test, query, gallery)
         )
         self._labels = {path: self._label(path) for path in everything if path in good}
         if options.identity and all(person is None for person, _ in self._labels.values()):
-            raise ValueError(
+            raise BadConfig(
                 f"{key('identity')}={options.identity!r} matches no image, e.g. not "
                 f"{self.relative(everything[0])!r}."
             )
@@ -83,12 +96,13 @@ class FolderItems:
         """Paths of the images below a folder, which the option `name` names."""
         setting = f"{key(name)}={getattr(self.options, name)!r}"
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
-            raise ValueError(f"{setting}: no folder {folder}.")
+            below = "" if os.path.isabs(getattr(self.options, name)) else RELATIVE
+            raise BadConfig(f"{setting}: no folder {folder}.{below}")
         names = [os.path.join(folder, n) for n in list_images(folder)]
         if self.options.exclude:
             names = [n for n in names if not re.search(self.options.exclude, self.relative(n))]
         if not names:
-            raise ValueError(f"{setting}: no image ({', '.join(EXTENSIONS)}) in {folder}.")
+            raise BadConfig(f"{setting}: no image ({', '.join(EXTENSIONS)}) in {folder}.")
         return names
 
     def relative(self, path: str) -> str:
@@ -108,7 +122,7 @@ class FolderItems:
         if options.test_include:
             test = [n for n in rest if re.search(options.test_include, self.relative(n))]
             if not test:
-                raise ValueError(
+                raise BadConfig(
                     f"{key('test_include')}={options.test_include!r} matches no image, "
                     f"e.g. not {self.relative(rest[0])!r}."
                 )
@@ -121,11 +135,11 @@ class FolderItems:
         name = self.relative(path)
         camera = self._camera(name)
         if camera is None:
-            raise ValueError(f"{key('camera')}={self.options.camera!r} does not match {name!r}.")
+            raise BadConfig(f"{key('camera')}={self.options.camera!r} does not match {name!r}.")
         if self.options.camera_sectors and self.options.camera:
             total, sectors = (int(v) for v in self.options.camera_sectors)
             if not camera.isdigit() or int(camera) >= total:
-                raise ValueError(
+                raise BadConfig(
                     f"{key('camera_sectors')}={self.options.camera_sectors}: {camera!r} of "
                     f"{name!r} is no number in 0..{total - 1}."
                 )
@@ -176,13 +190,13 @@ class FolderItems:
             cameras_of[p].add(c)
         nameless = [path for path, p, _ in query if is_unknown(p)]
         if nameless:
-            raise ValueError(
+            raise BadConfig(
                 f"{key('identity')}={self.options.identity!r} gives no identity to "
                 f"{len(nameless)} of {len(query)} queries, e.g. {self.relative(nameless[0])!r}."
             )
         if not any(cameras_of[p] - {c} for _, p, c in query):
             example = f", e.g. {self.relative(query[0][0])!r}" if query else ""
-            raise ValueError(
+            raise BadConfig(
                 f"None of {len(query)} queries{example} has a match of another camera among "
                 f"{len(gallery)} gallery images: see {key('identity')}, CAMERA, QUERY_CAMERAS and "
                 "GALLERY_CAMERAS."

@@ -63,6 +63,7 @@ _V2 = (
     "faces are masked; published figures are mostly of V1, which fastreid prefers if both lie there"
 )
 _IMAGES = ("image_train", "image_query", "image_test")
+_VEHICLEX = "rendered, for CC.SOURCES.NAMES: it has no test images"
 _VERI = "some copies have 37,746 training images"
 
 PUBLISHED = (
@@ -71,5 +72,6 @@ PUBLISHED = (
     Published("MSMT17", "MSMT17_V2", _LISTS, _MSMT, _V2),
     Published("DukeMTMC", "DukeMTMC-reID", _MARKET, (16522, 2228, 17661)),
     Published("VeRi", "veri", _IMAGES, (37778, 1678, 11579), _VERI),
+    Published("VehicleX", "vehiclex/AIC20_ReID_Simulation", _IMAGES, (192150, 0, 0), _VEHICLEX),
     Published("PersonX", "PersonX", _MARKET, (9840, 5136, 30816)),
 )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .items import Item, fingerprint, is_unknown, number, sort_items
+from ..errors import BadConfig
+from .items import Item, Label, fingerprint, is_unknown, number, sort_items
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class SourceImages:
         cameras: i64 [M], above those of the target.
         classes: i64 [M], 0..S-1.
         domains: i64 [M], 1..number of sources.
+        held_out: images of other identities of the same sources, numbered for themselves, which are
+            not trained on; None = there are none.
     """
 
     names: tuple[str, ...]
@@ -32,6 +35,7 @@ class SourceImages:
     cameras: np.ndarray
     classes: np.ndarray
     domains: np.ndarray
+    held_out: SourceImages | None = None
 
     @property
     def num_classes(self) -> int:
@@ -102,13 +106,45 @@ def number_sources(
         parts.append((cameras + camera, classes + num_classes, np.full(len(known), domain)))
         num_classes += len(identities)
         camera += len(labels)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return SourceImages(tuple(name for name, _ in listed), paths, *columns)
+    cameras, classes, domains = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names = tuple(name for name, _ in listed)
+    return SourceImages(names, paths, cameras, classes, domains)
+
+
+def hold_out(
+    name: str, items: Sequence[Item], share: float, seed: tuple[int, ...]
+) -> tuple[list[Item], list[Item]]:
+    """Splits a source by identity: (items to train on, items to validate by).
+
+    Args:
+        name: of the data set, for messages.
+        items: of one source. Images of unknown identity stay with those to train on.
+        share: of its identities to hold out, at least 2; drawn among those that two cameras saw.
+        seed: of the draw; the order of the items does not matter.
+    Raises:
+        ValueError: if too few identities were seen by two cameras.
+    """
+    seen: dict[Label, set[Label]] = {}
+    for _, identity, camera in items:
+        if not is_unknown(identity):
+            seen.setdefault(identity, set()).add(camera)
+    _, identities = number(who for who, where in seen.items() if len(where) > 1)
+    count = max(2, round(share * len(seen)))
+    if count > len(identities) or count > len(seen) - 2:
+        raise ValueError(
+            f"CC.SOURCES.VALIDATION={share}: of {len(seen)} identities of {name} {len(identities)}"
+            f" were seen by two cameras, {count} of those were to be held out and 2 others left to"
+            " train on. Set it lower, or 0 for a source like this."
+        )
+    drawn = np.random.default_rng(seed).permutation(len(identities))[:count]
+    chosen = {identities[i] for i in drawn.tolist()}
+    kept = [item for item in items if item[1] not in chosen]
+    return kept, [item for item in items if item[1] in chosen]
 
 
 def _check_labels(name: str, num_images: int, identities: list) -> None:
     if len(identities) < 2:
-        raise ValueError(
+        raise BadConfig(
             f"CC.SOURCES.NAMES: {name} has {num_images} images and {len(identities)} known"
             " identities; a source needs labels of at least 2. Use it as target (DATASETS.NAMES),"
             " or give it identities (for a folder: CC.FOLDER.IDENTITY)."
@@ -118,7 +154,7 @@ def _check_labels(name: str, num_images: int, identities: list) -> None:
 def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> None:
     shared = [identity for identity in identities if identity in owners]
     if shared:
-        raise ValueError(
+        raise BadConfig(
             f"CC.SOURCES.NAMES: {name} and {owners[shared[0]]} share {len(shared)} identity"
             f" label(s), e.g. {shared[0]!r}. Classes must be disjoint: put the data set's name"
             f" before its labels ('{name.lower()}_{shared[0]}') if they are different individuals,"
@@ -130,7 +166,7 @@ def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> No
 def _check_paths(name: str, paths: list[str], seen: dict[str, str]) -> None:
     for path in paths:
         if path in seen:
-            raise ValueError(
+            raise BadConfig(
                 f"CC.SOURCES.NAMES: {name} holds {path}, which {seen[path]} holds too. The target"
                 " and every source must be different images."
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import ClearError
 from ..structures import PseudoLabels
 
 EPS_STEP = 0.05
@@ -54,7 +55,7 @@ class CollapsePolicy:
         return [radius for radius in radii if 0 < radius <= largest + 1e-6]  # 1e-6: as rounded
 
 
-class CollapsedError(ValueError):
+class CollapsedError(ClearError, ValueError):
     """Clustering gave nothing to train on, and the policy has no way out.
 
     >>> nothing = PseudoLabels(np.full(4, -1), eps=0.5)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from ..errors import BadConfig
 from ..labels.numbering import outliers_as_clusters
 from ..structures import PseudoLabels
 
@@ -42,13 +43,13 @@ def automatic_eps(graph: sp.csr_array, rho: float, cut: float, margin: float = 0
         " a sweep."
     )
     if len(distances) < wanted:
-        raise ValueError(
+        raise BadConfig(
             f"CC.CLUSTER.DBSCAN.AUTO_RHO={rho} asks for the {wanted:,} nearest pairs of {n:,} "
             f"images, but only {len(distances):,} are within {cut}. {advice}"
         )
     eps = float(np.mean(np.partition(distances, wanted - 1)[:wanted], dtype=np.float64))
     if cut < 1 and eps + margin > cut + 1e-9:
-        raise ValueError(
+        raise BadConfig(
             f"CC.CLUSTER.DBSCAN.AUTO_RHO={rho} gives eps={eps:.4g}, too near the radius {cut:.4g}"
             f" that the distances are cut at. {advice}"
         )

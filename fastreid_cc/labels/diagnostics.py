@@ -101,14 +101,22 @@ def stability(before: np.ndarray, after: np.ndarray) -> float:
     return float(adjusted_rand_score(outliers_as_clusters(before), outliers_as_clusters(after)))
 
 
-def summary_line(epoch: int, found: dict[str, float], eps: float | None, seconds: float) -> str:
-    """One line for people, from `summarize`'s scalars."""
+def summary_line(
+    epoch: int,
+    found: dict[str, float],
+    eps: float | None,
+    seconds: float,
+    *,
+    has_cameras: bool = True,
+) -> str:
+    """One line for people, from `summarize`'s scalars; of cameras only where there are several."""
     line = (
         f"epoch {epoch}: {found['num_clusters']:.0f} clusters, {found['num_outliers']:,.0f}"
         f" outliers ({found['outlier_share']:.1%}), sizes {found['size_min']:.0f}/"
-        f"{found['size_median']:.0f}/{found['size_max']:.0f} (min/median/max),"
-        f" {found['cameras_per_cluster']:.1f} cameras per cluster"
+        f"{found['size_median']:.0f}/{found['size_max']:.0f} (min/median/max)"
     )
+    if has_cameras:
+        line += f", {found['cameras_per_cluster']:.1f} cameras per cluster"
     if eps is not None:
         line += f", eps {eps:.3g}"
     if "ari" in found:

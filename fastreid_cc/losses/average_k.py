@@ -31,7 +31,7 @@ class AverageK(Loss):
             denominator leaves the candidates out, against false negatives.
         rescue: train images without a target (-1) too, with the binary cross-entropy of head 2 on
             S. CC.SAMPLER.OUTLIERS_PER_BATCH says how many of them a batch holds.
-        start_epoch: first epoch (from 0) with the sets; the memory knows the epoch.
+        start_epoch: first epoch with the sets, 0 = the first with pseudo-labels.
 
     Cost: that of `MemoryContrast`, one top-(B·k) over B·C probabilities.
     Source: Garcin et al., arXiv:2303.18118; the exact weighting was not readable, and the use on

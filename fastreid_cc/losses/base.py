@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
 from ..registry import LOSSES, Part
-from ..structures import Batch, MemoryLike
+from ..structures import Batch, MemoryLike, Positives
 
 
 class Loss(Part, nn.Module):
@@ -29,6 +29,10 @@ class Loss(Part, nn.Module):
             so MemoryContrast gives loss_memory_contrast.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
+        learns_from_sources: whether parameters of its own learn from source images already in the
+            epochs of source labels, against a memory that keeps a row for each of them.
+        lr_factor: factor of SOLVER.BASE_LR for parameters of its own.
+        positives: what the last call took for positives, if it tells; for the log.
 
     >>> class Spread(Loss):
     ...     def compute(self, batch, memory):
@@ -41,6 +45,9 @@ class Loss(Part, nn.Module):
     log_name: ClassVar[str]
     needs_memory: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    learns_from_sources: ClassVar[bool] = False
+    lr_factor: float = 1.0
+    positives: Positives | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -56,6 +63,10 @@ class Loss(Part, nn.Module):
         """
         has_rows = memory is None or memory.num_sources > 0
         return part == "target" or not self.needs_memory or has_rows
+
+    def factor(self, part: Literal["target", "source"], scale: float, source_scale: float) -> float:
+        """What the loss of a part is multiplied by: SCALE, and CC.SOURCES.SCALE on sources."""
+        return scale * source_scale if part == "source" else scale
 
     def forward(self, batch: Batch, memory: MemoryLike | None = None) -> Tensor:
         """The loss of a batch.

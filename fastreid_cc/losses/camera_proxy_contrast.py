@@ -34,7 +34,8 @@ class CameraProxyContrast(Loss):
     Args:
         inter_scale: factor of the term between cameras.
         negatives: number of hard negative proxies.
-        start_epoch: first epoch (from 0) with the term between cameras; the memory knows the epoch.
+        start_epoch: first epoch with the term between cameras, 0 = the first with
+            pseudo-labels.
 
     Cost: B·R·D and a top-k over R proxies per image. Source: Wang et al., CAP, AAAI 2021,
     arXiv:2012.10674; as the authors' code, the image's own proxy is among the positives. No

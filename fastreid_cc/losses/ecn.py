@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..registry import LOSSES
-from ..structures import Batch, MemoryLike
+from ..structures import Batch, MemoryLike, Positives
 from .base import LOW, Loss, unit
 from .memory_contrast import batch_mean
 
@@ -19,11 +19,12 @@ class ECN(Loss):
 
     -sum_j w_ij log softmax_j over all rows, mean over images. The own row weighs 1. From
     `start_epoch` on, the other rows among the `neighbors` most similar ones weigh 1 / neighbors
-    each; the weights are not scaled to sum 1. Works on the target's images only.
+    each; the weights are not scaled to sum 1. Rows never written, and rows that the memory's mask
+    leaves out, are nobody's neighbours. Works on the target's images only.
 
     Args:
         neighbors: most similar rows that are positives too; 0 = own row only.
-        start_epoch: first epoch (from 0) with neighbours; the memory knows the epoch.
+        start_epoch: first epoch with neighbours, 0 = the first with pseudo-labels.
 
     Cost: B·N·D and a top-k over N per image. Source: Zhong et al., Invariance Matters, CVPR 2019
     (k 6, from the sixth epoch; weight 0.3 beside 0.7 cross-entropy on the source; camera invariance
@@ -55,7 +56,10 @@ class ECN(Loss):
         targets, logits = memory.targets(batch), masked_logits(batch, memory)
         k = self.neighbors if memory.epoch >= self.start_epoch else 0
         has_neighbors = targets >= memory.num_sources
-        losses = soft_cross_entropy(logits, neighbor_weights(logits, targets, k, has_neighbors))
+        weights, nearest, chosen = neighbor_weights(logits, targets, k, has_neighbors)
+        nobody, images = torch.zeros_like(has_neighbors), nearest - memory.num_sources
+        self.positives = Positives(batch.indices, images, chosen, nobody) if k else None
+        losses = soft_cross_entropy(logits, weights)
         return batch_mean(losses, targets >= 0)
 
 
@@ -70,16 +74,33 @@ def masked_logits(batch: Batch, memory: MemoryLike) -> Tensor:
     return logits.masked_fill(~(mask | (memory.targets(batch) < 0)[:, None]), LOW)
 
 
-def neighbor_weights(logits: Tensor, targets: Tensor, k: int, has_neighbors: Tensor) -> Tensor:
-    """1/k at the k largest logits where `has_neighbors`, then 1 at the target; [B, N], constant."""
+def can_be_positive(logits: Tensor) -> Tensor:
+    """Whether a class may be a neighbour, bool [B, L]: not masked, and its row was written.
+
+    A row never written is zero, and so is every logit of it, exactly.
+    """
+    return (logits > LOW) & (logits != 0)
+
+
+def neighbor_weights(
+    logits: Tensor, targets: Tensor, k: int, has_neighbors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """1/k at the k largest logits where `has_neighbors`, then 1 at the target.
+
+    Returns:
+        (weights [B, N], constant; the k largest, i64 [B, k]; which of them are neighbours, bool
+        [B, k]: neither the target nor a class that cannot be one).
+    """
+    usable = can_be_positive(logits.detach())
+    largest, nearest = (
+        logits.detach().masked_fill(~usable, LOW).topk(min(k, logits.shape[1]), dim=1)
+    )
+    is_neighbor = (largest > LOW) & has_neighbors[:, None]
     weights = torch.zeros_like(logits)
-    k = min(k, logits.shape[1])
-    if k:
-        nearest = logits.detach().topk(k, dim=1).indices
-        weights.scatter_(1, nearest, 1.0 / k)
-        weights *= has_neighbors[:, None]
+    weights.scatter_(1, nearest, is_neighbor.to(logits.dtype) / max(k, 1))
     weights.scatter_(1, targets.clamp(min=0)[:, None], 1.0)
-    return weights * (targets >= 0)[:, None]
+    chosen = is_neighbor & (nearest != targets[:, None])
+    return weights * (targets >= 0)[:, None], nearest, chosen & (targets >= 0)[:, None]
 
 
 def soft_cross_entropy(logits: Tensor, weights: Tensor) -> Tensor:

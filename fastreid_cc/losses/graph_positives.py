@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..registry import LOSSES
-from ..structures import Batch, MemoryLike
+from ..structures import Batch, MemoryLike, Positives
 from .base import Loss
-from .ecn import masked_logits, soft_cross_entropy
+from .ecn import can_be_positive, masked_logits, soft_cross_entropy
 from .memory_contrast import batch_mean
 
 
@@ -34,9 +34,10 @@ class GraphPositives(Loss):
 
     The candidates of an image are the rows of the memory most similar to it; they form a graph. On
     source images, whose identities are known, a graph network learns by binary cross-entropy which
-    candidates are positives; no gradient reaches the features. On target images, from `start_epoch`
-    on, candidates with a probability of at least `threshold` are positives: each weighs 1 / their
-    number, the own row 1.
+    candidates are positives; no gradient reaches the features. It learns in the epochs of source
+    labels too. On target images, from `start_epoch` on, candidates with a probability of at least
+    `threshold` are positives: each weighs 1 / their number, the own row 1. An image without any has
+    its `fallback` nearest rows, or only itself.
 
     Needs CC.MEMORY.NAME instance with CC.MEMORY.INSTANCE.SOURCE_ROWS True, and joint sources.
 
@@ -47,12 +48,18 @@ class GraphPositives(Loss):
         hidden: width of the graph network.
         layers: number of graph convolutions.
         threshold: probability from which a candidate is a positive.
-        start_epoch: first epoch (from 0) with positives on the target; the memory knows the epoch.
+        fallback: nearest rows that are positives of a target image where no candidate is one;
+            0 = own row only, as in the paper.
+        start_epoch: first epoch with positives on the target, 0 = the first with pseudo-labels.
+        graph_scale: factor of the graph network's loss, in place of SCALE and CC.SOURCES.SCALE,
+            which weigh losses of features.
+        lr_factor: factor of SOLVER.BASE_LR for the graph network, which starts from random weights.
 
     Cost per image: N·D for the candidates, k1²·D for their graph, k1·2·D·hidden for the network.
     Source: Zhong et al., Learning to Adapt Invariance in Memory for Person Re-identification, TPAMI
     2020 (arXiv:1908.00485). Reconstructed from its description, for there is no code: sizes, node
-    features (row - feature, beside their cosine) and the number of layers are ours.
+    features (row - feature, beside their cosine), the number of layers, the fallback, the factors
+    and the epochs in which the graph learns are ours.
 
     Before `start_epoch`, on the target, it is `ECN` without neighbours:
 
@@ -65,6 +72,7 @@ class GraphPositives(Loss):
     """
 
     needs_memory = True
+    learns_from_sources = True
     limits = {
         "feature_size": "[1, inf)",
         "candidates": "[1, inf)",
@@ -72,7 +80,10 @@ class GraphPositives(Loss):
         "hidden": "[1, inf)",
         "layers": "[1, inf)",
         "threshold": "(0, 1]",
+        "fallback": "[0, inf)",
         "start_epoch": "[0, inf)",
+        "graph_scale": "[0, inf)",
+        "lr_factor": "(0, inf)",
     }
 
     def __init__(
@@ -84,16 +95,24 @@ class GraphPositives(Loss):
         hidden: int = 256,
         layers: int = 2,
         threshold: float = 0.9,
+        fallback: int = 0,
         start_epoch: int = 5,
+        graph_scale: float = 1.0,
+        lr_factor: float = 10.0,
     ) -> None:
         super().__init__()
         self.feature_size, self.candidates = feature_size, candidates
-        self.threshold, self.start_epoch = threshold, start_epoch
+        self.threshold, self.fallback, self.start_epoch = threshold, fallback, start_epoch
+        self.graph_scale, self.lr_factor = graph_scale, lr_factor
         self.graph = CandidateGraph(feature_size + 1, hidden, layers, node_neighbors)
 
     def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
         """To all images: source images are compared with `source_rows`."""
         return True
+
+    def factor(self, part: Literal["target", "source"], scale: float, source_scale: float) -> float:
+        """On sources `graph_scale`: only the graph network learns from that loss."""
+        return self.graph_scale if part == "source" else scale
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Source images train the graph network, target images the features."""
@@ -116,31 +135,48 @@ class GraphPositives(Loss):
         is_same = (classes[found] == batch.targets[:, None]).to(logits.dtype)
         counted = (seen & (found != batch.indices[:, None])).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, is_same, reduction="none") * counted
+        chosen = (self._probability(logits) >= self.threshold) & (counted > 0)
+        nobody = torch.zeros_like(batch.is_source)
+        self.positives = Positives(batch.indices, found, chosen, nobody)
         return batch_mean(losses.sum(1) / counted.sum(1).clamp(min=1), batch.targets >= 0)
 
     def _on_target(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Soft cross-entropy over all rows, mean over the images with a target."""
         targets, logits = memory.targets(batch), masked_logits(batch, memory)
         weights = torch.zeros_like(logits)
+        self.positives = None
         if memory.epoch >= self.start_epoch:
-            weights = self.positives(batch.features, memory.rows, targets).to(logits.dtype)
+            found, chosen, fell_back = self.choose(batch.features, memory.rows, targets, logits)
+            share = chosen / chosen.sum(1, keepdim=True).clamp(min=1)
+            weights.scatter_(1, found, share.to(logits.dtype))
+            images = found - memory.num_sources
+            self.positives = Positives(batch.indices, images, chosen, fell_back)
         weights.scatter_(1, targets.clamp(min=0)[:, None], 1.0)
         weights *= (targets >= 0)[:, None]
         return batch_mean(soft_cross_entropy(logits, weights), targets >= 0)
 
     @torch.no_grad()
-    def positives(self, features: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Weights of the predicted positives, [B, R]: 1 / their number each, the own row left out.
+    def choose(
+        self, features: Tensor, rows: Tensor, targets: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates i64 [B, k], which are positives bool [B, k], who fell back bool [B].
 
         Args:
-            features: [B, D]; rows: [R, D]; targets: i64 [B], the own row.
+            features: [B, D]; rows: [R, D]; targets: i64 [B], the own row, never a positive here.
+            logits: [B, R], of `masked_logits`: rows that its mask leaves out are no positives.
         """
         found, nodes, seen = self._nodes(features, rows)
-        chosen = self.graph(nodes, rows[found]).sigmoid() >= self.threshold
-        chosen &= seen & (found != targets[:, None])
-        share = chosen / chosen.sum(1, keepdim=True).clamp(min=1)
-        weights = torch.zeros(len(features), len(rows), device=rows.device, dtype=share.dtype)
-        return weights.scatter_(1, found, share)
+        usable = seen & (found != targets[:, None]) & can_be_positive(logits).gather(1, found)
+        chosen = usable & (self._probability(self.graph(nodes, rows[found])) >= self.threshold)
+        if not self.fallback:
+            return found, chosen, torch.zeros_like(targets > 0)
+        fell_back = ~chosen.any(1)
+        nearest = usable & (usable.cumsum(1) <= self.fallback)  # the most similar come first
+        return found, torch.where(fell_back[:, None], nearest, chosen), fell_back
+
+    @staticmethod
+    def _probability(logits: Tensor) -> Tensor:
+        return logits.detach().sigmoid()
 
     @torch.no_grad()
     def _nodes(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -44,7 +44,7 @@ class Memory(Part, nn.Module):
         label_smoothing: share of the wanted probability that MemoryContrast spreads over all
             classes.
         rows: f32 [R, D], empty before the first `reset`.
-        epoch: the epoch at hand, from 0.
+        epoch: the epoch at hand, from 0 = the first with pseudo-labels.
         num_sources: S, source classes with a row.
         num_clusters: C, outliers excluded.
         num_images: N.
@@ -86,6 +86,11 @@ class Memory(Part, nn.Module):
         self.register_buffer(name, value, persistent=False)
 
     @property
+    def outlives_labelling(self) -> bool:
+        """Whether the next `reset` is one of this object: it holds rows that go on."""
+        return self.persists or self.keeps_source_rows
+
+    @property
     def needs_labels(self) -> bool:
         """False if clusters play no part, since every image is a class; then none are made."""
         return self.outliers != "instance"
@@ -96,11 +101,16 @@ class Memory(Part, nn.Module):
         return self.momentum
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the memory the epoch (from 0), for schedules."""
+        """Tells the memory the epoch, for schedules; 0 = the first with pseudo-labels."""
         self.epoch = epoch
 
-    def set_source_classes(self, classes: Tensor) -> None:  # noqa: B027  most memories need not know
-        """Receives i64 [M], the class of each source image; called before every `reset`."""
+    def set_source_images(  # noqa: B027  most memories need not know
+        self, classes: Tensor, features: Tensor | None = None
+    ) -> None:
+        """Receives i64 [M], the class of each source image; called before every `reset`.
+
+        And its features f32 [M, D], where the memory keeps source rows and does not persist.
+        """
 
     @property
     def takes_source_images(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..registry import MEMORIES
@@ -17,9 +18,9 @@ class InstanceMemory(Memory):
 
     Args:
         temperature: logits are inner products divided by it.
-        momentum: weight of the old row at epoch 0.
-        momentum_growth: added to the momentum per epoch; the sum is clipped to 1 (not so in ECN's
-            own code).
+        momentum: weight of the old row in the first epoch with pseudo-labels.
+        momentum_growth: added to the momentum per epoch after it; the sum is clipped to 1 (not so
+            in ECN's own code).
         init: "zeros": rows start at zero and survive later resets of the same size (ECN).
             "features": rows are the given features at every reset.
         update: "all": images in batch order, one by one. "mean": the unit mean of an image's views
@@ -27,7 +28,8 @@ class InstanceMemory(Memory):
         negatives: "all": all rows are in the softmax. "same_camera": only rows of the anchor's
             camera and its own row. Without cameras at reset, all.
         source_rows: also keep a row for every image of the labelled sources, outside the softmax,
-            by the same rules; for GraphPositives. Needs CC.SOURCES.IN_MEMORY False.
+            by the same rules; for GraphPositives. In the epochs of source labels they are filled by
+            the batches. Needs CC.SOURCES.IN_MEMORY False.
 
     Attributes:
         row_cameras: i64 [R], -1 for source classes; empty without cameras.
@@ -85,10 +87,12 @@ class InstanceMemory(Memory):
         """min(1, momentum + momentum_growth * epoch)."""
         return min(1.0, self.momentum + self.momentum_growth * self.epoch)
 
-    def set_source_classes(self, classes: Tensor) -> None:
-        """Keeps the classes, and zero rows at the next `reset`, with `source_rows`."""
+    def set_source_images(self, classes: Tensor, features: Tensor | None = None) -> None:
+        """Keeps the classes and, if given, the features as rows, with `source_rows`."""
         if self.keeps_source_rows:
             self.set_buffer("source_classes", classes.clone().to(self.rows.device))
+            if features is not None:
+                self.set_buffer("source_rows", F.normalize(features.to(self.rows.device)))
 
     def reset_rows(
         self,
@@ -109,7 +113,7 @@ class InstanceMemory(Memory):
             row_cameras = torch.cat([cameras.new_full((len(sources),), -1), cameras])
         self.set_buffer("row_cameras", row_cameras)
         wanted = (len(self.source_classes), features.shape[1])
-        if not self.persists or self.source_rows.shape != wanted:
+        if self.source_rows.shape != wanted:
             self.set_buffer("source_rows", features.new_zeros(wanted))
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
@@ -128,6 +132,8 @@ class InstanceMemory(Memory):
         self._move(self.source_rows, torch.where(batch.is_source, batch.indices, nowhere), features)
 
     def _move(self, rows: Tensor, index: Tensor, features: Tensor) -> None:
+        if not len(rows):  # of the target, while source labels are learnt alone
+            return
         if self.rule == "all":
             updates.update_all(rows, index, features, self.current_momentum)
         else:

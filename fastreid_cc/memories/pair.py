@@ -47,10 +47,11 @@ class PairMemory(Memory):
         """(first, second)."""
         return self.first, self.second
 
-    def set_source_classes(self, classes: Tensor) -> None:
-        """Tells both the classes of the sources' images, i64 [M]."""
-        for memory in self.both:
-            memory.set_source_classes(classes)
+    def set_source_images(self, classes: Tensor, features: Tensor | None = None) -> None:
+        """Tells both the classes of the sources' images, i64 [M]; features f32 [M, 2 D]."""
+        parts = (None, None) if features is None else halves(features)
+        for memory, part in zip(self.both, parts, strict=True):
+            memory.set_source_images(classes, part)
 
     def set_epoch(self, epoch: int) -> None:
         """Tells both the epoch."""

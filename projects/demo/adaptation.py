@@ -48,9 +48,15 @@ ROWS = (
     Row("the target alone, no source", "target-only", "transfer"),
     Row("Cluster Contrast after the source's labels", "pretrain-cc", "transfer"),
     Row("strong baseline: classifier from cluster means", "strong-baseline", "pretrain-cc"),
-    Row("two networks (MMT)", "mmt", "pretrain-cc"),
+    Row("triplet on clusters (UDA_TP)", "uda-tp", "pretrain-cc"),
+    Row("two networks (MMT), one memory each", "mmt", "pretrain-cc"),
+    Row("MMT with classifiers and triplets", "mmt-classifier", "mmt"),
     Row("SpCL, source and target in one memory", "joint-spcl", "pretrain-cc"),
+    Row(
+        "super-strong baseline: without self-paced rule and outliers", "super-strong", "joint-spcl"
+    ),
     Row("ECN with 0 neighbours", "ecn-no-neighbors", "transfer"),
+    Row("ECN, 2 neighbours", "ecn-two-neighbors", "ecn-no-neighbors"),
     Row("ECN, 6 neighbours", "ecn", "ecn-no-neighbors"),
     Row("ECN+GPP, predicted neighbours", "ecn_gpp", "ecn"),
     Row("two sources, one batch norm", "cc-two-sources", "pretrain-cc"),

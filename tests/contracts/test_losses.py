@@ -162,7 +162,7 @@ def test_images_of_the_sources_have_a_finite_loss(case: Case) -> None:
     memory = a_memory(MEMORY_OF.get(case.id, MEMORY_OF.get(case.name, "cluster")), 3)
     if case.name == "GraphPositives":
         memory = MEMORIES.get("instance")(init="features", source_rows=True)
-        memory.set_source_classes(torch.arange(12) % 3)
+        memory.set_source_images(torch.arange(12) % 3)
         memory.reset(unit_rows(30, 8), torch.arange(30) % 6 - 1)
         memory.source_rows.copy_(unit_rows(12, 8, seed=4))
     x = FEATURES.clone().requires_grad_()

@@ -42,7 +42,7 @@ def reset(
     features: Tensor = FEATURES,
 ) -> Any:
     """The memory after a labelling of the images, in epoch 5."""
-    memory.set_source_classes(SOURCE_CLASSES[: 4 * sources].to(memory.rows.device))
+    memory.set_source_images(SOURCE_CLASSES[: 4 * sources].to(memory.rows.device))
     centroids = unit_rows(sources, 8, seed=12).to(features) if sources else None
     memory.reset(features, labels, cameras=cameras, source_centroids=centroids)
     memory.set_epoch(5)

@@ -113,7 +113,7 @@ def test_wrong_pairs_name_the_nearest_key():
         BadConfig, match="CC.CLUSTER.DBSCAN.EBS. Did you mean CC.CLUSTER.DBSCAN.EPS"
     ):
         cfg.merge_from_list(["CC.CLUSTER.DBSCAN.EBS", "0.5"])
-    with pytest.raises(KeyError, match="odd length"):
+    with pytest.raises(KeyError, match="come in twos"):
         cfg.merge_from_list(["CC.SEED"])
 
 

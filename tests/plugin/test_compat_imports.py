@@ -116,7 +116,7 @@ def test_a_missing_fastreid_is_named_with_the_command_to_type(monkeypatch):
         ("faiss", "pip install faiss-cpu"),
         ("torchvision.transforms", "pip install torchvision"),
         ("sklearn.cluster", "pip install 'scikit-learn>=1.3'"),
-        ("matplotlib.figure", "pip install 'fastreid_cc[report]'"),
+        ("matplotlib.figure", "pip install 'matplotlib>=3.6'"),
         ("fastreid.engine", "pip install --no-deps fastreid==1.4.0"),
     ],
 )

@@ -157,3 +157,41 @@ def test_every_place_in_fastreid_builds_the_same_transforms() -> None:
         "fastreid_cc.plugin.trainer.builders",
     ):
         assert importlib.import_module(name).build_transforms is build
+
+
+def vehicles(root: Path, *names: str) -> Path:
+    """A stand-in of VehicleX below `root`."""
+    folder = root / "vehiclex" / "AIC20_ReID_Simulation" / "image_train"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def test_vehiclex_is_a_labelled_source_without_test_images(tmp_path: Path) -> None:
+    cls = registry().get("VehicleX")
+    with pytest.raises(RuntimeError, match="image_train"):
+        cls(root=str(tmp_path))
+    folder = vehicles(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no \.jpg image.*0001_c006_33\.jpg"):
+        cls(root=str(tmp_path))
+    vehicles(tmp_path, "0007_c036_2.jpg", "0001_c006_33.jpg", "0001_c010_4.jpg")
+    data = cls(root=str(tmp_path))
+    assert data.query == [] and data.gallery == []
+    assert [(Path(path).name, who, camera) for path, who, camera in data.train] == [
+        ("0001_c006_33.jpg", "vehiclex_1", "vehiclex_5"),
+        ("0001_c010_4.jpg", "vehiclex_1", "vehiclex_9"),
+        ("0007_c036_2.jpg", "vehiclex_7", "vehiclex_35"),
+    ]
+    (folder / "notes.jpg").touch()
+    with pytest.raises(ValueError, match=r"notes\.jpg is not named like"):
+        cls(root=str(tmp_path))
+
+
+def test_doctor_counts_vehiclex(tmp_path: Path) -> None:
+    from fastreid_cc.data.published import PUBLISHED
+
+    (known,) = (known for known in PUBLISHED if known.name == "VehicleX")
+    assert known.count(tmp_path) is None
+    vehicles(tmp_path, "0001_c006_33.jpg", "0002_c006_33.jpg")
+    assert known.count(tmp_path) == (2, 0, 0)

@@ -12,8 +12,8 @@ TINY = dict(zip(PAIRS[::2], PAIRS[1::2], strict=True)) | {
     "SOLVER.MAX_EPOCH": 3,
     "CC.WARMUP.EPOCHS": 1,
     "CC.WARMUP.VIEWS": 2,
-    "MODEL.LOSSES.CameraProxyContrast.START_EPOCH": 2,
-    "MODEL.LOSSES.AverageK.START_EPOCH": 2,
+    "MODEL.LOSSES.CameraProxyContrast.START_EPOCH": 1,
+    "MODEL.LOSSES.AverageK.START_EPOCH": 1,
 }
 #: Registered losses of the methods that use others than MemoryContrast alone.
 LOSS = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import plugin_at
+from source_runs import PRETRAIN
+from tiny_runs import PAIRS, plugin_at
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ROOT / "configs/quick/usl_tiny.yml"
+UDA = ROOT / "configs/demo/uda"
 SHORT = ("CC.ITERS_PER_EPOCH", "3", "SOLVER.WARMUP_ITERS", "2")
 
 
@@ -24,31 +27,67 @@ def demo(data_root, monkeypatch):
         import trainings
 
         yield trainings, compare
-    for name in ("trainings", "compare"):
-        sys.modules.pop(name)
+    for name in ("trainings", "compare", "adaptation"):
+        sys.modules.pop(name, None)
 
 
-def test_a_shared_warm_up_gives_the_bytes_of_the_whole_run(demo, tmp_path):
+def same_weights(one: Path, other: Path) -> bool:
+    found = [torch.load(folder / "model_final.pth")["model"] for folder in (one, other)]
+    return all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("beginning", ["warm-up", "source labels"])
+def test_a_shared_beginning_gives_the_bytes_of_the_whole_run(demo, tmp_path, beginning):
     trainings, compare = demo
-    spcl = tmp_path / "spcl.yml"
+    first_config, options, scalar = QUICK, SHORT, "mAP"
+    if beginning == "source labels":
+        first_config, scalar = UDA / "pretrain-cc.yml", "SyntheticReID/mAP"
+        options = (*map(str, (*PAIRS, *PRETRAIN)), *SHORT)
+    other = tmp_path / "other.yml"
     parts = "{MEMORY: {NAME: hybrid}, REFINE: {NAMES: [self_paced]}}"
-    spcl.write_text(f"_BASE_: {QUICK}\nCC: {parts}\n")
-    first, second = compare.plan([QUICK, spcl], range(1, 2), tmp_path)
-    assert [t.name for t in first] == ["usl_tiny seed 1"]
-    assert [t.name for t in second] == ["spcl seed 1"]
-    short = lambda t: trainings.Training(  # noqa: E731
-        t.name, t.config, t.output, (*t.options, *SHORT), t.start
-    )
-    trainings.run_all([short(t) for t in first], 2)  # as many threads each as below
-    alone = trainings.Training("alone", spcl, tmp_path / "alone", ("CC.SEED", "1", *SHORT))
-    found = trainings.run_all([*map(short, second), alone], 2)
-    assert found["alone"]["mAP"] == found["spcl seed 1"]["mAP"]
-    weights = [
-        torch.load(tmp_path / folder / "model_final.pth")["model"]
-        for folder in ("spcl/seed1", "alone")
-    ]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert "±" not in compare.table(compare.summarise([spcl], range(1, 2), tmp_path))
+    other.write_text(f"_BASE_: {first_config}\nCC: {parts}\n")
+    first, second = compare.plan([first_config, other], range(1, 2), tmp_path)
+    assert [t.name for t in first] == [f"{first_config.stem} seed 1"]
+    assert [t.name for t in second] == ["other seed 1"]
+    epochs = "1" if beginning == "source labels" else first[0].options[-1]
+    period = ("SOLVER.CHECKPOINT_PERIOD", epochs)
+    first = [replace(t, options=(*t.options, *options, *period)) for t in first]
+    start = first[0].output / f"model_{int(epochs) - 1:04d}.pth"
+    second = [replace(t, options=(*t.options, *options), start=start) for t in second]
+    trainings.run_all(first, 2)  # as many threads each as below
+    alone = trainings.Training("alone", other, tmp_path / "alone", ("CC.SEED", "1", *options))
+    found = trainings.run_all([*second, alone], 2)
+    assert found["alone"][scalar] == found["other seed 1"][scalar]
+    assert same_weights(tmp_path / "other/seed1", tmp_path / "alone")
+    assert not same_weights(first[0].output, tmp_path / "alone")
+    assert "±" not in compare.table(compare.summarise([other], range(1, 2), tmp_path))
+    if beginning == "warm-up":
+        return
+    # stopped after the beginning, a training goes on from there
+    (alone.output / "model_final.pth").unlink()
+    (alone.output / "last_checkpoint").write_text(start.name)
+    (alone.output / start.name).write_bytes(start.read_bytes())
+    assert "--resume" in alone.command
+    trainings.run_all([alone], 2)
+    assert same_weights(tmp_path / "other/seed1", tmp_path / "alone")
+
+
+def test_the_table_of_adaptation_holds_every_row_beside_its_control(demo):
+    import adaptation
+
+    stems = {row.config for row in adaptation.ROWS}
+    assert {row.control for row in adaptation.ROWS} <= stems | {"", "transfer"}
+    assert all((adaptation.CONFIGS / f"{stem}.yml").exists() for stem in stems)
+    results = {row.text: {"mAP": []} for row in adaptation.ROWS}
+    results[adaptation.ROWS[0].text] = {"mAP": [40.0, 41.0, 42.0], "source after": [80.0]}
+    by_config = {row.config: row.text for row in adaptation.ROWS if not row.stage}
+    results[by_config["pretrain-cc"]] |= {"mAP": [50.0, 52.0, 54.0], "source before": [80.0]}
+    results[by_config["strong-baseline"]] |= {"mAP": [49.0, 53.0, 54.5]}
+    lines = adaptation.table(results).splitlines()
+    own = next(line for line in lines if by_config["pretrain-cc"] in line)
+    assert "+10.0 +11.0 +12.0" in own and "+11.0 ± 1.0, real" in own
+    strong = next(line for line in lines if by_config["strong-baseline"] in line.split("|")[1])
+    assert "-1.0 +1.0 +0.5" in strong and "within the spread" in strong
 
 
 def test_a_training_that_fails_says_why_and_ends_the_others(demo, tmp_path):
@@ -60,10 +99,11 @@ def test_a_training_that_fails_says_why_and_ends_the_others(demo, tmp_path):
     assert not (tmp_path / "o" / "model_final.pth").exists()
 
 
-def test_another_warm_up_is_not_shared(demo, tmp_path):
+def test_another_beginning_is_not_shared(demo, tmp_path):
     _, compare = demo
     longer = tmp_path / "longer.yml"
     longer.write_text(f"_BASE_: {QUICK}\nCC: {{WARMUP: {{EPOCHS: 1}}}}\n")
-    first, second = compare.plan([QUICK, longer], range(1, 2), tmp_path)
-    assert len(first) == 2
+    graphs = [UDA / f"{stem}.yml" for stem in ("ecn", "ecn_gpp", "pretrain-cc", "joint-spcl")]
+    first, second = compare.plan([QUICK, longer, *graphs], range(1, 2), tmp_path)
+    assert len(first) == 6
     assert not second

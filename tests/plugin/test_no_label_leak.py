@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import config, digest, plugin_at, train, weights
+from test_ecn import GPP
+from tiny_runs import config, digest, metrics, plugin_at, train, weights
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -32,6 +33,8 @@ def replace_identities(monkeypatch: pytest.MonkeyPatch, change: Any) -> list[Any
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        if type(self) is not dataset:  # a source, whose identities are there to be read
+            return
         identities = change([person for _, person, _ in self.train])
         seen.append((self.train, identities))
         self._train = [(p, i, c) for (p, _, c), i in zip(self.train, identities, strict=True)]
@@ -61,6 +64,22 @@ def test_other_true_identities_give_the_same_checkpoints(
     assert sum(a != b for a, b in zip(before, after, strict=True)) > 20
     assert digest(weights(tmp_path)) == digest(weights(plain))
     assert checkpoints(tmp_path) == checkpoints(plain)  # optimizer, labels and all
+
+
+def test_identities_in_the_log_of_positives_reach_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ECN+GPP logs how many of its positives are right; other identities change that alone."""
+    options = ("SOLVER.MAX_EPOCH", 2, "MODEL.LOSSES.GraphPositives.FALLBACK", 3)
+    found = []
+    for name in ("true", "alone"):
+        if name == "alone":  # nobody is anybody else: no positive is right
+            replace_identities(monkeypatch, lambda ids: [f"synthetic_{i}" for i in range(len(ids))])
+        train(config(tmp_path / name, *GPP, *options))
+        lines = metrics(tmp_path / name)
+        found.append([v for line in lines for k, v in line.items() if "precision" in k])
+    assert found[0] and found[0] != found[1]
+    assert checkpoints(tmp_path / "true") == checkpoints(tmp_path / "alone")
 
 
 def test_two_runs_give_the_same_bytes(plain: Path, tmp_path: Path) -> None:

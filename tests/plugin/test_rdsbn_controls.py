@@ -47,7 +47,7 @@ def test_they_start_from_the_same_weights_and_see_the_same_images_in_a_step(
     for kind in ("rectified", "domain", "shared"):
         options = ("CC.SOURCES.BN", kind, "CC.SOURCES.PRETRAIN_EPOCHS", 1, "SOLVER.MAX_EPOCH", 2)
         losses = ("CC.SOURCES.LOSSES", '("CrossEntropyLoss","TripletLoss")', "DATASETS.TESTS", "()")
-        more = ("MODEL.LOSSES.NAME", '("MemoryContrast","TripletLoss")')
+        more = ("MODEL.LOSSES.NAME", '("MemoryContrast","TripletLoss")', "CC.ITERS_PER_EPOCH", 1)
         run = watched(tmp_path / kind, monkeypatch, *JOINT, *options, *losses, *more)
         _, batches, found = run
         assert set(found[0]) == {"loss_cls_source", "loss_triplet_source"}

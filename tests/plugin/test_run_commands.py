@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,24 +46,31 @@ def told(capsys, *words):
 # ---- export ---------------------------------------------------------------------------------
 
 
-def test_a_run_becomes_a_file_that_gives_its_features(plugin, finished, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def exported(finished: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run as an ONNX file, and what `export` told of it."""
+    path, told = tmp_path_factory.mktemp("exported") / "m.onnx", io.StringIO()
+    with plugin_at(data_root), contextlib.redirect_stdout(told):
+        assert cli.main(["export", str(finished), "--out", str(path), "--json"]) == 0
+    return path, json.loads(told.getvalue())
+
+
+def test_a_run_becomes_a_file_that_gives_its_features(plugin, finished, exported):
     from fastreid.engine import DefaultTrainer
     from fastreid.utils.checkpoint import Checkpointer
 
-    answer = told(capsys, "export", finished, "--out", tmp_path / "m.onnx")
-    assert (
-        answer["max_difference"] <= 1e-5 and answer["bytes"] == (tmp_path / "m.onnx").stat().st_size
-    )
+    path, answer = exported
+    assert answer["max_difference"] <= 1e-5 and answer["bytes"] == path.stat().st_size
     assert answer["checkpoint"].endswith("model_final.pth")
     model = DefaultTrainer.build_model(config(finished)).eval()
     Checkpointer(model).load(str(finished / "model_final.pth"))
     images = torch.randint(0, 256, (7, 3, 32, 16)).float()
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    session = onnxruntime.InferenceSession(str(path))
     found = session.run(None, {"images": images.numpy()})[0]
     with torch.no_grad():
         expected = torch.nn.functional.normalize(model({"images": images.clone()}))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert [file.name for file in path.parent.iterdir()] == ["m.onnx"]
     notes = session.get_modelmeta().custom_metadata_map
     assert notes["images"] == "float32, RGB, 0..255, [batch, 3, 32, 16]"
     assert notes["checkpoint"] == "model_final.pth"
@@ -110,8 +120,8 @@ def test_a_file_that_differs_is_not_kept(plugin, finished, tmp_path, capsys, mon
         (("--checkpoint", "gone.pth"), 2, "no such checkpoint. In .*model_final.pth"),
         (("--checkpoint", "../../x.pth"), 2, "lies outside"),
         (("--out", "/nowhere/m.onnx"), 2, "there is no folder /nowhere"),
-        (("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", "256"), 1, "does not fit"),
-        (("MODEL.BACKBONE.DEEP", "1"), 1, "Did you mean MODEL.BACKBONE.DEPTH"),
+        (("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", "256"), 2, "does not fit"),
+        (("MODEL.BACKBONE.DEEP", "1"), 2, "Did you mean MODEL.BACKBONE.DEPTH"),
     ],
 )
 def test_faults_of_export_are_one_line(plugin, finished, capsys, words, status, message):
@@ -120,6 +130,77 @@ def test_faults_of_export_are_one_line(plugin, finished, capsys, words, status, 
     code, out, err = run(capsys, "export", finished, *words)
     assert code == status and out == "" and re.search(message, err)
     assert err.count("\n") == 1 and not (finished / "model.onnx").exists()
+
+
+# ---- embed ----------------------------------------------------------------------------------
+
+
+def test_a_run_an_onnx_file_and_a_config_embed_alike_and_label_goes_on(
+    plugin, finished, exported, data_root, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    images = next(data_root.glob("synthetic*/bounding_box_train"))
+    first = min(images.iterdir())
+    config_file = finished / "config.yaml"
+    weights = ("--set", "MODEL.WEIGHTS", finished / "model_final.pth")
+    found = {}
+    for name, words in {
+        "run": (finished, images, "--batch", 7),
+        "onnx": (exported[0], images),
+        "config": (config_file, images, *weights),
+        "one": (finished, first),
+    }.items():
+        answer = told(capsys, "embed", *words, "--out", f"{name}.npy")
+        found[name] = np.load(f"{name}.npy")
+        assert answer["shape"] == list(found[name].shape) and found[name].dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(found[name], axis=1), 1, atol=1e-5)
+    assert len(found["run"]) == 48
+    for name in ("onnx", "config"):
+        np.testing.assert_allclose(found[name], found["run"], atol=1e-4)
+    np.testing.assert_allclose(found["one"][0], found["run"][0], atol=1e-5)
+    words = ("label", "run.npy", "--out", "labels.npz", "--csv", "labels.csv")
+    words = (*words, "--distance", "cosine", "--cluster", "components", "--eps", 0.1)
+    assert run(capsys, *words)[0] == 0
+    rows = list(csv.DictReader(open("labels.csv")))
+    assert [row["image"] for row in rows] == sorted(str(p) for p in images.iterdir())
+    assert [int(row["cluster"]) for row in rows] == np.load("labels.npz")["labels"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("gone",), 2, "gone: no such file or folder"),
+        (("notes.txt",), 2, "is no image by its name"),
+        (("empty",), 2, "empty: no image in it"),
+        (("bad.jpg",), 1, "1 of 1 images cannot be read:\nbad.jpg: empty file"),
+        (("good.png", "bad.jpg"), 1, "--skip-unreadable leaves them out"),
+        (("good.png", "--out", "x.txt"), 2, "must end in .npy"),
+        (("good.png", "--out", "no/x.npy"), 2, "there is no folder no"),
+        (("good.png", "--checkpoint", "x.pth"), 2, "no such checkpoint"),
+    ],
+)
+def test_faults_of_embed_are_one_message(
+    plugin, finished, tmp_path, capsys, monkeypatch, words, status, message
+):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("notes.txt").touch()
+    Path("bad.jpg").touch()
+    Image.new("RGB", (8, 8)).save("good.png")
+    code, out, err = run(capsys, "embed", finished, *words)
+    assert code == status and out == "" and message in err, err
+    assert not list(tmp_path.glob("**/*.npy"))
+
+
+def draw(cfg) -> None:
+    """Draws the images of a config where the tests' data lie."""
+    from fastreid_cc.plugin.loading.datasets import configure_from
+    from fastreid_cc.plugin.loading.target_images import collect_images
+
+    configure_from(cfg)
+    collect_images(cfg)
 
 
 # ---- clusters -------------------------------------------------------------------------------
@@ -166,6 +247,7 @@ def test_what_is_there_is_never_overwritten(plugin, finished, tmp_path, capsys):
 
 
 def test_labels_of_other_images_are_refused(plugin, finished, tmp_path, capsys):
+    draw(config(finished, "CC.SYNTHETIC.TRAIN_IDS", 6))
     status, _, err = run(
         capsys, "clusters", finished, "CC.SYNTHETIC.TRAIN_IDS", 6, "--out", tmp_path / "x"
     )
@@ -184,3 +266,11 @@ def test_labels_of_other_images_are_refused(plugin, finished, tmp_path, capsys):
     assert status == 1 and "of other names" in err and not (tmp_path / "x").exists()
     with pytest.raises(ValueError, match="not the same data set"):
         build(config(finished, "CC.SYNTHETIC.TRAIN_IDS", 6), resume=True)
+
+
+def test_no_data_set_is_drawn_where_the_images_are_not(plugin, finished, tmp_path, capsys):
+    """Found by a user: with another FASTREID_DATASETS `clusters` drew a data set there."""
+    with plugin_at(tmp_path / "elsewhere"):
+        status, _, err = run(capsys, "clusters", finished, "--out", tmp_path / "x")
+    assert status == 1 and "FASTREID_DATASETS" in err and "elsewhere" in err
+    assert not list(tmp_path.iterdir())

@@ -141,7 +141,7 @@ def test_configs_run_nothing(text, command, tmp_path, marker, capsys):
     bad = tmp_path / "x.yml"
     bad.write_text(text.format(marker=marker))
     if command == "export":
-        assert cli.main(["export", str(bad), "--untrained", "--out", str(tmp_path / "o")]) == 1
+        assert cli.main(["export", str(bad), "--untrained", "--out", str(tmp_path / "o")]) == 2
         assert "x.yml" in capsys.readouterr().err
         return
     if command == "base":

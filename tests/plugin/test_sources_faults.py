@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.usefixtures("plugin")
     [
         (("CC.SOURCES.NAMES", '("SyntheticReID",)'), "in CC.SOURCES.NAMES and in DATASETS.NAMES"),
         (("CC.SOURCES.NAMES", '("SyntheticSource","SyntheticSource")'), "names a data set twice"),
+        (
+            ("DATASETS.NAMES", '("SyntheticReID","UnlabeledFolder")'),
+            "CC.SOURCES.BN=rectified: the sets would be one target with one",
+        ),
         (("CC.SOURCES.IMS_PER_BATCH", 0), "CC.SOURCES.IMS_PER_BATCH=0 must be at least 1"),
         (("CC.SOURCES.IMS_PER_BATCH", 15), "so that every step holds every domain"),
         (("CC.SOURCES.IMS_PER_BATCH", 2), "leaves one identity per step"),
@@ -44,6 +49,18 @@ def test_faults_of_the_config_come_before_an_image_is_read(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build(config(tmp_path, *JOINT, *options))
+
+
+def test_several_targets_with_one_batch_norm_are_one_and_said_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As before, but for the line of the log."""
+    names = ("CC.SOURCES.NAMES", '("SyntheticSource2",)', "CC.SOURCES.BN", "shared")
+    targets = ("DATASETS.NAMES", '("SyntheticReID","SyntheticSource")')
+    with caplog.at_level(logging.INFO, "fastreid.cc.engine"):
+        trainer = build(config(tmp_path, *JOINT, *names, *targets))
+    assert len(trainer._trainer.data_loader.paths) == 96
+    assert "SyntheticReID, SyntheticSource are trained on as one target" in caplog.text
 
 
 def change_source(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:

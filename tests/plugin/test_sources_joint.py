@@ -206,6 +206,7 @@ def test_the_stage_of_source_labels_is_that_of_pretrain_to_the_byte_and_settles_
     original = hooks.PseudoLabelHook._end_sources
     monkeypatch.setattr(hooks.PseudoLabelHook, "_end_sources", end)
     common = (*PRETRAIN, "CC.SOURCES.LOSSES", '("CrossEntropyLoss",)', "SOLVER.MAX_EPOCH", 2)
+    common += ("SOLVER.CHECKPOINT_PERIOD", 100)  # else it is settled before it is saved
     train(config(tmp_path / "pretrain", *common))
     joint = ("CC.SOURCES.MODE", "joint", "CC.SOURCES.BN", "domain", "CC.SOURCES.IN_MEMORY", False)
     train(config(tmp_path / "joint", *common, *joint))

@@ -11,6 +11,8 @@ import pytest
 import torch
 from tiny_runs import build, config, metrics, plugin_at, train
 
+from fastreid_cc.config import faults
+
 pytestmark = pytest.mark.usefixtures("plugin")
 
 SCALARS = {"cc/num_clusters", "cc/num_outliers", "cc/outlier_share", "cc/size_median", "cc/eps"}
@@ -227,10 +229,12 @@ def test_all_faults_are_listed_before_an_image_is_read(
         "MODEL.LOSSES.NAME",
         '("MemoryContrast", "CrossEntropyLoss")',
     )
+    cfg = config(tmp_path, *wrong)
     with pytest.raises(ValueError) as caught:
-        build(config(tmp_path, *wrong))
-    text = str(caught.value)
-    assert text.startswith("6 fault(s)")
+        build(cfg)
+    told = str(caught.value).splitlines()
+    assert told[0] == "6 faults in the config:" and told[-1] == "  and 2 more" and len(told) == 6
+    text = "\n".join(faults(cfg))
     for key in (
         "SOLVER.IMS_PER_BATCH=10",
         "CC.MEMORY.NAME='clustr'",

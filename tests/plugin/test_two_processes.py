@@ -127,10 +127,7 @@ def test_the_parts_of_the_batch_are_printed_at_the_start(reports: dict[str, Any]
     line = "batches of 16 images = 4 clusters x 4, batch norm over 8"
     for name, parts in (("one", ""), ("two", "; each of 2 processes 2 x 4")):
         assert f"{line}{parts} (CC.SAMPLES_PER_BN=8)" in reports[f"{name} log"]
-        assert (
-            "published with batches of 256 images = 16 clusters x 16, batch norm over 64"
-            in (reports[f"{name} log"])
-        )
+        assert "published with" not in reports[f"{name} log"]  # generated people: no figures
 
 
 def test_one_labelling_is_logged_by_one_process(reports: dict[str, Any]) -> None:

@@ -48,6 +48,19 @@ def test_the_strong_baselines_classifier_learns_in_place(tmp_path: Path) -> None
     assert model.heads.bottleneck[-1].weight.grad is not None
 
 
+def test_the_strong_baseline_holds_source_classes_as_published(tmp_path: Path) -> None:
+    """configs/Base-UDA-Strong.yml: both domains in every step, losses of each, no pre-training."""
+    joint = {"MODE": "joint", "BN": "domain", "LOSSES": "()", "PRETRAIN_EPOCHS": 0}
+    changes = {f"CC.SOURCES.{key}": value for key, value in joint.items()}
+    trainer = tiny("strong-baseline", tmp_path, **changes, **{"SOLVER.MAX_EPOCH": 1})
+    memory = trainer._hooks[0].memory
+    kinds = ("loss_memory_contrast", "loss_batch_hard_triplet")
+    assert set(last(trainer)) == {f"{kind}{of}" for kind in kinds for of in ("", "_source")}
+    assert memory.num_sources == 8 and memory.steps == 2
+    lengths = memory.rows.norm(dim=1)
+    assert ((lengths - 1).abs() > 1e-6).all()  # source rows and clusters learnt
+
+
 def test_two_networks_learn_with_a_classifier_each(tmp_path: Path) -> None:
     trainer = tiny("mmt-classifier", tmp_path)
     memory = next(hook.memory for hook in trainer._hooks if hasattr(hook, "memory"))

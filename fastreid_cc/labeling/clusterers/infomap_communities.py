@@ -80,7 +80,7 @@ class InfoMap(Clusterer[KnnGraph]):
         """Labels i64 [N] of the images of a graph; sets `codelength` (bits), None without a link.
 
         Raises:
-            MissingPackage: naming the extra, if the package is missing.
+            MissingPackage: saying what to type, if the package is missing.
         """
         if "infomap" not in sys.modules:
             with contextlib.suppress(ImportError):
@@ -89,8 +89,7 @@ class InfoMap(Clusterer[KnnGraph]):
             from infomap import Infomap
         except ImportError as error:
             raise MissingPackage(
-                'CC.CLUSTER.NAME="infomap" needs the infomap package: '
-                "pip install fastreid_cc[infomap]"
+                'CC.CLUSTER.NAME="infomap" needs the infomap package: pip install infomap'
             ) from error
         labels = np.full(len(x.indices), -1, np.int64)
         links = links_of(x, self.min_similarity)

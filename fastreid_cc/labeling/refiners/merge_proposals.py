@@ -32,7 +32,7 @@ class MergeProposals(Refiner):
     Args:
         set_size: average size of an ambiguity set.
         share: share of the common sets above which two clusters are joined.
-        start_epoch: first epoch (from 0) whose sets count.
+        start_epoch: first epoch whose sets count, 0 = the first with pseudo-labels.
 
     Cost of a step: that of the loss's logits, and C² floats for C clusters.
     Source of the sets: Garcin et al., arXiv:2303.18118; this use is our proposal.

@@ -17,12 +17,13 @@ from ...config import from_config
 from ...data.folder import FolderItems
 from ...data.naming import FolderOptions
 from ...data.synthetic import StyledOptions, SyntheticOptions, build_synthetic, read_market
+from ...errors import BadConfig, MissingData, printable
 from ...registry import Part
 
 #: Options of a data set, from the config node of the same name in capitals under CC.
 OPTIONS: dict[str, type[Part]] = {"synthetic": SyntheticOptions, "folder": FolderOptions}
 
-_current: dict[str, Any] = {name: cls() for name, cls in OPTIONS.items()}
+_current: dict[str, Any] = {"draw": True, **{name: cls() for name, cls in OPTIONS.items()}}
 
 
 def configure(**options: SyntheticOptions | FolderOptions) -> None:
@@ -38,14 +39,26 @@ def configure(**options: SyntheticOptions | FolderOptions) -> None:
         _current[name] = value
 
 
-def configure_from(cfg: Any) -> None:
+def configure_from(cfg: Any, *, draw: bool = True) -> None:
     """Reads cfg.CC.SYNTHETIC and cfg.CC.FOLDER.
 
+    Args:
+        cfg: the config.
+        draw: False = a synthetic set that has not been drawn yet is an error, nothing is written.
+
     Raises:
-        ValueError: all faults of a node at once, with the full key.
+        BadConfig: all faults of a node at once, with the full key.
     """
-    for name, cls in OPTIONS.items():
-        _current[name] = from_config(cfg, cls)
+    try:
+        _current.update({name: from_config(cfg, cls) for name, cls in OPTIONS.items()})
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
+    _current["draw"] = draw
+
+
+def current(name: str) -> Any:
+    """The options that the next data set is built from, by the key of `OPTIONS`."""
+    return _current[name]
 
 
 class SyntheticReID(ImageDataset):
@@ -62,6 +75,13 @@ class SyntheticReID(ImageDataset):
         options = _current["synthetic"]
         if self.look:
             options = StyledOptions.beside(options, self.look)
+        place = Path(root, options.folder)
+        if not _current["draw"] and not place.is_dir():
+            raise MissingData(
+                f"{type(self).__name__}: the run's images are not in"
+                f" {printable(os.path.abspath(place))}.\nThey are looked for below"
+                " FASTREID_DATASETS: set it as in the training, or correct CC.SYNTHETIC."
+            )
         self.dataset_dir = build_synthetic(root, options)
         super().__init__(
             read_market(Path(self.dataset_dir, "bounding_box_train"), self.dataset_name),

@@ -109,14 +109,16 @@ def _target_batches(
 def _source_batches(
     cfg: Any, images: TargetImages, sources: SourceImages, epoch: int
 ) -> list[list[np.ndarray]]:
-    """Batches of each source, P identities x K images; other draws for each."""
+    """Batches of each source, P identities x K images or single ones; other draws for each."""
     found = []
     for domain in range(1, sources.num_domains):
         own = sources.domains == domain
-        cameras = sources.cameras[own]
+        classes, cameras = sources.classes[own], sources.cameras[own]
+        if cfg.CC.SOURCES.SAMPLER == "uniform":
+            classes = np.arange(len(classes))  # to the sampler each image is a class of its own
         shared = _shared(cfg, images)
         sampler = ClusterSampler(
-            sources.classes[own],
+            classes,
             cameras if _is_camera_aware(cfg, cameras) else None,
             num_instances=cfg.CC.SOURCES.NUM_INSTANCE,
             batch_size=cfg.CC.SOURCES.IMS_PER_BATCH,

@@ -61,10 +61,16 @@ class Images(Protocol):
 
 @torch.no_grad()
 def extract_features(
-    cfg: Any, model: nn.Module, images: Images, domains: np.ndarray | None = None
+    cfg: Any,
+    model: nn.Module,
+    images: Images,
+    domains: np.ndarray | None = None,
+    *,
+    tested: bool = False,
 ) -> Tensor:
     """Unit-length features f32 [N, D] of all images by the model in eval mode, on its device.
 
+    What a memory is compared with, the neck's; or what is `tested`, by MODEL.HEADS.TEST_FEAT.
     `domains`, i64 [N], chooses the batch norm of each image; None = the target's.
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
     statistics stay as they are. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is
@@ -82,7 +88,7 @@ def extract_features(
     mine = batches[comm.get_rank() :: comm.get_world_size()]
     with _evaluating(model), batch_statistics(model) if per_camera else nullcontext():
         read = _read(cfg, images, mine, "extracting features", domains)
-        parts = [_forward(model, batch, flip=cfg.CC.EXTRACT.FLIP) for batch in read]
+        parts = [_forward(model, batch, tested, flip=cfg.CC.EXTRACT.FLIP) for batch in read]
     found = list(zip(mine, parts, strict=True))
     device = next(model.parameters()).device
     if comm.get_world_size() > 1:  # between processes features travel by the CPU
@@ -105,7 +111,7 @@ def reestimate_target_statistics(cfg: Any, model: nn.Module, images: Images) -> 
     batches = np.array_split(rows, -(-len(rows) // cfg.CC.EXTRACT.IMS_PER_BATCH))
     with _evaluating(model), reestimate_statistics(model):
         for batch in _read(cfg, images, batches, "statistics of the target"):
-            model({"images": batch["images"]})
+            model({"images": batch["images"], "for_memory": True})
 
 
 @contextmanager
@@ -147,9 +153,9 @@ def _read(
         close_loader(loader)
 
 
-def _forward(model: nn.Module, batch: dict[str, Any], *, flip: bool) -> Tensor:
+def _forward(model: nn.Module, batch: dict[str, Any], tested: bool, *, flip: bool) -> Tensor:
     pixels = batch["images"]
-    rest = {key: batch[key] for key in ("domains",) if key in batch}
+    rest = {key: batch[key] for key in ("domains",) if key in batch} | {"for_memory": not tested}
     copy = pixels.clone() if flip else pixels  # fastreid normalises in place
     feature = model({"images": copy, **rest})
     if flip:

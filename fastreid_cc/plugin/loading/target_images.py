@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
+from ...errors import BadConfig
 from .camera_styles import camera_style
 from .collect_sources import collect_sources
 from .dataset import ContrastDataset, build_loader
@@ -101,16 +102,25 @@ def target_images(cfg: Any) -> TargetImages:
     """
     images = collect_images(cfg)
     batch, count = cfg.SOLVER.IMS_PER_BATCH, len(images.paths)
+    refuse_too_few(cfg, count)
     iters = cfg.CC.ITERS_PER_EPOCH or count // batch
-    if not count or not iters:
-        raise ValueError(
+    names = ", ".join(cfg.DATASETS.NAMES)
+    logger.info(f"{count:,} images without labels from {names}")
+    sources = collect_sources(cfg, images)
+    if sources is not None and len(cfg.DATASETS.NAMES) > 1:
+        logger.info(f"{names} are trained on as one target: one labelling, one batch norm")
+    style = camera_style(cfg, images.paths, images.cameras)
+    return TargetImages(images, iters * batch, sources, style)
+
+
+def refuse_too_few(cfg: Any, count: int) -> None:
+    """Raises BadConfig if a target of `count` images fills no step of an epoch."""
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if not count or not (cfg.CC.ITERS_PER_EPOCH or count // batch):
+        raise BadConfig(
             f"DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)} holds {count} images, fewer than one"
             f" batch of SOLVER.IMS_PER_BATCH={batch}. Lower it, or set CC.ITERS_PER_EPOCH."
         )
-    logger.info(f"{count:,} images without labels from {', '.join(cfg.DATASETS.NAMES)}")
-    sources = collect_sources(cfg, images)
-    style = camera_style(cfg, images.paths, images.cameras)
-    return TargetImages(images, iters * batch, sources, style)
 
 
 class ImageStream:

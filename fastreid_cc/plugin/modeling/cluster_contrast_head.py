@@ -95,6 +95,10 @@ class ClusterContrastHead(nn.Module):
         """Parameters that some batches of a training do not use: the classifier's."""
         return [self.weight] if self.num_classes else []
 
+    def pooled(self, features: Tensor, domains: Tensor | None = None) -> Tensor:
+        """What MODEL.HEADS.TEST_FEAT pooled tests, [B, D], of a feature map [B, C, H, W]."""
+        return self.pool_layer(features)[..., 0, 0]
+
     def forward(
         self, features: Tensor, targets: Tensor | None = None, domains: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:

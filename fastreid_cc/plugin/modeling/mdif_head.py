@@ -72,6 +72,17 @@ class MDIFHead(ClusterContrastHead):
         found += self.fused_neck.parameters()
         return [*found, self.fused_weight] if self.num_classes else found
 
+    def pooled(self, features, domains=None):
+        """Before its neck what MODEL.HEADS.MDIF.EVALUATE says: the fused features or the host's."""
+        if self.evaluate == "host":
+            return super().pooled(features, domains)
+        return self._fused(features, domains)
+
+    def _fused(self, features, domains):
+        pooled = super().pooled(features)
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.fusion(pooled.float(), domains)
+
     def forward(self, features, targets=None, domains=None):
         """As ClusterContrastHead; in training also "fused", [B, D].
 
@@ -82,8 +93,5 @@ class MDIFHead(ClusterContrastHead):
         outputs: Any = super().forward(features, targets)
         if not self.training and self.evaluate == "host":
             return outputs
-        pooled = self.pool_layer(features)[..., 0, 0]
-        with torch.autocast(pooled.device.type, enabled=False):
-            fused = self.fusion(pooled.float(), domains)
-        fused = self.fused_neck(fused[..., None, None])[..., 0, 0]
+        fused = self.fused_neck(self._fused(features, domains)[..., None, None])[..., 0, 0]
         return {**outputs, "fused": fused} if self.training else fused

@@ -1,7 +1,8 @@
 """Baseline and MGN with registered losses, under their stock names if a config names such a loss.
 
 `MODEL.META_ARCHITECTURE: Baseline` or `MGN` stays stock as long as `MODEL.LOSSES.NAME` holds stock
-losses only. Any other name, which stock fastreid would ignore, makes it one of the classes here.
+losses only. Any other name, or MODEL.HEADS.TEST_FEAT, which stock fastreid would ignore, makes it
+one of the classes here.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 
 import torch
 from fastreid.config import configurable
+from fastreid.modeling.heads import EmbeddingHead
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.modeling.meta_arch.mgn import MGN
 
 from ...config import STOCK_LOSSES
+from ...errors import BadConfig
+from .cluster_contrast_head import ClusterContrastHead
 from .registered_losses import (
     WithLosses,
     batch_of,
@@ -26,6 +30,7 @@ from .registered_losses import (
 )
 from .source_losses import WithSources, source_arguments
 
+POOLING_HEADS = (ClusterContrastHead, EmbeddingHead)
 HEADS = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")  # the order MGN.losses gets them in
 EMBEDDING = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")  # the order MGN joins them in
 BRANCHES = {
@@ -39,19 +44,30 @@ BRANCHES = {
 
 @META_ARCH_REGISTRY.register()
 class ClusterContrast(WithSources, Baseline):
-    """Baseline that also computes the registered losses, with true labels or pseudo-labels."""
+    """Baseline that also computes the registered losses, with true labels or pseudo-labels.
+
+    Evaluation gives the features of MODEL.HEADS.TEST_FEAT. Who compares with a memory, extraction
+    and a teacher's logits, asks for the neck's output by "for_memory": True in the batch.
+    """
 
     @configurable
-    def __init__(self, *, losses, scales, samples_per_bn, sources, **baseline):
+    def __init__(self, *, losses, scales, samples_per_bn, sources, test_feat, **baseline):
         super().__init__(**baseline)
+        self.test_feat = test_feat
+        if test_feat == "pooled" and not isinstance(self.heads, POOLING_HEADS):
+            raise BadConfig(
+                "MODEL.HEADS.TEST_FEAT=pooled knows the heads"
+                f" {', '.join(head.__name__ for head in POOLING_HEADS)} and those derived from"
+                f" them, found {type(self.heads).__name__}. Set it to neck."
+            )
         self.add_losses(losses, scales, samples_per_bn)
         self.add_sources(**sources)
 
     @classmethod
     def from_config(cls, cfg):
         """Baseline's arguments, the registered losses and their weights, and the sources'."""
-        sources = {"sources": source_arguments(cfg)}
-        return {**super().from_config(cfg), **loss_arguments(cfg), **sources}
+        own = {"sources": source_arguments(cfg), "test_feat": cfg.MODEL.HEADS.TEST_FEAT}
+        return {**super().from_config(cfg), **loss_arguments(cfg), **own}
 
     def forward(self, batched_inputs):
         """Features [B, D] in evaluation, a dict of scalar losses in training.
@@ -61,10 +77,15 @@ class ClusterContrast(WithSources, Baseline):
         if self.training:
             found, self.step.last_batch = self.train_step(batched_inputs, self.step)
             return found
-        domains = batched_inputs.get("domains") if isinstance(batched_inputs, dict) else None
+        given = batched_inputs if isinstance(batched_inputs, dict) else {}
+        domains = given.get("domains")
         with self.images_of(domains):
             features = self.backbone(self.preprocess_image(batched_inputs))
-            return self.heads(features, **self.for_head(domains))
+            if self.test_feat == "neck" or given.get("for_memory"):
+                return self.heads(features, **self.for_head(domains))
+            if isinstance(self.heads, ClusterContrastHead):
+                return self.heads.pooled(features, domains)
+            return self.heads.pool_layer(features)[..., 0, 0]
 
     def train_step(self, inputs, step):
         """(losses, the batch that the memory moves by or None) of a training batch."""
@@ -73,7 +94,7 @@ class ClusterContrast(WithSources, Baseline):
         domains, targets = inputs.get("domains"), inputs["targets"].to(self.device)
         is_precise_bn = is_statistics_only(targets)
         classes = targets.clamp_min(0) if is_precise_bn else targets
-        with self.images_of(domains, complete=step.memory is not None):
+        with self.images_of(domains, complete=step.trains_target):
             features = self.backbone(self.preprocess_image(inputs))
             outputs = self.heads(features, classes, **self.for_head(domains))
         if is_precise_bn:
@@ -106,7 +127,7 @@ class ClusterContrast(WithSources, Baseline):
     @torch.no_grad()
     def teacher_features(self, inputs, step):
         """The teacher's features of the batch, of its own view if the batch has one, [B, D]."""
-        seen = {"images": inputs.get("images_2", inputs["images"])}
+        seen = {"images": inputs.get("images_2", inputs["images"]), "for_memory": True}
         seen |= {"domains": inputs["domains"]} if "domains" in inputs else {}
         return step.teacher.features_of(seen)[0]
 
@@ -128,6 +149,8 @@ class ClusterContrastMGN(WithLosses, MGN):
     @classmethod
     def from_config(cls, cfg):
         """MGN's arguments, the registered losses and their weights."""
+        if cfg.MODEL.HEADS.TEST_FEAT != "neck":
+            raise BadConfig(f"MODEL.HEADS.TEST_FEAT={cfg.MODEL.HEADS.TEST_FEAT}: MGN knows neck.")
         return {**super().from_config(cfg), **loss_arguments(cfg)}
 
     def forward(self, batched_inputs):
@@ -174,7 +197,9 @@ def _choose(stock: type, ours: type) -> Any:
     def build(*args: Any, **kwargs: Any) -> Any:
         cfg = args[0] if args else kwargs.get("cfg")
         names = cfg.MODEL.LOSSES.NAME if cfg is not None else ()
-        return (stock if set(names) <= set(STOCK_LOSSES) else ours)(*args, **kwargs)
+        is_stock = set(names) <= set(STOCK_LOSSES)
+        is_stock &= cfg is None or cfg.MODEL.HEADS.TEST_FEAT == "neck"
+        return (stock if is_stock else ours)(*args, **kwargs)
 
     return build
 

@@ -76,7 +76,8 @@ class MutualContrast(ClusterContrast):
         views = images.clone(), inputs.get("images_2", images).clone()
         found = [{**inputs, "images": view} for view in views]
         if self.is_taught(step):
-            for own, features in zip(found, step.teacher.features_of(inputs)[::-1], strict=True):
+            taught = step.teacher.features_of({**inputs, "for_memory": True})
+            for own, features in zip(found, taught[::-1], strict=True):
                 own["teacher_features"] = features
         return found
 

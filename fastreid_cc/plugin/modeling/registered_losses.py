@@ -98,6 +98,9 @@ class WithLosses(nn.Module):
     def active_losses(self, step: StepContext) -> dict[str, Loss]:
         """The losses of the stage by name: the context's, else those of the config."""
         losses: Any = self.registered_losses if step.losses is None else step.losses
+        if step.sources_only:
+            has_rows = step.memory is not None
+            return {k: loss for k, loss in losses.items() if loss.learns_from_sources and has_rows}
         return dict(losses.items())
 
     def is_taught(self, step: StepContext) -> bool:
@@ -108,10 +111,10 @@ class WithLosses(nn.Module):
     def registered(
         self, branches: dict[str, Tensor], batch: Batch, step: StepContext
     ) -> dict[str, Tensor]:
-        """Registered losses by name, each times its SCALE.
+        """Registered losses by name, each times its `factor`.
 
-        In a batch with sources, once for the target's images, and again, as "loss_..._source" and
-        times CC.SOURCES.SCALE, for those of all sources.
+        In a batch with sources, once for the target's images, and again, as "loss_..._source", for
+        those of all sources.
 
         Args:
             branches: suffix of the loss's name -> features [B, D]. Losses without a memory see each
@@ -122,8 +125,8 @@ class WithLosses(nn.Module):
         if batch.domains is None:
             return self._of_part("target", branches, batch, step)
         found = self._of_part("source", branches, batch, step)
-        found = {f"{key}_source": self.source_scale * value for key, value in found.items()}
-        if step.memory is not None:
+        found = {f"{key}_source": value for key, value in found.items()}
+        if step.trains_target:
             found |= self._of_part("target", branches, batch, step)
         return found
 
@@ -144,12 +147,14 @@ class WithLosses(nn.Module):
         for name, loss in self.active_losses(step).items():
             if not loss.applies_to(part, step.memory):
                 continue
-            scale = self.scales.get(name, 1.0)
+            scale = loss.factor(part, self.scales.get(name, 1.0), self.source_scale)
             on_embedding = loss.needs_memory or (loss.needs_teacher and branches)
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), step.memory)
                 found[f"loss_{loss.log_name}{suffix}"] = value * (scale / len(seen))
+            if loss.positives is not None:
+                step.positives[part] = loss.positives
         return found
 
     def stock_pairwise(self, branches: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:

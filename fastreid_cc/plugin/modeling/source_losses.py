@@ -94,10 +94,10 @@ class WithSources(WithLosses):
     def joint_losses(self, features: Tensor, batch: Batch, step: StepContext) -> dict[str, Tensor]:
         """Losses of a batch with sources: the target's, then those of all sources ("..._source").
 
-        While source labels are trained on alone there is no memory, and the target has no loss.
+        While source labels are trained on alone the target has no loss.
         """
         rows, found = batch.is_source, {}
-        if step.memory is not None:
+        if step.trains_target:
             found = self.stock_pairwise({"": features[~rows]}, batch.targets[~rows])
         stock = self._labelled_losses(features[rows], batch.features[rows], batch.targets[rows])
         found |= {f"{key}_source": self.source_scale * value for key, value in stock.items()}
@@ -144,7 +144,7 @@ class WithSources(WithLosses):
                 spare += [p for p in self.heads.bottleneck.parameters() if p.requires_grad]
         elif isinstance(self.heads, EmbeddingHead):
             spare.append(self.heads.weight)
-        if len(self.domains.names) > 1 and step.memory is None:
+        if len(self.domains.names) > 1 and not step.trains_target:
             spare += target_parameters(self)
         if spare and found:
             key = next(iter(found))

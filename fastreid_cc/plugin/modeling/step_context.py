@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...losses.base import Loss
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
-from ...structures import Batch
+from ...structures import Batch, Positives
 
 
 class Teacher(Protocol):
@@ -27,38 +27,60 @@ class StepContext:
 
     | attribute | written by | when |
     |---|---|---|
-    | memory, losses | the pseudo-label hook, `start_stage` | a stage or a labelling begins |
+    | memory, losses, sources_only | the pseudo-label hook, `start_stage` | a stage begins |
     | teacher | the teacher hook | before training |
-    | last_batch | the network | in every training forward |
+    | last_batch, positives | the network | in every training forward |
 
-    The network reads the first three in its forward, the pseudo-label hook takes `last_batch` after
-    the step. Nothing else is set on a network from outside. A context is no part of the network's
-    state, and the copy of a network (its mean teacher) starts with an empty one.
+    The network reads the first two lines in its forward; after the step the pseudo-label hook takes
+    `last_batch`, the log `positives`. Nothing else is set on a network from outside. A context is
+    no part of the network's state, and its copy (the mean teacher) starts with an empty one.
 
     Attributes:
-        memory: what the losses compare with, a `PairMemory` for two networks; None while source
-            labels are learnt alone, and with true labels.
+        memory: what the losses compare with, a `PairMemory` for two networks; None with true
+            labels, and, unless a loss learns from sources, while source labels are learnt alone.
         losses: the losses of the stage by name; None = those of the config.
+        sources_only: whether source labels are learnt alone: no batch holds images of the target,
+            and of the losses only those that learn from sources work.
         teacher: the mean teacher; None = there is none.
         teacher_memory: the memory of the teacher's logits; None = `memory`.
         last_batch: images of the last training step with detached features, for the memory's
             update; None where there is no memory.
+        positives: part of the batch -> what a loss took for positives there; for the log.
     """
 
     memory: Memory | None = None
     losses: Mapping[str, Loss] | None = None
+    sources_only: bool = False
     teacher: Teacher | None = None
     teacher_memory: Memory | None = None
     last_batch: Batch | None = None
+    positives: dict[str, Positives] = field(default_factory=dict)
 
-    def start_stage(self, memory: Memory | None, losses: Mapping[str, Loss] | None = None) -> None:
+    def start_stage(
+        self,
+        memory: Memory | None,
+        losses: Mapping[str, Loss] | None = None,
+        *,
+        sources_only: bool = False,
+    ) -> None:
         """Sets what the steps from here on use; see the attributes."""
-        self.memory, self.losses, self.last_batch = memory, losses, None
+        self.memory, self.losses, self.sources_only = memory, losses, sources_only
+        self.last_batch, self.positives = None, {}
+
+    @property
+    def trains_target(self) -> bool:
+        """Whether images of the target are trained on, against a memory."""
+        return self.memory is not None and not self.sources_only
 
     def take_last_batch(self) -> Batch | None:
         """The last batch, once; None after that until the next step."""
         batch, self.last_batch = self.last_batch, None
         return batch
+
+    def take_positives(self) -> dict[str, Positives]:
+        """The last step's, once; {} after that until the next step."""
+        positives, self.positives = self.positives, {}
+        return positives
 
     def split(self) -> tuple[StepContext, StepContext]:
         """Contexts of two networks side by side: each has its half of the memory.
@@ -68,8 +90,8 @@ class StepContext:
         """
         first, second = self.memory.both if isinstance(self.memory, PairMemory) else (None, None)
         return (
-            StepContext(first, self.losses, teacher_memory=second),
-            StepContext(second, self.losses, teacher_memory=first),
+            StepContext(first, self.losses, self.sources_only, teacher_memory=second),
+            StepContext(second, self.losses, self.sources_only, teacher_memory=first),
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StepContext:

@@ -1,4 +1,4 @@
-"""Features of a run's images by its final network, for `fastreid_cc.report`.
+"""Features by a run's final network: of its own images for `fastreid_cc.report`, or of any.
 
 Built from what lies in OUTPUT_DIR: config.yaml and the newest whole checkpoint. One process, no
 training state, nothing written.
@@ -7,6 +7,7 @@ training state, nothing written.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
 from ..loading.target_images import ImageList, collect_images
 from ..trainer.checkpoint_state import labels_of
-from .run_folder import find_checkpoint, load_weights, read_checkpoint, read_config
+from .run_folder import find_checkpoint, find_weights, load_weights, read_checkpoint, read_config
 
 logger = logging.getLogger("fastreid.cc.report")
 
@@ -58,7 +59,7 @@ def collect(folder: Path, *, device: str = "") -> RunFeatures:
     if built is None:
         return RunFeatures(notes=notes)
     cfg, checkpoint, model = built
-    configure_from(cfg)
+    configure_from(cfg, draw=False)
     if checkpoint.name != "model_final.pth":
         notes.append(f"The run has not ended: images and features are those of {checkpoint.name}.")
     clustered = _try(lambda: _clustered(cfg, model, checkpoint), "training images", notes)
@@ -67,6 +68,45 @@ def collect(folder: Path, *, device: str = "") -> RunFeatures:
         found = _try(lambda name=name: _test_set(cfg, model, name), f"test images of {name}", notes)
         tests += [found] if found is not None else []
     return RunFeatures(clustered, tests, notes)
+
+
+def embed(
+    source: str, paths: Sequence[str], *, pairs: Sequence[str], checkpoint: str, batch: int
+) -> tuple[np.ndarray, str]:
+    """Features of any images, and the checkpoint they are by.
+
+    Args:
+        source: OUTPUT_DIR of a run; a config file or a shipped config with MODEL.WEIGHTS.
+        paths: of N images.
+        pairs: config keys on top of it.
+        checkpoint: file in the run's folder; "" = the newest whole one.
+        batch: images at a time.
+
+    Returns:
+        f32 [N, D], unit rows, as evaluation compares them (TEST.FLIP counts); a path.
+    """
+    cfg = read_config(source, [*pairs, "MODEL.BACKBONE.PRETRAIN", "False"])
+    if Path(source).is_dir():
+        weights = find_checkpoint(source, checkpoint)
+        model = load_network(cfg, weights)
+    else:
+        weights = find_weights(source, cfg)
+        model = DefaultTrainer.build_model(cfg).eval()
+        load_weights(model, weights)
+    return _as_tested(cfg, model, paths, batch), str(weights)
+
+
+def _as_tested(cfg: Any, model: nn.Module, paths: Sequence[str], batch: int) -> np.ndarray:
+    """Features f32 [N, D] as stock evaluation takes them: running statistics, TEST.FLIP.
+
+    Of MODEL.HEADS.TEST_FEAT.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
+    cfg.CC.EXTRACT.IMS_PER_BATCH = batch
+    images = ImageList(list(paths), np.zeros(len(paths), np.int64))
+    return extract_features(cfg, model, images, tested=True).cpu().numpy()
 
 
 def _build(folder: Path, device: str) -> tuple[Any, Path, nn.Module]:
@@ -98,22 +138,17 @@ def _clustered(cfg: Any, model: nn.Module, checkpoint: Path) -> Clustered | None
 
 
 def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
-    """Query and gallery as stock evaluation sees them: running statistics, TEST.FLIP."""
+    """Query and gallery as stock evaluation sees them."""
     data = DATASET_REGISTRY.get(name)(root=data_build._root)
     items = [*data.query, *data.gallery]
     if not data.query or not data.gallery:
         return None
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
-    cfg.CC.EXTRACT.IMS_PER_BATCH = cfg.TEST.IMS_PER_BATCH
-    images = ImageList([item[0] for item in items], np.zeros(len(items), np.int64))
-    features = extract_features(cfg, model, images)
+    paths = [item[0] for item in items]
     return TestSet(
         name,
-        images.paths,
+        paths,
         np.array([int(item[1]) for item in items]),
         np.array([int(item[2]) for item in items]),
-        features.cpu().numpy(),
+        _as_tested(cfg, model, paths, cfg.TEST.IMS_PER_BATCH),
         len(data.query),
     )

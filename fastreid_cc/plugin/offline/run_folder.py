@@ -37,7 +37,7 @@ def read_config(source: str | Path, pairs: Sequence[str] = ()) -> Any:
                 "fastreid's train_net.py."
             )
     cfg = get_cfg()
-    cfg.merge_from_file(str(source) if not path.is_file() else str(path))
+    cfg.merge_from_file(str(path) if path.is_file() else str(source))
     cfg.merge_from_list(list(pairs))
     cfg.freeze()
     return cfg
@@ -61,6 +61,23 @@ def find_checkpoint(folder: str | Path, name: str = "") -> Path:
         known = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.pth"))
         listed = printable(", ".join(known)) or "none"
         raise WrongUse(f"{printable(path)}: no such checkpoint. In {printable(folder)}: {listed}.")
+    return path
+
+
+def find_weights(source: str, cfg: Any) -> Path:
+    """The checkpoint that a config names.
+
+    Raises:
+        WrongUse: if it names none, or one that is not there.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise WrongUse(
+            f"{printable(source)} names no weights: set MODEL.WEIGHTS file.pth, or give the folder"
+            " of a run instead."
+        )
+    path = Path(cfg.MODEL.WEIGHTS)
+    if not path.is_file():
+        raise WrongUse(f"MODEL.WEIGHTS={printable(path)}: no such file.")
     return path
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from fastreid.data.transforms import build_transforms
 
 from ...config import build_part
@@ -70,6 +72,17 @@ def build_collapse_policy(cfg: Any) -> CollapsePolicy:
 def build_memory(cfg: Any, network: WithLosses) -> Memory:
     """The memory of CC.MEMORY, or a pair of them for two networks."""
     return _for_all(network, lambda: build_part(cfg, MEMORIES, cfg.CC.MEMORY.NAME))
+
+
+def build_source_memory(cfg: Any, network: WithLosses, classes: np.ndarray) -> Memory:
+    """The memory of CC.MEMORY before there are rows of the target: with the sources' rows alone."""
+    memory = build_memory(cfg, network)
+    memory.set_source_images(torch.from_numpy(classes))
+    size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
+    nothing = torch.empty(0, size * network.num_networks)
+    memory.reset(nothing, torch.empty(0, dtype=torch.int64))
+    memory.to(cfg.MODEL.DEVICE)
+    return memory
 
 
 def build_warmup_memory(cfg: Any, network: WithLosses) -> Memory:

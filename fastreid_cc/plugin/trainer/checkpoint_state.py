@@ -35,7 +35,8 @@ def state_of(
 ) -> dict[str, Any]:
     """The entry: since the first labelling state of the refiners, labels, and a memory if given.
 
-    Before it there is none of these, so methods that differ only in them go on from one checkpoint.
+    Before it there is none of these, so methods that differ only in them go on from one checkpoint;
+    only a memory of source rows is there while source labels are learnt.
     """
     state: dict[str, Any] = {"version": 1}
     if images.sources is not None:
@@ -45,8 +46,8 @@ def state_of(
         state["labels"] = torch.from_numpy(labels.labels)
         state["images"] = fingerprint(images.paths)
         state["eps"] = labels.eps
-        if memory is not None:
-            state["memory"] = memory
+    if memory is not None:
+        state["memory"] = memory
     return state
 
 

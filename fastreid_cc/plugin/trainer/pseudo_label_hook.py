@@ -31,11 +31,19 @@ from ..seeding import seed_globals, seed_words
 from .builders import (
     build_labeler,
     build_memory,
+    build_source_memory,
     build_warmup_memory,
     build_warmup_transform,
 )
 from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
-from .run_log import log_labelling, log_results, log_setup, put_back, recent_scalars
+from .run_log import (
+    log_labelling,
+    log_results,
+    log_setup,
+    put_back,
+    recent_scalars,
+    warn_of_kept_rows,
+)
 from .stages import Stages
 from .teacher_hook import TeacherHook
 from .update_hook import UpdateHook
@@ -98,7 +106,7 @@ class PseudoLabelHook(UpdateHook):
         elif self.memory is None:
             self._resume_labels()
         if self.memory is not None:
-            self.memory.set_epoch(epoch)
+            self.memory.set_epoch(max(0, epoch - self.stages.first_labels))
         # 3. The epoch's loader, in place of the last one.
         transform = self.warmup_transform if stage == "warm-up" else self.transform
         loader = epoch_loader(self.cfg, self.images, self.targets, transform, epoch, stage)
@@ -131,9 +139,15 @@ class PseudoLabelHook(UpdateHook):
         self.network.step.start_stage(self.memory, {"MemoryContrast": MemoryContrast()})
 
     def _start_sources(self) -> None:
-        """Source labels alone: no memory, no registered loss."""
+        """Source labels alone, and a memory of source rows if a loss learns from them already."""
         self.targets = np.full(len(self.images.paths), -1, dtype=np.int64)
-        self.network.step.start_stage(None, {})
+        sources, losses = self.images.sources, self.network.registered_losses.values()
+        if sources is not None and any(loss.learns_from_sources for loss in losses):
+            if "memory" in self._restored:
+                self.memory = self._restored_memory()
+            elif self.memory is None:
+                self.memory = build_source_memory(self.cfg, self.network, sources.classes)
+        self.network.step.start_stage(self.memory, sources_only=True)
 
     def _end_sources(self) -> None:
         """Gives the target a batch norm of its own where domains have one; CC.EVAL_BEFORE."""
@@ -171,8 +185,9 @@ class PseudoLabelHook(UpdateHook):
             features = extract_features(self.cfg, self._labelling_model(), self.images)
         extracted = time.perf_counter() - start
         # 2. Labels, a collapse recovered from; none where the memory's classes are the images.
-        if self.memory is None or not self.memory.persists:
+        if self.memory is None or not self.memory.outlives_labelling:
             self.memory = build_memory(self.cfg, self.network)
+            warn_of_kept_rows(self.cfg, self.memory)
         if self.memory.needs_labels:
             self.labels = self._cluster(features, epoch)
         else:
@@ -206,8 +221,12 @@ class PseudoLabelHook(UpdateHook):
         """Fills the memory, and sets the targets, by labels i64 [N]."""
         generator = torch.Generator()
         generator.manual_seed(seed_words(self.cfg.CC.SEED, self.trainer.epoch)[0])
-        if self.is_joint and self.images.sources is not None:
-            memory.set_source_classes(torch.from_numpy(self.images.sources.classes))
+        sources = self.images.sources
+        if self.is_joint and sources is not None:
+            rows = None
+            if memory.keeps_source_rows and not memory.persists:
+                rows = extract_features(self.cfg, self._labelling_model(), sources, sources.domains)
+            memory.set_source_images(torch.from_numpy(sources.classes), rows)
         memory.reset(
             features,
             torch.from_numpy(labels),
@@ -238,9 +257,9 @@ class PseudoLabelHook(UpdateHook):
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint's entry "cc": labels, refiner state, the memory if it is needed again."""
-        memory = None
-        if self.labels is not None and self.memory is not None:
-            is_needed = self.memory.persists or not self.stages.is_due(self.trainer.epoch + 1)
+        memory, epoch = None, self.trainer.epoch
+        if self.memory is not None and self.stages.at(epoch) != "warm-up":
+            is_needed = self.memory.outlives_labelling or not self.stages.is_due(epoch + 1)
             memory = self.memory.get_state() if is_needed else None
         state = state_of(self.images, self.labeler, self.labels, memory)
         storage = getattr(self.trainer, "storage", None)  # none if saved outside the training

@@ -13,9 +13,11 @@ from ...config.published_batches import (
     Setting,
     difference_from_published,
     images_per_statistic,
+    is_published_method,
     setting_line,
 )
 from ...labels.diagnostics import stability, summarize, summary_line
+from ...memories.base import Memory
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
 
@@ -43,7 +45,7 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
         f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
     found = difference_from_published(cfg.CC.MEMORY.NAME, setting)
-    if found:
+    if found and is_published_method(cfg):
         logger.warning(found)
 
 
@@ -79,8 +81,10 @@ def log_labelling(
     summary = summarize(found.labels, images.cameras, images.truth)
     if previous is not None:
         summary["stability"] = stability(previous.labels, found.labels)
-    logger.info(summary_line(trainer.epoch, summary, found.eps, total))
-    _warn_of_cameras(summary, len(np.unique(images.cameras)))
+    num_cameras = len(np.unique(images.cameras))
+    several = num_cameras > 1  # with one, or unknown ones, "1.0 cameras" would read as a fault
+    logger.info(summary_line(trainer.epoch, summary, found.eps, total, has_cameras=several))
+    _warn_of_cameras(summary, num_cameras)
     seconds = {"extract": extracted, **found.seconds}
     scalars = {f"cc/{key}": value for key, value in summary.items()}
     scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
@@ -96,6 +100,26 @@ def _warn_of_cameras(summary: dict[str, float], num_cameras: int) -> None:
             f"clusters hold {summary['cameras_per_cluster']:.1f} of {num_cameras} cameras each:"
             " they may follow the camera, not the identity. Try CC.WARMUP.EPOCHS,"
             " CC.EXTRACT.BN camera, or CC.DISTANCE.NAME ca_jaccard."
+        )
+
+
+def warn_of_kept_rows(cfg: Any, memory: Memory) -> None:
+    """A warning if all labellings but the first go without what the config asks of extraction."""
+    if not (memory.persists and memory.needs_labels):
+        return
+    teacher = cfg.CC.TEACHER
+    asked = {
+        "CC.EXTRACT.BN=camera": cfg.CC.EXTRACT.BN == "camera",
+        "CC.EXTRACT.FLIP=True": cfg.CC.EXTRACT.FLIP,
+        "CC.TEACHER.USE_FOR_LABELS=True": teacher.ENABLED and teacher.USE_FOR_LABELS,
+    }
+    unused = [key for key, is_asked in asked.items() if is_asked]
+    if unused:
+        name = cfg.CC.MEMORY.NAME
+        logger.warning(
+            f"CC.MEMORY.NAME={name} keeps its rows, and all labellings but the first cluster these"
+            f" as training left them; the first only sees {' and '.join(unused)}."
+            f" CC.MEMORY.{name.upper()}.REINIT True extracts features for every labelling."
         )
 
 

@@ -17,18 +17,23 @@ from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import EvalHook
+from fastreid.solver import build as solver_build
 from fastreid.utils import comm
 
 from ...config import REGISTRIES, Key, add_key, all_keys, part_keys, validate
+from ...losses.base import Loss
 from ...parallel.collectives import set_label_timeout
 from ..compat.required.mixed_precision import use_bfloat16
 from ..loading.datasets import configure_from
 from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
+from .closing_hook import ClosingHook
 from .consistency_hook import ConsistencyHook
+from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
+from .source_validation_hook import SourceValidationHook
 from .target_branch_hook import TargetBranchHook
 from .teacher_hook import TeacherFileHook, TeacherHook
 
@@ -54,14 +59,32 @@ def build_train_loader(stock: Any, cls: Any, cfg: Any) -> Any:
 
 
 def build_test_loader(stock: Any, cls: Any, cfg: Any, dataset_name: str) -> Any:
-    """Leaves out data sets of ours without query or gallery images."""
+    """Tells our data sets the options of the config."""
     configure_from(cfg)
-    if dataset_name == "UnlabeledFolder" or dataset_name.startswith("Synthetic"):
-        data = DATASET_REGISTRY.get(dataset_name)(root=data_build._root)
-        if not data.query or not data.gallery:
-            logger.info(f"{dataset_name} has no query or no gallery images: nothing to measure")
-            raise NotImplementedError  # DefaultTrainer.test goes on without this set
     return stock(cls, cfg, dataset_name)
+
+
+def test(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
+    """Leaves out data sets of ours without query or gallery images; {} if no other is left."""
+    names = tuple(cfg.DATASETS.TESTS)
+    measured = tuple(name for name in names if _has_tests(cfg, name))
+    if measured == names:
+        return stock(cls, cfg, model)
+    left_out = ", ".join(name for name in names if name not in measured)
+    logger.info(f"{left_out} has no query or no gallery images: nothing to measure")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TESTS = measured
+    found = stock(cls, cfg, model) if measured else {}
+    return {measured[0]: found} if len(measured) == 1 else found
+
+
+def _has_tests(cfg: Any, name: str) -> bool:
+    if name not in ("UnlabeledFolder", "VehicleX") and not name.startswith("Synthetic"):
+        return True
+    configure_from(cfg)
+    data = DATASET_REGISTRY.get(name)(root=data_build._root)
+    return bool(data.query and data.gallery)
 
 
 def build_hooks(stock: Any, self: Any) -> Any:
@@ -78,7 +101,11 @@ def build_hooks(stock: Any, self: Any) -> Any:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
         in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
-        hooks[:0] = [hook, *in_step, TargetBranchHook(hook)]
+        ours: list[Any] = [hook, *in_step, PositivesHook(hook.images), TargetBranchHook(hook)]
+        if hook.images.sources is not None and hook.images.sources.held_out is not None:
+            ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
+            self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
+        hooks[:0] = ours
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
@@ -88,7 +115,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
                 break
         hooks.insert(0, teacher)
     if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
-        hooks.append(ReportHook(self.cfg))
+        hooks += [ReportHook(self.cfg), ClosingHook(self.cfg)]
     return hooks
 
 
@@ -99,6 +126,16 @@ def build_optimizer(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
         for group in (optimizer.defaults, *optimizer.param_groups):
             group["fused"], group["foreach"] = True, False
     return optimizer, wrapper
+
+
+def get_default_optimizer_params(stock: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Parameters of a loss learn at a rate of their own, `Loss.lr_factor` times the base rate."""
+    groups = stock(model, *args, **kwargs)
+    losses = [module for module in model.modules() if isinstance(module, Loss)]
+    factors = {id(p): loss.lr_factor for loss in losses for p in loss.parameters()}
+    for group in groups:
+        group["lr"] *= factors.get(id(group["params"][0]), 1.0)
+    return groups
 
 
 def add_config_keys() -> None:
@@ -114,10 +151,12 @@ def add_config_keys() -> None:
 
 
 def wrap_trainer() -> None:
-    """Puts the functions above around DefaultTrainer's methods of their names; called once."""
-    for function in (build_train_loader, build_test_loader, build_optimizer, build_hooks):
+    """Puts the functions above around fastreid's of their names; called once."""
+    for function in (build_train_loader, build_test_loader, test, build_optimizer, build_hooks):
         name = function.__name__
         setattr(DefaultTrainer, name, _around(vars(DefaultTrainer)[name], function))
+    stock = solver_build.get_default_optimizer_params
+    solver_build.get_default_optimizer_params = _around(stock, get_default_optimizer_params)
 
 
 def _around(stock: Any, function: Callable[..., Any]) -> Any:

@@ -61,6 +61,16 @@ def load_tensors_only(stock: Any, checkpointer: Any, f: str) -> Any:
 class ResumingCheckpointer(checkpoint.Checkpointer):
     """Checkpointer that finds the newest whole checkpoint of a folder."""
 
+    def load(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """As stock; but "from scratch" is not said of a network that has weights already."""
+        if path:
+            return super().load(path, *args, **kwargs)
+        self.logger.info(
+            "No checkpoint to load: the network starts with the weights it was built with"
+            " (MODEL.BACKBONE.PRETRAIN, PRETRAIN_PATH)."
+        )
+        return {}
+
     def get_checkpoint_file(self) -> str:
         """The checkpoint to resume from; "" if there is none."""
         if "://" in self.save_dir:
@@ -90,7 +100,8 @@ def resume_from_the_newest_whole_checkpoint() -> None:
 
     Breaks: a torn newest checkpoint, or an empty or stale `last_checkpoint`, makes `--resume` fail
     for good; bytes that changed inside a checkpoint are loaded as weights; without
-    `last_checkpoint` the job starts anew over the checkpoints that are there. All versions. Does:
+    `last_checkpoint` the job starts anew over the checkpoints that are there; "Training model from
+    scratch" is said after pretrained weights were loaded. All versions. Does:
     `ResumingCheckpointer` falls back to the newest whole .pth in the folder (without
     `last_checkpoint`: of those fastreid names model_0000.pth and so on), with a warning; without
     any, the job starts anew. Test: test_compat_checkpoint.py. May go: never, files can tear in

@@ -10,7 +10,7 @@ from fastreid.config.config import CfgNode
 from fastreid.utils import file_io
 
 from fastreid_cc.config import near_keys, walk
-from fastreid_cc.config.shipped import PREFIX, resolve
+from fastreid_cc.config.shipped import PREFIX, find_config, resolve
 from fastreid_cc.errors import BadConfig, ClearError, printable
 
 from ..patching import around, assign
@@ -26,10 +26,10 @@ def read_plain_yaml(stock: Any, filename: str, allow_unsafe: bool = False) -> di
     Breaks: `CfgNode.load_yaml_with_base(allow_unsafe=True)` runs what `!!python/...` tags of a
     config say; a `_BASE_` that names itself recurses until the stack ends; a few lines of aliases
     grow without bound; an empty file is a TypeError. All versions. Does: plain YAML only, whatever
-    the argument; each of these is one message with the file's name; `fastreid_cc://x.yml` names a
-    shipped config. Test: test_compat_config.py. May go: never, for the shipped configs.
+    the argument; each of these is one message with the file's name; `fastreid_cc://x.yml`, in short
+    `x`, names a shipped config. Test: test_compat_config.py. May go: never.
     """
-    return load_config(filename)
+    return load_config(find_config(str(filename)))
 
 
 class ShippedConfigs(file_io.PathHandler):
@@ -73,11 +73,25 @@ def explain_wrong_keys(stock: Any, cfg: Any, source: Any, *args: Any, **kwargs: 
     except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         where = f"{printable(source)}: " if isinstance(source, str) else ""
         text = printable(error.args[0] if error.args else type(error).__name__)
+        if "odd length" in text:
+            text = _odd_one_out(source)
         raise BadConfig(f"{where}{text}{_nearest(cfg, text)}") from error
 
 
+def _odd_one_out(pairs: Any) -> str:
+    """What to say of KEY VALUE pairs of which one lacks its value."""
+    joined = [str(word) for word in pairs if "=" in str(word) and "." in str(word).split("=")[0]]
+    if joined:
+        key, _, value = joined[0].partition("=")
+        return f"{printable(joined[0])}: write {printable(key)} {printable(value)}, with a space."
+    shown = printable(" ".join(map(str, pairs)))[:200]
+    return f"KEY VALUE pairs come in twos, but these are {len(pairs)} words: {shown}"
+
+
 def _nearest(root: Any, message: str) -> str:
-    """A hint with the known key nearest to the one the message ends in."""
+    """A hint: the known key nearest to the one the message ends in; how to write a number."""
+    if "Type mismatch (<class 'float'> vs. <class 'int'>)" in message:
+        return ". Write the number with a point, as in 2.0."
     if "xistent" not in message:
         return ""
     wanted = message.split(":")[-1].strip()

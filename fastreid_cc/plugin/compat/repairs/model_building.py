@@ -10,6 +10,8 @@ import torch
 from fastreid.modeling.backbones.regnet import config, effnet, regnet
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 
+from fastreid_cc.errors import BadConfig
+
 from ..patching import around, assign
 
 
@@ -56,7 +58,7 @@ def explain_flatten(stock: Any, head: Any, features: torch.Tensor, targets: Any 
     except RuntimeError as error:
         if type(head.pool_layer).__name__ != "Flatten":
             raise
-        raise ValueError(
+        raise BadConfig(
             "MODEL.HEADS.POOL_LAYER='Flatten' turns the backbone's output into "
             f"{features[0].numel()} numbers per image: set MODEL.BACKBONE.FEAT_DIM="
             f"{features[0].numel()}, or choose a pooling layer, e.g. 'GlobalAvgPool'."

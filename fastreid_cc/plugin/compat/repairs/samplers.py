@@ -10,6 +10,8 @@ import numpy as np
 from fastreid.data import common
 from fastreid.data.samplers import triplet_sampler
 
+from fastreid_cc.errors import BadConfig
+
 from ..patching import assign, wrap
 
 
@@ -58,7 +60,7 @@ def check_identities(sampler: Any) -> None:
         f"{ranks} process(es), DATALOADER.NUM_INSTANCE={instances}"
     )
     if size // ranks % instances or size < instances * ranks:
-        raise ValueError(
+        raise BadConfig(
             f"{found}: each process's {size // ranks} images must be a multiple of NUM_INSTANCE. "
             f"Set IMS_PER_BATCH to a multiple of {instances * ranks}."
         )
@@ -67,7 +69,7 @@ def check_identities(sampler: Any) -> None:
     if isinstance(sampler, triplet_sampler.NaiveIdentitySampler):  # an identity once per process
         turns = np.clip(counts // instances, 1, ranks)
     if len(counts) < per_rank or turns.sum() < per_rank * ranks:
-        raise ValueError(
+        raise BadConfig(
             f"{found}: a batch needs P={per_rank * ranks} identities (IMS_PER_BATCH / NUM_INSTANCE)"
             ", so no batch can be filled. Lower IMS_PER_BATCH or raise NUM_INSTANCE."
         )
@@ -88,7 +90,7 @@ def sample_weighted_sets() -> None:
 def _weighted_indices(sampler: Any) -> Iterator[int]:
     cameras = _sorted(sampler.cam_pid)
     if len(cameras) != len(sampler.set_weight):
-        raise ValueError(
+        raise BadConfig(
             f"DATALOADER.SET_WEIGHT={tuple(sampler.set_weight)} needs one number for each of the "
             f"{len(cameras)} cameras {cameras}."
         )
@@ -108,7 +110,7 @@ def _choose_identities(images: list[Any], number: int, camera: Any) -> list[Any]
     """`number` identities of one camera, weighted by their images there."""
     counts = collections.Counter(images)
     if len(counts) < number:
-        raise ValueError(
+        raise BadConfig(
             f"DATALOADER.SET_WEIGHT asks for {number} identities of camera {camera!r}, which has "
             f"{len(counts)}."
         )

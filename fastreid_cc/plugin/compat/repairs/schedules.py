@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from fastreid.solver import build as solver
 
+from fastreid_cc.errors import BadConfig
+
 from ..patching import around, with_values
 
 
@@ -26,7 +28,7 @@ def explain_impossible_optimizers(stock: Any, cfg: Any, *args: Any, **kwargs: An
         reason = "no such optimizer"
         if cfg.SOLVER.OPT == "LBFGS":
             reason = "it takes no parameter groups and needs a closure, which fastreid lacks"
-        raise ValueError(
+        raise BadConfig(
             f"SOLVER.OPT={cfg.SOLVER.OPT!r}: {reason}. Known: {', '.join(sorted(kinds))}."
         )
     return stock(cfg, *args, **kwargs)
@@ -43,7 +45,7 @@ def check_schedule(stock: Any, cfg: Any, optimizer: Any, iters_per_epoch: int) -
     go: when fastreid checks its config.
     """
     if iters_per_epoch < 1:
-        raise ValueError(
+        raise BadConfig(
             f"SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH} is larger than the training set "
             f"of DATASETS.NAMES={tuple(cfg.DATASETS.NAMES)}: an epoch would have no iteration. "
             "Lower IMS_PER_BATCH or add images."

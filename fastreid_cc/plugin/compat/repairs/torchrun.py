@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import Any
 
+from fastreid_cc.errors import WrongUse
+
 from ..patching import around
 from ..process_group import Place, end_without_waiting, process_group
 
@@ -53,13 +55,13 @@ def torchrun_place(asked: int) -> Place | None:
     rank, world = int(there["RANK"]), int(there["WORLD_SIZE"])
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if asked not in (1, local_world, world):
-        raise ValueError(
+        raise WrongUse(
             f"torchrun started {local_world} process(es) here, and each was asked to start {asked}"
             " more (--num-gpus, --num-machines). Leave these options to torchrun's"
             " --nproc_per_node and --nnodes."
         )
     if missing := ", ".join(name for name in names if name not in there):
-        raise ValueError(
+        raise WrongUse(
             f"RANK={rank} and WORLD_SIZE={world} are set, but not {missing}. Start the job by"
             " torchrun, which sets all of them, or unset RANK and WORLD_SIZE."
         )
