@@ -277,8 +277,9 @@ def test_sheets_are_in_the_order_they_say_and_show_a_cluster_once(tmp_path: Path
 def test_doubtful_clusters_are_the_loosest_and_the_nearest_pairs(tmp_path: Path) -> None:
     images = clustered(tmp_path)
     facts = describe(images)
-    centres = unit(np.stack([images.features[images.labels == c].mean(0) for c in range(5)]))
-    near = centres @ centres.T - 2 * np.eye(5)
+    parts = [images.features[images.labels == c] for c in range(5)]
+    near = np.array([[(a @ b.T).mean() for b in parts] for a in parts]) - 2 * np.eye(5)
+    np.testing.assert_allclose(facts.alike, near.max(1), atol=1e-6)
     assert loosest(facts, 3).tolist() == np.argsort(facts.tightness)[:3].tolist()
     pairs = nearest_pairs(facts, 9)
     assert facts.neighbor.tolist() == near.argmax(1).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from report_runs import label_free, write
 
 from fastreid_cc.report import Run, build_page, read_run
+from fastreid_cc.report.charts import line_chart
 from fastreid_cc.report.sections import tiles
 from fastreid_cc.report.times import clock, common_marks, duration, marks, spent
 from fastreid_cc.report.verdict import ADVICE, judge
@@ -88,6 +90,13 @@ def test_stages_end_where_the_config_says(run: Run) -> None:
     run.scalars["cc/num_clusters"] = (np.array([60, 80]), np.array([9.0, 8.0]))
     assert marks(run) == [(30, "warm-up ends"), (60, "source stage ends")]
     assert common_marks([run, run]) == marks(run)
+
+
+def test_counts_have_whole_numbers_on_an_axis_from_0() -> None:
+    series = (np.array([10, 20]), np.array([22.0, 21.0]))
+    drawn = line_chart([(0, series)], "x", last=20, is_count=True)
+    ticks = [float(text) for text in re.findall(r">([\d.]+)</text>", drawn)]
+    assert all(tick == int(tick) for tick in ticks) and ticks.count(0) == 2
 
 
 def test_times_add_up(run: Run) -> None:

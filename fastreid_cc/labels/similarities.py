@@ -62,7 +62,7 @@ def cluster_centres(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def nearest_clusters(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest other centre of each, i64 [C], and the cosine to it, f32 [C].
+    """The other centre of largest inner product with each, i64 [C], and that product, f32 [C].
 
     -1 and nan where there is no other. Cost: O(C^2 D) time, a block of 4096 x C floats.
     """

@@ -99,6 +99,7 @@ def line_chart(
     top: float | None = None,
     level: float | None = None,
     marks: Sequence[tuple[int, str]] = (),
+    is_count: bool = False,
 ) -> str:
     """Values over training steps; the axis starts at 0 unless a value lies below.
 
@@ -109,6 +110,7 @@ def line_chart(
         top: where the axis ends; by default a little above the highest value.
         level: a dotted line at this height, e.g. the true number of identities.
         marks: (step, what ends there), drawn as an upright line.
+        is_count: the axis has whole numbers.
     """
     with canvas() as (figure, axes):
         highest = 0.0 if level is None else level
@@ -128,7 +130,7 @@ def line_chart(
             _mark(axes, step, text, is_right=step > 0.6 * last)
         axes.set_xlabel("training step")
         axes.locator_params("x", integer=True, nbins=7)
-        axes.locator_params("y", nbins=6)
+        axes.locator_params("y", nbins=6, integer=is_count)
         return to_svg(figure, name)
 
 

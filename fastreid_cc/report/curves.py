@@ -25,6 +25,8 @@ class Group(NamedTuple):
         keys: names, perhaps with "*".
         factor: turns what was logged into `unit`.
         top: where the axis ends, by default above the highest value.
+        is_main: shown at once.
+        is_count: the axis has whole numbers.
     """
 
     title: str
@@ -34,6 +36,7 @@ class Group(NamedTuple):
     factor: float = 1
     top: float | None = None
     is_main: bool = True
+    is_count: bool = False
 
 
 GROUPS = (
@@ -49,8 +52,9 @@ GROUPS = (
         "Clusters",
         "At each labelling. Dotted: identities there really are, where known.",
         ("cc/num_clusters",),
+        is_count=True,
     ),
-    Group("Cluster sizes over time", "Images in a cluster.", ("cc/size_*",)),
+    Group("Cluster sizes over time", "Images in a cluster.", ("cc/size_*",), is_count=True),
     Group("Outliers", "Images in no cluster.", ("cc/outlier_share",), "%", 100),
     Group(
         "Stability of labels",
@@ -178,7 +182,13 @@ def _card(runs: Sequence[Run], panel: Panel, name: str) -> CurveCard:
         levels = {identities(run) for run in runs} - {None}
         level = levels.pop() if len(levels) == 1 else None
     drawing = line_chart(
-        panel.lines, name, last=_last(runs), top=group.top, level=level, marks=common_marks(runs)
+        panel.lines,
+        name,
+        last=_last(runs),
+        top=group.top,
+        level=level,
+        marks=common_marks(runs),
+        is_count=group.is_count,
     )
     head = ["step", *(panel.names[index] for index in indices)]
     rows, num_steps = _logged([series for _, series in panel.lines])
