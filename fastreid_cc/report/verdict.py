@@ -9,10 +9,11 @@ import numpy as np
 
 from .runs import Run
 
+# Rules of thumb, from which a sign is said to show.
 MANY_OUTLIERS = 0.4
 NEAR_ONE_CAMERA = 1.2
 HUGE = 10  # times the median
-UNSETTLED = 0.7
+UNSETTLED = 0.7  # a sound run had 0.75 half-way
 
 
 class Advice(NamedTuple):
