@@ -424,5 +424,5 @@ def test_a_count_below_1_is_refused(tmp_path: Path, capsys) -> None:
 def test_without_matplotlib_the_package_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
     write(tmp_path / "a")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(ClearError, match="pip install 'matplotlib>="):
+    with pytest.raises(ClearError, match="pip install 'matplotlib>=3.6'"):
         report.run(report.parser().parse_args([str(tmp_path / "a")]))

@@ -92,7 +92,10 @@ def test_features_are_those_of_the_network_that_was_measured(
 
 
 def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
+    from fastreid_cc.plugin.loading.datasets import configure_from
+    from fastreid_cc.plugin.loading.target_images import collect_images
     from fastreid_cc.plugin.offline.run_features import collect
+    from fastreid_cc.plugin.offline.run_folder import read_config
 
     (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text())
     assert "no such checkpoint" in collect(tmp_path).notes[0]
@@ -102,6 +105,11 @@ def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
     text = (finished / "config.yaml").read_text().replace("TRAIN_IDS: 8", "TRAIN_IDS: 9")
     (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes())
+    found = collect(tmp_path)  # draws nothing
+    assert not found.tests and "the run's images are not in" in found.notes[0]
+    cfg = read_config(tmp_path)
+    configure_from(cfg)
+    collect_images(cfg)  # draws it
     found = collect(tmp_path)
     assert found.clustered is None and found.tests == []  # no data set is drawn for a report
     assert all("the run's images are not in" in note for note in found.notes)
