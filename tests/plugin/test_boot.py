@@ -191,6 +191,7 @@ def test_commands_are_found_in_their_folder_and_get_their_arguments(tmp_path, mo
     monkeypatch.setattr(fastreid_cc.commands, "__path__", [str(tmp_path)])
     monkeypatch.setattr(cli, "COMMANDS", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("FASTREID_CC_IMPORT", "")  # which the command sets for what it starts
     assert cli.commands()["say-it"] == "repeats what it is told, or"
     assert cli.main(["--import", "my_extra", "say-it", "--k", "1"]) == 3
     assert "['--k', '1'] 1" in capsys.readouterr().out
