@@ -122,7 +122,7 @@ def hold_out(
         share: of its identities to hold out, at least 2; drawn among those that two cameras saw.
         seed: of the draw; the order of the items does not matter.
     Raises:
-        ValueError: if too few identities were seen by two cameras.
+        BadConfig: if too few identities were seen by two cameras.
     """
     seen: dict[Label, set[Label]] = {}
     for _, identity, camera in items:
@@ -131,7 +131,7 @@ def hold_out(
     _, identities = number(who for who, where in seen.items() if len(where) > 1)
     count = max(2, round(share * len(seen)))
     if count > len(identities) or count > len(seen) - 2:
-        raise ValueError(
+        raise BadConfig(
             f"CC.SOURCES.VALIDATION={share}: of {len(seen)} identities of {name} {len(identities)}"
             f" were seen by two cameras, {count} of those were to be held out and 2 others left to"
             " train on. Set it lower, or 0 for a source like this."
