@@ -15,7 +15,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import is_trained, train
+from compare import cell, is_trained, train
 from tabulate import tabulate
 from trainings import ROOT, cores, read_metrics
 
@@ -110,13 +110,6 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
     Args:
         results: `Row.text` -> what `read` gave.
     """
-
-    def cell(values: list[float]) -> str:
-        if not values:
-            return ""
-        digits = 2 if max(map(abs, values)) <= 1 else 1
-        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.{digits}f}{spread}"
 
     texts = {row.stage.rstrip("/") or row.config: row.text for row in ROWS}
     lines = []

@@ -139,19 +139,21 @@ def summarise(configs: list[Path], seeds: range, output: Path) -> dict[str, Any]
     }
 
 
+def cell(values: list[float], sign: str = "") -> str:
+    """Mean ± sample standard deviation; two digits for shares, one for all else."""
+    if not values:
+        return ""
+    digits = 2 if max(map(abs, values)) <= 1 and not sign else 1
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.{digits}f}{spread}"
+
+
 def table(results: dict[str, Any]) -> str:
     """Mean and sample standard deviation over the seeds, as Markdown.
 
     "against the first": difference of mAP to the first row, seed by seed. Seeds that share a
     warm-up rise and fall together, so it spreads less than the rows themselves.
     """
-
-    def cell(values: list[float], sign: str = "") -> str:
-        if not values:
-            return ""
-        digits = 2 if max(map(abs, values)) <= 1 and not sign else 1
-        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):{sign}.{digits}f}{spread}"
 
     first = next(iter(results.values()))["mAP"]
     columns = [column for column in COLUMNS if any(row[column] for row in results.values())]

@@ -8,22 +8,23 @@ import os
 from typing import Any
 
 import numpy as np
+from fastreid.engine.train_loop import HookBase
 from fastreid.evaluation import rank
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor
 
 from ...data.sources import SourceImages
+from ...parallel.collectives import unwrapped
 from ..loading.collect_sources import BEST_SOURCE
 from ..loading.extract import extract_features
 from .stages import Stages
 from .teacher_hook import TeacherHook
-from .update_hook import UpdateHook
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
 
-class SourceValidationHook(UpdateHook):
+class SourceValidationHook(HookBase):
     """Measures CC.SOURCES.VALIDATION's identities, and keeps the best network so far.
 
     Every TEST.EVAL_PERIOD epochs and after the last: scalars source_validation/mAP and /Rank-1, in
@@ -57,7 +58,8 @@ class SourceValidationHook(UpdateHook):
         epoch, last = self.trainer.epoch, self.trainer.max_epoch - 1
         if (epoch + 1) % self.cfg.TEST.EVAL_PERIOD and epoch != last:
             return
-        model = self.network if self.teacher is None else self.teacher.evaluated
+        model = self.trainer.model if self.teacher is None else self.teacher.evaluated
+        model = unwrapped(model)
         features = extract_features(self.cfg, model, self.images, self.images.domains, tested=True)
         precision, first = validate(features, self.images)
         scalars = {"source_validation/mAP": precision, "source_validation/Rank-1": first}
@@ -66,9 +68,6 @@ class SourceValidationHook(UpdateHook):
         if epoch >= self.first_epoch and precision > self.best:
             self.best, self.best_epoch = precision, epoch
             self._save(model)
-
-    def after_update(self) -> None:
-        """Nothing follows a step."""
 
     def _save(self, model: Any) -> None:
         """In a folder of its own: a resumed run looks for its checkpoint beside it."""
