@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..errors import BadConfig
-from ..labels.numbering import outliers_as_clusters
+from ..labels.diagnostics import stability
 from ..structures import PseudoLabels
 
 
@@ -65,8 +66,5 @@ def stabilities(found: Sequence[PseudoLabels]) -> list[float]:
     >>> [round(x, 2) for x in stabilities([tight, tight, loose])]
     [1.0, 0.57, nan]
     """
-    from sklearn.metrics import adjusted_rand_score
-
-    alone = [outliers_as_clusters(entry.labels) for entry in found]
-    pairs = zip(alone[:-1], alone[1:], strict=True)
-    return [*(float(adjusted_rand_score(*pair)) for pair in pairs), float("nan")][: len(found)]
+    alike = [stability(one.labels, other.labels) for one, other in pairwise(found)]
+    return [*alike, float("nan")][: len(found)]
