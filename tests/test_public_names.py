@@ -42,6 +42,9 @@ KEYS = {
     "CC.WARMUP": "EPOCHS VIEWS TEMPERATURE MOMENTUM COLOR_ROBUST NEGATIVES",
     "INPUT.COLOR_ROBUST": "ENABLED PROB GAMMA GAIN BIAS BRIGHTNESS SHADE GRAY_PROB BLUR_PROB"
     " BLUR_RADIUS FLIP_PROB SCALE SHIFT MARGIN_PROB MARGIN ERASE_PROB ERASE_AREA",
+    "MODEL.BACKBONE": "FROZEN",
+    "MODEL.BACKBONE.CLIP": "WIDTH DEPTH HEADS EMBED_DIM PATCH STRIDE TOKENS CHECKPOINTING",
+    "SOLVER": "WARMUP_BY_EPOCH",
     "MODEL.HEADS": "TEST_FEAT",
     "MODEL.HEADS.MDIF": "SCALE EVALUATE FUSION MOMENTUM TEMPERATURE",
     "CC.SYNTHETIC": "SEED TRAIN_IDS TEST_IDS CAMERAS IMAGES_PER_CAMERA HEIGHT WIDTH",
@@ -56,6 +59,7 @@ MODULES = {
     "fastreid_cc.labeling": "PseudoLabeler",
     "fastreid_cc.networks.mean_teacher": "MeanTeacher",
     "fastreid_cc.networks.domain_fusion": "DomainFusion",
+    "fastreid_cc.networks.clip_tower": "ClipTower clip_weights load_clip resize_positions",
     "fastreid_cc.memories.pair": "PairMemory",
     "fastreid_cc.data.camera_style": "StyleFolder StyleStatistics",
     "fastreid_cc.config": "faults validate build_part all_keys",

@@ -13,6 +13,7 @@ from fastreid_cc.config.published_batches import (
     difference_from_published,
     images_per_statistic,
     is_published_method,
+    method_of,
     setting_line,
 )
 from fastreid_cc.config.shipped import PREFIX, config_files
@@ -76,6 +77,6 @@ def test_only_runs_that_published_figures_exist_for_are_measured_by_them() -> No
         cfg.merge_from_file(PREFIX + name)
         batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
         setting = Setting(batch, instances, images_per_statistic(batch, cfg.CC.SAMPLES_PER_BN))
-        if difference_from_published(cfg.CC.MEMORY.NAME, setting) and is_published_method(cfg):
+        if difference_from_published(method_of(cfg), setting) and is_published_method(cfg):
             told.append(name)
     assert told == ["Base-USL.yml"]  # no method of its own

@@ -6,6 +6,7 @@ from ..data.augment import ColorRobust
 from ..data.camera_style import StyleStatistics
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions
+from ..networks.clip_tower import ClipTower
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
@@ -125,6 +126,12 @@ FIXED_KEYS: dict[str, Key] = {
         ("same_camera", "all"),
     ),
     "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
+    "MODEL.BACKBONE.FROZEN": Key(
+        (), "Parameters of the backbone that never learn: patterns at the beginning of their names."
+    ),
+    "SOLVER.WARMUP_BY_EPOCH": Key(
+        False, "The rate of SOLVER.WARMUP_ITERS rises once an epoch instead of once a step."
+    ),
     "MODEL.HEADS.TEST_FEAT": Key(
         "neck",
         "Features that evaluation and export give: the neck's output, or the pooled ones before it."
@@ -137,6 +144,7 @@ FIXED_KEYS: dict[str, Key] = {
     "MODEL.HEADS.MDIF.EVALUATE": Key(
         "fused", "Features that MDIFHead evaluates and clusters by.", ("fused", "host")
     ),
+    **argument_keys(ClipTower),
     **argument_keys(DomainFusion),
     **argument_keys(MeanTeacher),
     **argument_keys(StyleStatistics),

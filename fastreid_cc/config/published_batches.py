@@ -25,9 +25,13 @@ class Setting(NamedTuple):
         )
 
 
-#: memory -> who published it, and the batch they trained with
+#: method -> who published it, and the batch they trained with
 PUBLISHED = {
     "cluster": ("Cluster Contrast (arXiv:2103.11568, four GPUs)", Setting(256, 16, 64)),
+    "cluster, CLIP": (
+        "Cluster Contrast on CLIP (arXiv:2310.17218, one GPU)",
+        Setting(256, 16, 256),
+    ),
     "hybrid": ("SpCL (arXiv:2006.02713, four GPUs)", Setting(64, 4, 16)),
 }
 
@@ -64,11 +68,17 @@ def is_published_method(cfg: Any) -> bool:
     )
 
 
-def difference_from_published(memory: str, setting: Setting) -> str:
+def method_of(cfg: Any) -> str:
+    """Name of a run's method in `PUBLISHED`: its memory, and CLIP where that is the network."""
+    is_clip = cfg.MODEL.BACKBONE.NAME == "build_clip_backbone"
+    return str(cfg.CC.MEMORY.NAME) + ", CLIP" * is_clip
+
+
+def difference_from_published(method: str, setting: Setting) -> str:
     """How a run's batch differs from the published one; "" if it does not, or none is known."""
-    if memory not in PUBLISHED or setting == PUBLISHED[memory][1]:
+    if method not in PUBLISHED or setting == PUBLISHED[method][1]:
         return ""
-    name, published = PUBLISHED[memory]
+    name, published = PUBLISHED[method]
     return (
         f"{name} was published with batches of {published}. This run: {setting}. Its figures may"
         " not be reached: SOLVER.IMS_PER_BATCH, DATALOADER.NUM_INSTANCE, CC.SAMPLES_PER_BN and the"

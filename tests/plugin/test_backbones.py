@@ -1,4 +1,4 @@
-"""Every backbone family that fastreid registers trains a label-free epoch."""
+"""Every backbone family that fastreid or the plug-in registers trains a label-free epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import VIT_PAIRS, build, config
+from tiny_runs import CLIP_PAIRS, VIT_PAIRS, build, config
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -23,10 +23,11 @@ FAMILIES: dict[str, tuple[str, int, tuple[object, ...]]] = {
     "build_mobilenetv3_backbone": ("Small", 1024, ()),
     "build_repvgg_backbone": ("A0", 1280, ()),
     "build_vit_backbone": ("small", 768, VIT_PAIRS),
+    "build_clip_backbone": ("", 24, CLIP_PAIRS),  # ours
 }
 
 
-def test_the_list_is_fastreids() -> None:
+def test_the_list_is_whole() -> None:
     from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
     assert set(BACKBONE_REGISTRY._obj_map) == set(FAMILIES)

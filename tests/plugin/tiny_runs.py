@@ -90,6 +90,25 @@ VIT_PAIRS: tuple[object, ...] = (
 )
 
 
+#: Pairs of a CLIP tower of 24 features, beside its builder's name.
+CLIP_PAIRS: tuple[object, ...] = (
+    "MODEL.BACKBONE.CLIP.WIDTH",
+    16,
+    "MODEL.BACKBONE.CLIP.DEPTH",
+    2,
+    "MODEL.BACKBONE.CLIP.HEADS",
+    2,
+    "MODEL.BACKBONE.CLIP.EMBED_DIM",
+    8,
+    "MODEL.BACKBONE.CLIP.PATCH",
+    8,
+    "MODEL.BACKBONE.CLIP.STRIDE",
+    8,
+    "MODEL.HEADS.POOL_LAYER",
+    "Identity",
+)
+
+
 @contextmanager
 def plugin_at(data_root: Path) -> Iterator[None]:
     """The plug-in is active, and fastreid looks for data sets below `data_root`."""

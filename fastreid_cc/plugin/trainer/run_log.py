@@ -14,6 +14,7 @@ from ...config.published_batches import (
     difference_from_published,
     images_per_statistic,
     is_published_method,
+    method_of,
     setting_line,
 )
 from ...labels.diagnostics import stability, summarize, summary_line
@@ -44,7 +45,7 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
         f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
         f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
-    found = difference_from_published(cfg.CC.MEMORY.NAME, setting)
+    found = difference_from_published(method_of(cfg), setting)
     if found and is_published_method(cfg):
         logger.warning(found)
 

@@ -36,6 +36,7 @@ from .report_hook import ReportHook
 from .source_validation_hook import SourceValidationHook
 from .target_branch_hook import TargetBranchHook
 from .teacher_hook import TeacherFileHook, TeacherHook
+from .warmup import WarmupByEpoch
 
 logger = logging.getLogger("fastreid.cc.engine")
 _builds_hooks: contextvars.ContextVar[bool] = contextvars.ContextVar("builds_hooks", default=False)
@@ -128,6 +129,14 @@ def build_optimizer(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
     return optimizer, wrapper
 
 
+def build_lr_scheduler(stock: Any, cls: Any, cfg: Any, optimizer: Any, iters: int) -> Any:
+    """With SOLVER.WARMUP_BY_EPOCH, a warm-up that moves at the beginning of an epoch."""
+    found = stock(cls, cfg, optimizer, iters)
+    if cfg.SOLVER.WARMUP_BY_EPOCH and "warmup_sched" in found:
+        found["warmup_sched"] = WarmupByEpoch(found["warmup_sched"], iters)
+    return found
+
+
 def get_default_optimizer_params(stock: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Parameters of a loss learn at a rate of their own, `Loss.lr_factor` times the base rate."""
     groups = stock(model, *args, **kwargs)
@@ -152,7 +161,8 @@ def add_config_keys() -> None:
 
 def wrap_trainer() -> None:
     """Puts the functions above around fastreid's of their names; called once."""
-    for function in (build_train_loader, build_test_loader, test, build_optimizer, build_hooks):
+    ours = (build_train_loader, build_test_loader, test, build_optimizer, build_lr_scheduler)
+    for function in (*ours, build_hooks):
         name = function.__name__
         setattr(DefaultTrainer, name, _around(vars(DefaultTrainer)[name], function))
     stock = solver_build.get_default_optimizer_params

@@ -153,7 +153,8 @@ def read_own_weights_in_any_wrapping(stock: Any, cfg: Any) -> Any:
     key. Test: test_compat_weights.py. May go: when fastreid refuses files that do not fit.
     """
     node = cfg.MODEL.BACKBONE
-    if not node.PRETRAIN:
+    builder = build.BACKBONE_REGISTRY.get(node.NAME)
+    if not node.PRETRAIN or getattr(builder, "reads_own_weights", False):
         return stock(cfg)
     if node.PRETRAIN_PATH:
         return _build_from_file(stock, cfg)
