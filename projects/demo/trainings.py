@@ -74,9 +74,9 @@ def run_all(trainings: Sequence[Training], num_jobs: int) -> dict[str, dict[str,
     Metrics are the last value of each scalar in metrics.json, and "seconds".
 
     Raises:
-        RuntimeError: as soon as one fails, with the end of what it printed; the others are stopped.
+        RuntimeError: if one fails, with the end of what it printed, when all others have ended.
     """
-    waiting, found = list(trainings), {}
+    waiting, found, faults = list(trainings), {}, []
     running: list[_Run] = []
     threads = max(1, cores() // num_jobs)
     try:
@@ -87,10 +87,16 @@ def run_all(trainings: Sequence[Training], num_jobs: int) -> dict[str, dict[str,
             for run in list(running):
                 if run.has_ended():
                     running.remove(run)
-                    found[run.training.name] = run.metrics()
+                    if run.process.returncode:
+                        faults.append(run.fault())
+                        print(faults[-1], flush=True)
+                    else:
+                        found[run.training.name] = run.metrics()
     finally:
         for run in running:
             run.stop()
+    if faults:
+        raise RuntimeError("\n".join(faults))
     return found
 
 
@@ -129,13 +135,15 @@ class _Run:
 
     def metrics(self) -> dict[str, float]:
         """What the finished training measured."""
-        if self.process.returncode:
-            text = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-            raise RuntimeError(
-                f"{self.training.name} failed (exit {self.process.returncode}):\n{text}\nAll of it:"
-                f" {self.log}"
-            )
         return read_metrics(self.training.output) | {"seconds": time.perf_counter() - self.start}
+
+    def fault(self) -> str:
+        """How it failed: its name, exit status and the end of what it printed."""
+        text = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        return (
+            f"{self.training.name} failed (exit {self.process.returncode}):\n{text}\nAll of it:"
+            f" {self.log}"
+        )
 
     def stop(self) -> None:
         """Ends the process."""

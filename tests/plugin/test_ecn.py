@@ -158,6 +158,15 @@ def test_the_graph_learns_at_a_rate_and_by_a_factor_of_its_own(tmp_path: Path) -
     torch.testing.assert_close(found, 2 * loss(batch, model.step.memory))
 
 
+def test_rows_of_sources_are_where_the_network_is_if_cuda_is_asked_for_and_missing(
+    tmp_path: Path,
+) -> None:
+    """fastreid's default device; it failed at the first epoch of source labels."""
+    options = ("MODEL.DEVICE", "cuda", "CC.SOURCES.PRETRAIN_EPOCHS", 1, "SOLVER.MAX_EPOCH", 1)
+    trainer = train(config(tmp_path, *GPP, *options, "CC.ITERS_PER_EPOCH", 1))
+    assert trainer.model.step.memory.source_rows.device == trainer.model.device
+
+
 @pytest.mark.parametrize(("sources", "iteration"), [(0, 3), (2, 3)], ids=["labels", "sources"])
 def test_gpp_resumes_to_the_same_bytes(
     sources: int, iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
