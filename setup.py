@@ -47,7 +47,7 @@ setup(
         **{extra: list(packages.values()) for extra, packages in EXTRAS.items()},
         "test": [
             *FOR_TESTS,
-            *(EXTRAS["infomap"] | EXTRAS["report"] | EXTRAS["export"]).values(),
+            *(EXTRAS["infomap"] | EXTRAS["report"] | EXTRAS["export"] | EXTRAS["timm"]).values(),
         ],
     },
 )

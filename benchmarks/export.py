@@ -20,7 +20,8 @@ from fastreid_cc.plugin.offline.onnx_export import build_embedder, largest_diffe
 from fastreid_cc.plugin.offline.run_folder import read_config
 
 IBN = ("MODEL.BACKBONE.WITH_IBN", True)
-VIT = ("MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", "MODEL.HEADS.POOL_LAYER", "Identity")
+IDENTITY = ("MODEL.HEADS.POOL_LAYER", "Identity")
+VIT = ("MODEL.BACKBONE.STRIDE_SIZE", "[16, 16]", *IDENTITY)
 #: name -> builder, DEPTH, FEAT_DIM, further pairs
 FAMILIES: dict[str, tuple[str, str, int, tuple[object, ...]]] = {
     "R18": ("resnet", "18x", 512, ()),
@@ -41,6 +42,24 @@ FAMILIES: dict[str, tuple[str, str, int, tuple[object, ...]]] = {
     "RepVGG-A0": ("repvgg", "A0", 1280, ()),
     "ViT-small": ("vit", "small", 768, VIT),
     "ViT-base": ("vit", "base", 768, VIT),
+    "CLIP ViT-B/16": ("clip", "", 1280, IDENTITY),
+    **{
+        f"timm {name}": ("timm", "", size, (*more, "MODEL.BACKBONE.TIMM.NAME", name))
+        for name, size, more in (
+            ("vit_small_patch16_224", 384, IDENTITY),
+            ("vit_small_patch16_dinov3", 384, IDENTITY),
+            ("vit_base_patch16_siglip_224", 768, IDENTITY),
+            ("beit_base_patch16_224", 768, IDENTITY),
+            ("swin_tiny_patch4_window7_224", 768, ()),
+            ("convnext_tiny", 768, ()),
+            ("resnet50", 2048, ()),
+            ("efficientnet_b0", 1280, ()),
+            ("dm_nfnet_f0", 3072, ()),
+            ("mambaout_tiny", 576, ()),
+            ("regnety_016", 888, ()),
+            ("mobilenetv4_conv_small", 960, ()),
+        )
+    },
 }
 
 

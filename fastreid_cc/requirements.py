@@ -32,6 +32,7 @@ NEEDED = {
 #: Extra -> the same of what it brings.
 EXTRAS = {
     "gpu": {"pynvml": "nvidia-ml-py"},  # lets doctor name the driver; CUDA itself comes with torch
+    "timm": {"timm": "timm>=1.0", "safetensors": "safetensors"},
     "infomap": {"infomap": "infomap"},
     "report": {"matplotlib": "matplotlib>=3.6"},
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},

@@ -26,7 +26,7 @@ RINGS = (
 RING_OF = {room: number for number, rooms in enumerate(RINGS) for room in rooms}
 FAMILIES = ("neighbors", "distances", "clusterers", "refiners")  # of labeling: none knows another
 WITH_FASTREID = {"plugin", "boot", "__main__"}
-OPTIONAL = {"faiss", "infomap"}
+OPTIONAL = {"faiss", "infomap", "timm"}
 
 
 def module_name(path: Path) -> str:

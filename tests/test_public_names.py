@@ -43,7 +43,9 @@ KEYS = {
     "INPUT.COLOR_ROBUST": "ENABLED PROB GAMMA GAIN BIAS BRIGHTNESS SHADE GRAY_PROB BLUR_PROB"
     " BLUR_RADIUS FLIP_PROB SCALE SHIFT MARGIN_PROB MARGIN ERASE_PROB ERASE_AREA",
     "MODEL.BACKBONE": "FROZEN",
-    "MODEL.BACKBONE.CLIP": "WIDTH DEPTH HEADS EMBED_DIM PATCH STRIDE TOKENS CHECKPOINTING",
+    "MODEL.BACKBONE.CLIP": "WIDTH DEPTH HEADS EMBED_DIM PATCH STRIDE TOKENS CHECKPOINTING"
+    " LAYER_DECAY",
+    "MODEL.BACKBONE.TIMM": "NAME FEATURES PIXELS ARGUMENTS LAYER_DECAY CHECKPOINTING",
     "SOLVER": "WARMUP_BY_EPOCH",
     "MODEL.HEADS": "TEST_FEAT",
     "MODEL.HEADS.MDIF": "SCALE EVALUATE FUSION MOMENTUM TEMPERATURE",
@@ -58,6 +60,7 @@ MODULES = {
     "fastreid_cc.structures": "Batch KnnGraph PseudoLabels Search",
     "fastreid_cc.labeling": "PseudoLabeler",
     "fastreid_cc.networks.mean_teacher": "MeanTeacher",
+    "fastreid_cc.networks.timm_network": "TimmNetwork load_timm",
     "fastreid_cc.networks.domain_fusion": "DomainFusion",
     "fastreid_cc.networks.clip_tower": "ClipTower clip_weights load_clip resize_positions",
     "fastreid_cc.memories.pair": "PairMemory",

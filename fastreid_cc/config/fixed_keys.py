@@ -9,6 +9,7 @@ from ..data.synthetic import SyntheticOptions
 from ..networks.clip_tower import ClipTower
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
+from ..networks.timm_network import TimmNetwork
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
 from .signatures import STOCK_LOSSES, Key, argument_keys
 
@@ -145,6 +146,7 @@ FIXED_KEYS: dict[str, Key] = {
         "fused", "Features that MDIFHead evaluates and clusters by.", ("fused", "host")
     ),
     **argument_keys(ClipTower),
+    **argument_keys(TimmNetwork),
     **argument_keys(DomainFusion),
     **argument_keys(MeanTeacher),
     **argument_keys(StyleStatistics),

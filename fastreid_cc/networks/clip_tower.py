@@ -30,6 +30,7 @@ class ClipTower(Part, nn.Module):
         embed_dim: size of the projected class token.
         patch: height and width of a patch in pixels.
         stride: pixels from one patch to the next; below `patch`, patches overlap.
+        layer_decay: factor of the learning rate from a block to the one below it; 1 = one rate.
         tokens: "both" ([t ; p], as in PCL-CLIP), "class" or "projected".
         checkpointing: compute the blocks again in the backward pass: the memory of one block's
             activations in place of all, for a third more time. Same gradients.
@@ -57,6 +58,7 @@ class ClipTower(Part, nn.Module):
         "embed_dim": "[1, inf)",
         "patch": "[1, inf)",
         "stride": "[1, inf)",
+        "layer_decay": "(0, 1]",
         "tokens": ("both", "class", "projected"),
     }
 
@@ -71,6 +73,7 @@ class ClipTower(Part, nn.Module):
         patch: int = 16,
         stride: int = 16,
         tokens: str = "both",
+        layer_decay: float = 1.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class ClipTower(Part, nn.Module):
             )
         rows, columns = ((size - patch) // stride + 1 for size in image_size)
         self.grid = (rows, columns)
-        self.tokens, self.checkpointing = tokens, checkpointing
+        self.tokens, self.layer_decay, self.checkpointing = tokens, layer_decay, checkpointing
         self.feature_size = {"class": width, "projected": embed_dim}.get(tokens, width + embed_dim)
         scale = width**-0.5
         self.conv1 = nn.Conv2d(3, width, patch, stride, bias=False)
@@ -119,6 +122,19 @@ class ClipTower(Part, nn.Module):
         found = [t] if self.tokens != "projected" else []
         found += [t @ self.proj] if self.tokens != "class" else []
         return torch.cat([part.float() for part in found], dim=1)[..., None, None]
+
+    def lr_factors(self) -> dict[str, float]:
+        """Parameter -> factor of its learning rate, `layer_decay` to the power of layers above.
+
+        Layer 0 makes the tokens, the blocks follow; what comes after them has factor 1.
+        """
+        top, found = len(self.transformer.resblocks) + 1, {}
+        for name, _ in self.named_parameters():
+            is_last = name.startswith(("ln_post", "proj"))
+            block = re.match(r"transformer\.resblocks\.(\d+)", name)
+            layer = top if is_last else int(block[1]) + 1 if block else 0
+            found[name] = self.layer_decay ** (top - layer)
+        return found
 
 
 class _Transformer(nn.Module):

@@ -11,7 +11,7 @@ apply_shims()
 
 from . import adasp_keys, yaml_switches  # noqa: F401  translate
 from .loading import augmentation, personx, vehiclex  # noqa: F401  register
-from .modeling import clip_backbone, cluster_contrast_head, mdif_head, meta_arch, mutual  # noqa: F401  register
+from .modeling import backbones, cluster_contrast_head, mdif_head, meta_arch, mutual  # noqa: F401  register
 from .preflight import check_before_setup
 from .trainer.wrap import add_config_keys, wrap_trainer
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import UnreadableFile
+from ..errors import MissingPackage, UnreadableFile
+from ..requirements import require_extra
 
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 
@@ -25,9 +26,14 @@ def load_file(path: str) -> Any:
         UnreadableFile: if the file is damaged or holds anything else; the message names the file.
     """
     try:
+        if path.endswith(".safetensors"):
+            require_extra("timm")
+            from safetensors.torch import load_file as load_safetensors
+
+            return load_safetensors(path)
         with _numpy_allowed():
             return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, MissingPackage):
         raise
     except Exception as error:  # a torn file may raise anything
         refused = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))

@@ -219,7 +219,11 @@ TINY = (
 @pytest.mark.parametrize(
     "pairs, error, text",
     [
-        (("MODEL.BACKBONE.FEAT_DIM", 16), BadConfig, "FEAT_DIM=16 must be 24 for .*TOKENS=both"),
+        (
+            ("MODEL.BACKBONE.FEAT_DIM", 16),
+            BadConfig,
+            "FEAT_DIM=16 must be 24, the feat",
+        ),
         (("MODEL.HEADS.POOL_LAYER", "GlobalAvgPool"), BadConfig, "Set it to Identity"),
         (("MODEL.BACKBONE.FROZEN", "('layer1',)"), BadConfig, "begins with 'layer1'. It has conv1"),
         (("MODEL.BACKBONE.PRETRAIN", True), MissingWeights, "are not downloaded by themselves"),

@@ -93,7 +93,9 @@ def test_the_table_of_adaptation_holds_every_row_beside_its_control(demo):
 def test_a_training_that_fails_says_why_and_the_others_go_on(demo, tmp_path):
     trainings, _ = demo
     broken = trainings.Training("broken", QUICK, tmp_path / "b", ("CC.LABELS.PERIOD", "0"))
-    other = trainings.Training("other", QUICK, tmp_path / "o", ("CC.WARMUP.EPOCHS", "0", "SOLVER.MAX_EPOCH", "1"))
+    other = trainings.Training(
+        "other", QUICK, tmp_path / "o", ("CC.WARMUP.EPOCHS", "0", "SOLVER.MAX_EPOCH", "1")
+    )
     with pytest.raises(RuntimeError, match=r"broken failed[\s\S]*CC.LABELS.PERIOD=0"):
         trainings.run_all([broken, other], 2)
     assert (tmp_path / "o" / "model_final.pth").exists()

@@ -81,7 +81,7 @@ def build_source_memory(cfg: Any, network: WithLosses, classes: np.ndarray) -> M
     size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
     nothing = torch.empty(0, size * network.num_networks)
     memory.reset(nothing, torch.empty(0, dtype=torch.int64))
-    memory.to(network.device)  # MODEL.DEVICE may be a cuda that is not there
+    memory.to(next(network.parameters()).device)  # MODEL.DEVICE may be a cuda that is not there
     return memory
 
 

@@ -22,6 +22,8 @@ from fastreid.utils import comm
 
 from ...config import REGISTRIES, Key, add_key, all_keys, part_keys, validate
 from ...losses.base import Loss
+from ...networks.clip_tower import ClipTower
+from ...networks.timm_network import TimmNetwork
 from ...parallel.collectives import set_label_timeout
 from ..compat.required.mixed_precision import use_bfloat16
 from ..loading.datasets import configure_from
@@ -138,10 +140,15 @@ def build_lr_scheduler(stock: Any, cls: Any, cfg: Any, optimizer: Any, iters: in
 
 
 def get_default_optimizer_params(stock: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-    """Parameters of a loss learn at a rate of their own, `Loss.lr_factor` times the base rate."""
+    """Factors of the base rate: a loss's for its parameters, a transformer's by layer."""
     groups = stock(model, *args, **kwargs)
-    losses = [module for module in model.modules() if isinstance(module, Loss)]
-    factors = {id(p): loss.lr_factor for loss in losses for p in loss.parameters()}
+    factors: dict[int, float] = {}
+    for module in model.modules():
+        if isinstance(module, Loss):
+            factors |= dict.fromkeys(map(id, module.parameters()), module.lr_factor)
+        elif isinstance(module, (ClipTower, TimmNetwork)):
+            own = dict(module.named_parameters())
+            factors |= {id(own[name]): factor for name, factor in module.lr_factors().items()}
     for group in groups:
         group["lr"] *= factors.get(id(group["params"][0]), 1.0)
     return groups
