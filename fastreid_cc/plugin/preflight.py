@@ -27,6 +27,7 @@ from ..data.folder import FolderItems
 from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
 from .compat.patching import wrap
+from .loading.collect_sources import list_folders, number_listed
 from .loading.datasets import configure_from, current
 from .loading.target_images import refuse_too_few
 from .modeling.registered_losses import refuse_memory_losses
@@ -129,7 +130,7 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
     """Data sets lie where they are looked for. Generated ones are not drawn, no image is read."""
     keys = ("DATASETS.TESTS",) if eval_only else ("DATASETS.NAMES", "CC.SOURCES.NAMES")
     keys = keys if eval_only or not cfg.DATASETS.TESTS else (*keys, "DATASETS.TESTS")
-    root, seen = data_build._root, set()
+    root, seen, target = data_build._root, set(), []
     configure_from(cfg)
     for key in keys:
         for name in get_key(cfg, key):
@@ -141,8 +142,12 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
                 found = FolderItems(current("folder"), os.path.abspath(root), read_images=False)
                 if cfg.CC.ENABLED and tuple(cfg.DATASETS.NAMES) == (name,) and not eval_only:
                     refuse_too_few(cfg, len(found.train))
+                if name in cfg.DATASETS.NAMES:
+                    target = [item[0] for item in found.train]
             elif _has_readers_check(cls):
                 _check_stock(key, name, cls, root)
+    if cfg.CC.ENABLED and cfg.CC.SOURCES.FOLDERS and not eval_only:
+        number_listed(cfg, list_folders(cfg, read_images=False), target, 0)
 
 
 def _has_readers_check(cls: type) -> bool:
