@@ -17,15 +17,19 @@ from ..errors import UnreadableFile
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 
 
-def load_file(path: str) -> Any:
+def load_file(path: str, *also: type) -> Any:
     """`torch.load` on the CPU, of tensors, numpy arrays and plain values only.
+
+    Args:
+        path: of the file.
+        also: further classes of plain values, e.g. argparse.Namespace, which runs nothing.
 
     Raises:
         FileNotFoundError: if there is no such file.
         UnreadableFile: if the file is damaged or holds anything else; the message names the file.
     """
     try:
-        with _numpy_allowed():
+        with _numpy_allowed(*also):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
@@ -41,7 +45,7 @@ def load_file(path: str) -> Any:
         ) from error
 
 
-def _numpy_allowed() -> Any:
+def _numpy_allowed(*also: type) -> Any:
     allow = getattr(torch.serialization, "safe_globals", None)
     if allow is None:  # torch < 2.5
         return contextlib.nullcontext()
@@ -49,7 +53,7 @@ def _numpy_allowed() -> Any:
     reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     kinds = [type(np.dtype(k)) for k in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")]
     old = [(f, f"numpy.core.multiarray.{f.__name__}") for f in (reconstruct, scalar)]
-    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old])
+    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old, *also])
 
 
 def is_whole(path: str) -> bool:

@@ -34,6 +34,10 @@ from .modeling.registered_losses import refuse_memory_losses
 from .short_log import short_console
 from .stock_names import stock_names
 
+WEIGHTS = (
+    " docs/weights.md says where there are some;\n"
+    "`python -m fastreid_cc convert FILE --out NEW.pth` takes the backbone out of other projects'."
+)
 _CHECKPOINT = re.compile(r"model_(\d+|best|final)\.pth")
 
 
@@ -105,6 +109,7 @@ def _check_weights(cfg: Any, *, resume: bool, eval_only: bool) -> None:
             raise BadConfig(
                 f"{key}={printable(path)}: {kind}, looked for at"
                 f" {printable(os.path.abspath(path))}.\nName a checkpoint, or leave the key out."
+                f"{WEIGHTS * key.endswith('PATH')}"
             )
 
 

@@ -146,3 +146,25 @@ def test_weights_that_do_not_fit_or_exist_are_named(data_root, tmp_path, without
         backbone(data_root, tmp_path, *other)
     with pytest.raises(MissingWeights, match="PRETRAIN_PATH='nowhere.pth': no such file"):
         backbone(data_root, tmp_path, *PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", "nowhere.pth")
+
+
+def test_weights_of_other_shapes_are_named(data_root, tmp_path, without):
+    wide = ("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", 256)
+    torch.save(backbone(data_root, tmp_path, *wide).state_dict(), tmp_path / "wide.pth")
+    path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "wide.pth")
+    with pytest.raises(MissingWeights, match=r"(?s)DEPTH='x0_25': conv1.*\n.*fastreid_cc convert"):
+        backbone(data_root, tmp_path, *path)
+    with without("read_own_weights_in_any_wrapping"), pytest.raises(RuntimeError, match="mismatch"):
+        backbone(data_root, tmp_path, *path)
+
+
+def test_weights_that_a_wrapped_file_lacks_are_told(data_root, tmp_path, caplog):
+    """A MoCo file is read as it is, its other encoder left alone."""
+    source = backbone(data_root, tmp_path).state_dict()
+    moco = {f"module.encoder_q.{k}": v for k, v in source.items() if k != "conv5.conv.weight"}
+    moco |= {f"module.encoder_k.{k}": v + 1 for k, v in source.items()}
+    torch.save({"state_dict": moco}, tmp_path / "moco.pth")
+    path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "moco.pth")
+    state = backbone(data_root, tmp_path, *path).state_dict()
+    assert all(torch.equal(state[k], v) for k, v in source.items() if k != "conv5.conv.weight")
+    assert "lacks 1 of 558 weights" in caplog.text and "conv5.conv.weight" in caplog.text

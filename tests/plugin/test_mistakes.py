@@ -198,7 +198,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (two("MODEL.WEIGHTS", "gone.pth"), 2, ("MODEL.WEIGHTS=gone.pth: no such file",)),
     (two("MODEL.WEIGHTS", "empty"), 2, ("MODEL.WEIGHTS=empty: is a folder",)),
     (pairs("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "gone.pth"), 2,
-     ("MODEL.BACKBONE.PRETRAIN_PATH=gone.pth: no such file",)),
+     ("MODEL.BACKBONE.PRETRAIN_PATH=gone.pth: no such file", "docs/weights.md", "cc convert FILE")),
     ((*pairs(), "--eval-only"), 2, ("--eval-only without MODEL.WEIGHTS", "random weights")),
     ((*pairs("MODEL.WEIGHTS", "file", "DATASETS.TESTS", "()"), "--eval-only"), 2,
      ("--eval-only with an empty DATASETS.TESTS",)),
