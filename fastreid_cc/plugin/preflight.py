@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import re
 import warnings
@@ -22,7 +23,7 @@ from fastreid.engine import defaults
 from fastreid.utils import comm
 
 from ..config import get_key, validate
-from ..config.shipped import find_config
+from ..config.shipped import PREFIX, TESTED, find_config, how_tested
 from ..data.folder import FolderItems
 from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
@@ -38,6 +39,7 @@ WEIGHTS = (
     " docs/weights.md says where there are some;\n"
     "`python -m fastreid_cc convert FILE --out NEW.pth` takes the backbone out of other projects'."
 )
+logger = logging.getLogger("fastreid.cc.engine")
 _CHECKPOINT = re.compile(r"model_(\d+|best|final)\.pth")
 
 
@@ -226,7 +228,17 @@ def _setup(stock: Any, cfg: Any, args: Any) -> Any:
     )
     short = getattr(args, "short_log", False) and cfg.OUTPUT_DIR
     with _seeded(cfg), short_console(cfg.OUTPUT_DIR) if short else contextlib.nullcontext():
-        return stock(cfg, args)
+        result = stock(cfg, args)
+    _log_state(getattr(args, "config_file", None))
+    return result
+
+
+def _log_state(config_file: Any) -> None:
+    """One line: how far the shipped config that is run was tested."""
+    state = how_tested(config_file) if isinstance(config_file, str) and config_file else ""
+    if state and comm.is_main_process():
+        name = config_file.removeprefix(PREFIX)
+        logger.info(f"{name} is tested: {state} ({TESTED.get(state, 'unknown')})")
 
 
 @contextlib.contextmanager
