@@ -16,11 +16,15 @@ from torch import Tensor
 #: Entries that hold the weights, the better ones first: DINO's teacher before its student.
 ENTRIES = ("teacher", "state_dict", "model", "model_state", "model_state_dict", "net", "params")
 #: What stands before a backbone's names; of a MoCo file only the encoder that is trained.
-PREFIXES = ("module.", "_orig_mod.", "encoder_q.", "base_encoder.", "backbone.", "model.", "net.")
-PREFIXES += ("encoder.", "base.")
+PREFIXES = (
+    *("module.", "_orig_mod.", "encoder_q.", "base_encoder.", "backbone.", "model.", "net."),
+    *("encoder.", "base."),
+)
 #: First words of the names of classifiers and of what lies between them and the backbone.
-HEADS = ("classifier", "fc", "head", "heads", "head_dist", "last_linear", "linear", "bottleneck")
-HEADS += ("feat_bn", "projector", "predictor", "queue", "queue_ptr")
+HEADS = (
+    *("classifier", "fc", "head", "heads", "head_dist", "last_linear", "linear", "bottleneck"),
+    *("feat_bn", "projector", "predictor", "queue", "queue_ptr"),
+)
 #: The children of an unnamed ResNet, `nn.Sequential(conv1, bn1, ..., layer4)`.
 RESNET = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 

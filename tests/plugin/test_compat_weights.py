@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import pytest
 import torch
 from compat_runs import config
 
-from fastreid_cc.errors import MissingWeights
+from fastreid_cc.errors import MissingWeights, UnreadableFile
 
 pytestmark = pytest.mark.usefixtures("plugin")
 PRETRAIN = ("MODEL.BACKBONE.PRETRAIN", True)
@@ -156,6 +157,15 @@ def test_weights_of_other_shapes_are_named(data_root, tmp_path, without):
         backbone(data_root, tmp_path, *path)
     with without("read_own_weights_in_any_wrapping"), pytest.raises(RuntimeError, match="mismatch"):
         backbone(data_root, tmp_path, *path)
+
+
+def test_a_file_that_only_convert_reads_leads_to_it(data_root, tmp_path):
+    (tmp_path / "own.safetensors").write_bytes(b"weights")
+    torch.save({"teacher": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "dino.pth")
+    for name in ("own.safetensors", "dino.pth"):
+        path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / name)
+        with pytest.raises(UnreadableFile, match=rf"(?s){name}.*fastreid_cc convert"):
+            backbone(data_root, tmp_path, *path)
 
 
 def test_weights_that_a_wrapped_file_lacks_are_told(data_root, tmp_path, caplog):

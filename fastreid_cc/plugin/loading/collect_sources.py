@@ -58,7 +58,7 @@ def list_folders(cfg: Any, *, read_images: bool = True) -> Listed:
 
     The same identity in two folders is two individuals. Raises and cost: see `FolderItems`.
     """
-    listed = []
+    listed: Listed = []
     for name, options in source_folders(cfg).items():
         if options.root and not options.identity:
             raise BadConfig(

@@ -27,7 +27,10 @@ from ...weight_layouts import find_weights
 from ..patching import View, around, assign, with_values, wrap
 
 logger = logging.getLogger("fastreid.cc.weights")
-CONVERT = "`python -m fastreid_cc convert FILE --out NEW.pth --config-file ...` shows what fits."
+CONVERT = (
+    "`python -m fastreid_cc convert FILE --out NEW.pth --config-file ...` reads files of other"
+    " projects\nand shows what fits."
+)
 OTHERWISE = (
     "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have (docs/weights.md: where there are some;\n"
     "`python -m fastreid_cc convert` makes them fit), or MODEL.BACKBONE.PRETRAIN False to start"
@@ -177,7 +180,10 @@ def _build_from_file(stock: Any, cfg: Any) -> Any:
     where = f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}"
     if not os.path.isfile(node.PRETRAIN_PATH):
         raise MissingWeights(f"{where}: no such file.")
-    weights = find_weights(load_file(node.PRETRAIN_PATH)).weights
+    try:
+        weights = find_weights(load_file(node.PRETRAIN_PATH)).weights
+    except UnreadableFile as error:  # .safetensors, or arguments beside the weights
+        raise UnreadableFile(f"{error}\n{CONVERT}") from error
     wanted_by = f"MODEL.BACKBONE.NAME={node.NAME!r}, DEPTH={node.DEPTH!r}"
     try:
         backbone = stock(cfg)
