@@ -22,6 +22,7 @@ from fastreid_cc.config import (
     part_keys,
     validate,
 )
+from fastreid_cc.config.shipped import TESTED, how_tested
 from fastreid_cc.limits import fault
 from fastreid_cc.memories.base import Memory
 from fastreid_cc.registry import CLUSTERERS, LOSSES, MEMORIES, Registry
@@ -101,6 +102,24 @@ def test_a_leaf_of_a_paper_states_the_number_and_ours(name: str) -> None:
     assert theirs and (re.search(FIGURE, theirs[1]) or theirs[1].startswith(NO_FIGURE))
     assert ours.startswith("not run yet") or re.match(FIGURE, ours)
     assert len(lines) <= 20
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_leaf_says_how_far_it_was_tested(name: str) -> None:
+    """And the words above it do not say another thing; of a base nothing is said."""
+    state = how_tested(str(CONFIGS / name))
+    header = [line for line in (CONFIGS / name).read_text().splitlines() if line.startswith("#")]
+    assert (
+        state in TESTED and [line for line in header if line.startswith("# tested:")] == header[-1:]
+    )
+    not_run = "not run yet" in " ".join(line.lstrip("# ") for line in header)
+    assert not_run == (state in ("none", "values"))
+
+
+def test_a_base_and_other_files_say_nothing_of_tests(tmp_path: Path) -> None:
+    assert how_tested("Base-USL") == ""
+    (tmp_path / "mine.yml").write_text((CONFIGS / "demo/label_free.yml").read_text())
+    assert how_tested(str(tmp_path / "mine.yml")) == ""  # it may say anything by now
 
 
 # ---- keys -------------------------------------------------------------------------------------

@@ -94,6 +94,11 @@ def test_the_shipped_configs_are_listed_and_found(capsys):
     names = {entry["name"]: entry["line"] for entry in files}
     assert "tiny generated data set" in names["fastreid_cc://quick/usl_tiny.yml"]
     assert len(names) == len(list(folder.rglob("*.yml")))
+    states = {entry["name"]: entry["tested"] for entry in files}
+    assert states["fastreid_cc://OwnImages/cc_osnet_x0_25.yml"] == "own images"
+    assert states["fastreid_cc://Base-USL.yml"] == "base"
+    line = next(li for li in run(capsys, "--files", "cc_v3")[1].splitlines() if "Market" in li)
+    assert line.split()[:2] == ["fastreid_cc://Market1501/cc_v3_R50.yml", "values"]
 
 
 class Base:

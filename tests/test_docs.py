@@ -17,7 +17,7 @@ import yaml
 
 from fastreid_cc.__main__ import commands, split
 from fastreid_cc.config import all_keys
-from fastreid_cc.config.shipped import find_config
+from fastreid_cc.config.shipped import TESTED, find_config, how_tested
 from fastreid_cc.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +87,11 @@ def test_files_of_this_repository_that_are_named_exist(page: Path) -> None:
         assert found, f"{page.name} names {name}"
 
 
+def unnamed(key: str) -> str:
+    """A key of a source's folder, whatever the folder is called, as the key of CC.FOLDER."""
+    return re.sub(r"^CC\.SOURCES\.FOLDERS\.\w+", "CC.FOLDER", key)
+
+
 def known_keys() -> set[str]:
     """Every config key, fastreid's own too."""
     importlib.import_module("fastreid_cc.plugin")
@@ -103,7 +108,8 @@ def known_keys() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_config_keys_that_are_named_exist(page: Path) -> None:
-    named = {key for key in KEY.findall(page.read_text("utf-8")) if not key.endswith(".py")}
+    text = page.read_text("utf-8")
+    named = {unnamed(key) for key in KEY.findall(text) if not key.endswith(".py")}
     assert named - known_keys() - EXAMPLES - OLD == set()
 
 
@@ -148,6 +154,38 @@ def test_defaults_in_tables_are_the_keys_defaults() -> None:
     assert [row for row in stated if str(all_keys()[row[1]].default) != row[2]] == []
 
 
+def configs_of(cell: str) -> set[Path]:
+    """Files that a cell of README's table names: globs, {a,b}, folders, names beside the last."""
+    found: set[Path] = set()
+    folder = ""
+    for token in re.findall(r"`([^`]+)`", cell):
+        path = token if token.startswith("configs/") else f"{folder}/{token}"
+        folder, _, name = path.rpartition("/")
+        choices = re.fullmatch(r"(.*)\{(.*)\}(.*)", name or "*.yml")
+        names = [name or "*.yml"]
+        if choices:
+            names = [f"{choices[1]}{word}{choices[3]}" for word in choices[2].split(",")]
+        for each in names:
+            files = set(ROOT.glob(f"{folder}/{each}"))
+            assert files, f"README.md names {folder}/{each}"
+            found |= files
+    return found
+
+
+def test_the_readmes_table_says_how_far_configs_were_tested() -> None:
+    rows = rows_of(ROOT / "README.md", "(method)")
+    states = {cells[3]: cells[4] for cells in ([None, *row[1:]] for row in rows)}
+    assert len(states) >= 15
+    named: set[Path] = set()
+    for cell, state in states.items():
+        files = configs_of(re.sub(r"\[[^]]*\]\([^)]*\)", "", cell))
+        said = {word for word in re.findall(r"`([^`]+)`", state) if word in TESTED}
+        assert said == {how_tested(str(file)) for file in files}, cell
+        named |= files
+    papers = {p for p in (ROOT / "configs").glob("[A-Z]*/**/*.yml") if "Base-" not in p.name}
+    assert papers - named - set(ROOT.glob("configs/**/*mdif*.yml")) == set()
+
+
 def test_the_table_of_the_parts_lists_every_choice() -> None:
     listed = 0
     for line in (ROOT / "docs" / "methods.md").read_text("utf-8").splitlines():
@@ -168,7 +206,7 @@ def test_yaml_blocks_hold_keys_that_exist(page: Path) -> None:
                 yield from walk(value, f"{prefix}{key}.")
 
     for body in blocks(page, "yaml"):
-        assert set(walk(yaml.safe_load(body))) - known_keys() - {"_BASE_"} == set()
+        assert {*map(unnamed, walk(yaml.safe_load(body)))} - known_keys() - {"_BASE_"} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

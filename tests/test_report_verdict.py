@@ -86,6 +86,8 @@ def test_stages_end_where_the_config_says(run: Run) -> None:
     run.config |= {"CC.SOURCES.NAMES": ["A"], "CC.SOURCES.PRETRAIN_EPOCHS": 4}
     assert marks(run) == [(20, "warm-up ends"), (40, "source stage ends")]
     assert "source stage ends" in build_page([run])
+    run.config |= {"CC.SOURCES.NAMES": [], "CC.SOURCES.FOLDERS.SHOP.ROOT": "shop"}
+    assert marks(run) == [(20, "warm-up ends"), (40, "source stage ends")]
     run.config["CC.ITERS_PER_EPOCH"] = 0  # one pass: known from the first labelling
     run.scalars["cc/num_clusters"] = (np.array([60, 80]), np.array([9.0, 8.0]))
     assert marks(run) == [(30, "warm-up ends"), (60, "source stage ends")]

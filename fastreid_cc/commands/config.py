@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .. import boot
 from ..config import Key, all_keys, near_keys
-from ..config.shipped import PREFIX, config_files, configs_folder
+from ..config.shipped import PREFIX, config_files, configs_folder, how_tested
 from ..errors import ClearError
 from ._frame import make_parser, print_json, table
 
@@ -66,8 +66,8 @@ def matching(keys: dict[str, Key], words: Sequence[str]) -> dict[str, Key]:
     return found
 
 
-def shipped_files(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(name for --config-file, first comment) of the shipped configs that hold every word.
+def shipped_files(words: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(name for --config-file, how far tested, first comment) of those that hold every word.
 
     Raises:
         ClearError: if there is none.
@@ -76,8 +76,9 @@ def shipped_files(words: Sequence[str]) -> list[tuple[str, str]]:
     for name in config_files():
         first = (configs_folder() / name).read_text(encoding="utf-8").split("\n", 1)[0]
         line = first.removeprefix("#").strip() if first[:1] == "#" else ""
-        if _holds(f"{name} {line}", words):
-            rows.append((PREFIX + name, line))
+        state = how_tested(PREFIX + name) or "base"
+        if _holds(f"{name} {state} {line}", words):
+            rows.append((PREFIX + name, state, line))
     if not rows:
         raise ClearError(
             f"no shipped config holds {' and '.join(map(repr, words))}; `config --files` lists all."
@@ -94,9 +95,10 @@ def main(argv: list[str]) -> int:
     elif args.files:
         rows = shipped_files(args.words)
         if args.json:
-            print_json({"files": [{"name": name, "line": line} for name, line in rows]})
+            keys = ("name", "tested", "line")
+            print_json({"files": [dict(zip(keys, row, strict=True)) for row in rows]})
         else:
-            print(table(rows))
+            print(table([("config", "tested", ""), *rows]))
     else:
         _print_keys(matching(known_keys(stock=args.stock), args.words), as_json=args.json)
     return 0

@@ -14,6 +14,7 @@ from .keys import (
     walk,
 )
 from .signatures import STOCK_LOSSES, Key
+from .source_folders import source_folders, source_names
 
 __all__ = [
     "FIXED_KEYS",
@@ -28,6 +29,8 @@ __all__ = [
     "get_key",
     "near_keys",
     "part_keys",
+    "source_folders",
+    "source_names",
     "validate",
     "walk",
 ]

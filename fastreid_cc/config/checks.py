@@ -15,6 +15,7 @@ from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFIN
 from .keys import all_keys, arguments, build_part, walk
 from .signatures import STOCK_LOSSES
 from .source_checks import source_faults
+from .source_folders import source_names
 
 MOST_FAULTS = 5  # told at once
 #: Takes a config and the number of processes, gives one message for each fault.
@@ -88,7 +89,7 @@ def data(cfg: Any, world_size: int) -> Iterator[str]:
     """There is a data set, and no number of its identities."""
     if not cfg.DATASETS.NAMES:
         yield "DATASETS.NAMES is empty; name the data set to learn from."
-    if cfg.MODEL.HEADS.NUM_CLASSES != 0 and not cfg.CC.SOURCES.NAMES:
+    if cfg.MODEL.HEADS.NUM_CLASSES != 0 and not source_names(cfg):
         yield (
             f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
             " classes is unknown; leave it 0."
@@ -206,7 +207,7 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
     if "GraphPositives" not in cfg.MODEL.LOSSES.NAME:
         return
     sources, memory = cfg.CC.SOURCES, cfg.CC.MEMORY
-    if not sources.NAMES or sources.MODE != "joint" or sources.IN_MEMORY:
+    if not source_names(cfg) or sources.MODE != "joint" or sources.IN_MEMORY:
         yield (
             "GraphPositives learns what a positive is from sources: set CC.SOURCES.NAMES,"
             " CC.SOURCES.MODE joint and CC.SOURCES.IN_MEMORY False."

@@ -79,6 +79,11 @@ FIXED_KEYS: dict[str, Key] = {
     ),
     "CC.CAMSTYLE.FOLDER": Key("", "Folder of transfers <stem>_fake_<c>to<c'>.jpg, made elsewhere."),
     "CC.SOURCES.NAMES": Key((), "Labelled data sets to learn from beside the target."),
+    "CC.SOURCES.FOLDERS": Key(
+        {},
+        "Labelled folders to learn from too: CC.SOURCES.FOLDERS.<NAME>.ROOT, .IDENTITY and the"
+        " other keys of CC.FOLDER; their test images are not trained on.",
+    ),
     "CC.SOURCES.MODE": Key(
         "joint",
         "Sources are in every batch (joint), or come before the target only (pretrain).",

@@ -46,7 +46,10 @@ def all_keys() -> dict[str, Key]:
 
 
 def add_key(root: Any, key: str, default: Any) -> None:
-    """Adds one key to a yacs node, making the nodes on the way; a key that exists stays."""
+    """Adds one key to a yacs node, making the nodes on the way; a key that exists stays.
+
+    A default of {} is a node that configs put nodes of their own into.
+    """
     node = root
     *path, leaf = key.split(".")
     for step in path:
@@ -54,7 +57,7 @@ def add_key(root: Any, key: str, default: Any) -> None:
             node[step] = type(root)()
         node = node[step]
     if leaf not in node:
-        node[leaf] = default
+        node[leaf] = type(root)() if isinstance(default, dict) else default
 
 
 def get_key(cfg: Any, key: str) -> Any:

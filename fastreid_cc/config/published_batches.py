@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..data.published import PUBLISHED as DATA_SETS
+from .source_folders import source_names
 
 
 class Setting(NamedTuple):
@@ -64,7 +65,7 @@ def is_published_method(cfg: Any) -> bool:
         {*cfg.DATASETS.NAMES} <= {known.name for known in DATA_SETS}
         and tuple(cfg.MODEL.LOSSES.NAME) == ("MemoryContrast",)
         and not cfg.CC.WARMUP.EPOCHS
-        and not (cfg.CC.SOURCES.NAMES and cfg.CC.SOURCES.BN != "shared")
+        and not (source_names(cfg) and cfg.CC.SOURCES.BN != "shared")
     )
 
 

@@ -13,6 +13,14 @@ from pathlib import Path
 from ..errors import BadConfig, printable
 
 PREFIX = "fastreid_cc://"
+#: What the line `# tested: ...` above a config may say, the least first: the highest that holds.
+TESTED = {
+    "none": "not run yet, and nothing published to equal",
+    "values": "its parts equal recorded or closed-form values; not run to a figure yet",
+    "demo": "run and measured on generated people",
+    "own images": "run and measured on small sets of real images",
+    "full": "run and measured on the public data set",
+}
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -35,6 +43,27 @@ def config_files() -> list[str]:
     """All shipped configs, as paths below the folder with "/", sorted."""
     folder = configs_folder()
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yml"))
+
+
+def how_tested(name: str) -> str:
+    """How far a shipped config was tested: a key of `TESTED`; "" of a base and of other files.
+
+    >>> how_tested("OwnImages/cc_osnet_x0_25")
+    'own images'
+
+    Args:
+        name: as `find_config` takes it, or the path of a file.
+    """
+    name = find_config(name)
+    path = resolve(name) if name.startswith(PREFIX) else Path(name).expanduser().resolve()
+    if not (path.is_relative_to(configs_folder().resolve()) and path.is_file()):
+        return ""  # a copy of one may have been changed
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if line.startswith("# tested: "):
+            return line.removeprefix("# tested: ")
+    return ""
 
 
 def resolve(name: str) -> Path:

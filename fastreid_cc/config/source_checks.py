@@ -6,26 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..registry import LOSSES
+from .source_folders import source_folders, source_names
 
 
 def source_faults(cfg: Any, world_size: int) -> Iterator[str]:
     """Every fault of the sources' keys; none where no source is named."""
-    if cfg.CC.SOURCES.NAMES:
-        for check in (names, batch, stages, modes, losses, validation):
+    if source_names(cfg):
+        for check in (names, folders, batch, stages, modes, losses, validation):
             yield from check(cfg, world_size)
 
 
 def names(cfg: Any, world_size: int) -> Iterator[str]:
     """Each data set is named once; one target where domains are kept apart."""
-    listed = list(cfg.CC.SOURCES.NAMES)
-    both = sorted(set(listed) & set(cfg.DATASETS.NAMES))
+    listed = source_names(cfg)
+    both = sorted(set(cfg.CC.SOURCES.NAMES) & set(cfg.DATASETS.NAMES))
     if both:
         yield (
             f"{', '.join(both)}: in CC.SOURCES.NAMES and in DATASETS.NAMES. A target's labels are"
             " never read, so it cannot be a source too; name it once."
         )
     if len(set(listed)) < len(listed):
-        yield f"CC.SOURCES.NAMES={tuple(listed)} names a data set twice."
+        yield f"CC.SOURCES {listed} names a data set twice, in NAMES and FOLDERS."
     targets, sources = tuple(cfg.DATASETS.NAMES), cfg.CC.SOURCES
     if len(targets) > 1 and sources.MODE == "joint" and sources.BN != "shared":
         yield (
@@ -33,6 +34,14 @@ def names(cfg: Any, world_size: int) -> Iterator[str]:
             " target with one batch norm and one labelling. Make one run for each target; or set"
             " CC.SOURCES.BN shared and train on them as one target."
         )
+
+
+def folders(cfg: Any, world_size: int) -> Iterator[str]:
+    """The rules of source folders are rules."""
+    try:
+        source_folders(cfg)
+    except ValueError as error:
+        yield str(error)
 
 
 def batch(cfg: Any, world_size: int) -> Iterator[str]:
@@ -71,7 +80,7 @@ def stages(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if cfg.CC.WARMUP.EPOCHS > 0:
         yield (
-            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} beside CC.SOURCES.NAMES: sources take the"
+            f"CC.WARMUP.EPOCHS={cfg.CC.WARMUP.EPOCHS} beside CC.SOURCES: sources take the"
             " place of the warm-up; set it to 0 (and CC.SOURCES.PRETRAIN_EPOCHS as you need)."
         )
 
@@ -83,7 +92,7 @@ def modes(cfg: Any, world_size: int) -> Iterator[str]:
         yield (
             "CC.SOURCES.MODE pretrain with CC.SOURCES.PRETRAIN_EPOCHS 0 would not use the sources."
             " Set PRETRAIN_EPOCHS; or, with a checkpoint that was trained on them (MODEL.WEIGHTS),"
-            " leave CC.SOURCES.NAMES empty."
+            " leave CC.SOURCES.NAMES and FOLDERS empty."
         )
     if sources.MODE == "pretrain" and sources.BN != "shared":
         yield (

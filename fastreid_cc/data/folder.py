@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import BadConfig
 from .checks import drop_bad
 from .items import UNKNOWN, Item, Label, is_unknown, number
-from .naming import EXTENSIONS, FolderOptions, Rule, key, list_images, plain
+from .naming import EXTENSIONS, FolderOptions, list_images, plain
 
 __all__ = ["FolderItems", "FolderOptions"]
 
@@ -54,12 +54,13 @@ class FolderItems:
         *,
         read_images: bool = True,
     ) -> None:
+        self._key = options.key_of
         if not options.root:
-            raise BadConfig(f"{key('root')} is empty: name the folder of your images.")
+            raise BadConfig(f"{self._key('root')} is empty: name the folder of your images.")
         self.options = options
         self.root = Path(data_root, Path(options.root).expanduser())
-        self._camera = Rule("camera", options.camera)
-        self._identity = Rule("identity", options.identity)
+        self._camera = options.rule("camera")
+        self._identity = options.rule("identity")
         names = self._named(self.root, "root")
         query, gallery = (
             self._named(self.root / folder, part) if folder else []
@@ -69,20 +70,22 @@ class FolderItems:
         if not train:
             raise BadConfig(
                 f"No image is left to train on of {len(names)} in {self.root}: see "
-                f"{key('include')}={options.include!r}, EXCLUDE, TEST_INCLUDE, QUERY and GALLERY. "
-                f"One image is {self.relative(names[0])!r}."
+                f"{self._key('include')}={options.include!r}, EXCLUDE, TEST_INCLUDE, QUERY and"
+                f" GALLERY. One image is {self.relative(names[0])!r}."
             )
         everything = sorted({*train, *test, *query, *gallery})
         good = set(everything)
         if read_images:
-            good = drop_bad(everything, options.max_bad_share, key("max_bad_share"), self.root)
+            good = drop_bad(
+                everything, options.max_bad_share, self._key("max_bad_share"), self.root
+            )
         train, test, query, gallery = (
             [path for path in listed if path in good] for listed in (train, test, query, gallery)
         )
         self._labels = {path: self._label(path) for path in everything if path in good}
         if options.identity and all(person is None for person, _ in self._labels.values()):
             raise BadConfig(
-                f"{key('identity')}={options.identity!r} matches no image, e.g. not "
+                f"{self._key('identity')}={options.identity!r} matches no image, e.g. not "
                 f"{self.relative(everything[0])!r}."
             )
         self.train = self._train(train)
@@ -94,7 +97,7 @@ class FolderItems:
 
     def _named(self, folder: Path, name: str) -> list[str]:
         """Paths of the images below a folder, which the option `name` names."""
-        setting = f"{key(name)}={getattr(self.options, name)!r}"
+        setting = f"{self._key(name)}={getattr(self.options, name)!r}"
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
             below = "" if os.path.isabs(getattr(self.options, name)) else RELATIVE
             raise BadConfig(f"{setting}: no folder {folder}.{below}")
@@ -123,7 +126,7 @@ class FolderItems:
             test = [n for n in rest if re.search(options.test_include, self.relative(n))]
             if not test:
                 raise BadConfig(
-                    f"{key('test_include')}={options.test_include!r} matches no image, "
+                    f"{self._key('test_include')}={options.test_include!r} matches no image, "
                     f"e.g. not {self.relative(rest[0])!r}."
                 )
         held = set(test)
@@ -135,12 +138,14 @@ class FolderItems:
         name = self.relative(path)
         camera = self._camera(name)
         if camera is None:
-            raise BadConfig(f"{key('camera')}={self.options.camera!r} does not match {name!r}.")
+            raise BadConfig(
+                f"{self._key('camera')}={self.options.camera!r} does not match {name!r}."
+            )
         if self.options.camera_sectors and self.options.camera:
             total, sectors = (int(v) for v in self.options.camera_sectors)
             if not camera.isdigit() or int(camera) >= total:
                 raise BadConfig(
-                    f"{key('camera_sectors')}={self.options.camera_sectors}: {camera!r} of "
+                    f"{self._key('camera_sectors')}={self.options.camera_sectors}: {camera!r} of "
                     f"{name!r} is no number in 0..{total - 1}."
                 )
             camera = str(int(camera) * sectors // total)
@@ -191,13 +196,13 @@ class FolderItems:
         nameless = [path for path, p, _ in query if is_unknown(p)]
         if nameless:
             raise BadConfig(
-                f"{key('identity')}={self.options.identity!r} gives no identity to "
+                f"{self._key('identity')}={self.options.identity!r} gives no identity to "
                 f"{len(nameless)} of {len(query)} queries, e.g. {self.relative(nameless[0])!r}."
             )
         if not any(cameras_of[p] - {c} for _, p, c in query):
             example = f", e.g. {self.relative(query[0][0])!r}" if query else ""
             raise BadConfig(
                 f"None of {len(query)} queries{example} has a match of another camera among "
-                f"{len(gallery)} gallery images: see {key('identity')}, CAMERA, QUERY_CAMERAS and "
-                "GALLERY_CAMERAS."
+                f"{len(gallery)} gallery images: see {self._key('identity')}, CAMERA, QUERY_CAMERAS"
+                " and GALLERY_CAMERAS."
             )

@@ -23,7 +23,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(Part):
-    """Where the images are and what their names mean (config node CC.FOLDER).
+    """Where the images are and what their names mean.
+
+    Config node CC.FOLDER; of labelled sources CC.SOURCES.FOLDERS.<NAME>.
 
     Args:
         root: folder of the images; a relative one lies below fastreid's data folder
@@ -33,7 +35,8 @@ class FolderOptions(Part):
         camera: rule for the camera. Not matching an image is an error.
         camera_sectors: (total, sectors): the camera text is a number 0..total-1 (a view angle, a
             frame) and is cut into that many equal sectors, e.g. (72, 4). Empty = as it is.
-        identity: rule for the true identity; for evaluation and logged diagnostics only.
+        identity: rule for the true identity. Of the target for evaluation and logged diagnostics
+            only; of a folder of CC.SOURCES.FOLDERS it is what is learnt.
         query: folder of query images; relative to ROOT, or absolute. Never trained on.
         gallery: folder of gallery images, as QUERY.
         test_include: regex; matching images are test images instead (an alternative to folders).
@@ -64,58 +67,77 @@ class FolderOptions(Part):
     def __post_init__(self) -> None:
         faults = []
         for name in ("include", "exclude", "test_include", "camera", "identity"):
-            read = Rule if name in ("camera", "identity") else _regex
             try:
-                read(name, getattr(self, name))
+                if name in ("camera", "identity"):
+                    self.rule(name)
+                else:
+                    _regex(self.key_of(name), getattr(self, name))
             except ValueError as error:
                 faults.append(str(error))
         if bool(self.query) != bool(self.gallery):
-            faults.append(f"{key('query')} and {key('gallery')} must be given together.")
+            faults.append(
+                f"{self.key_of('query')} and {self.key_of('gallery')} must be given together."
+            )
         if self.query and self.test_include:
-            faults.append(f"Give {key('query')} and {key('gallery')}, or TEST_INCLUDE, not both.")
+            faults.append(
+                f"Give {self.key_of('query')} and {self.key_of('gallery')}, or TEST_INCLUDE, not"
+                " both."
+            )
         if (self.query_cameras or self.gallery_cameras) and not (self.test_include and self.camera):
             faults.append(
-                f"{key('query_cameras')} and GALLERY_CAMERAS choose among the images of "
+                f"{self.key_of('query_cameras')} and GALLERY_CAMERAS choose among the images of "
                 "TEST_INCLUDE by their CAMERA: set both."
             )
         if (self.query or self.test_include) and not self.identity:
-            faults.append(f"A test set needs true identities: set {key('identity')}.")
+            faults.append(f"A test set needs true identities: set {self.key_of('identity')}.")
         sectors = self.camera_sectors
         if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
-            faults.append(f"{key('camera_sectors')}={sectors} must be (total, sectors).")
+            faults.append(f"{self.key_of('camera_sectors')}={sectors} must be (total, sectors).")
         if faults:
             raise ValueError("\n".join(faults))
 
+    def key_of(self, name: str) -> str:
+        """The config key of an option."""
+        return f"{self.key}.{name.upper()}"
 
-def key(name: str) -> str:
-    """The config key of an option."""
-    return f"{FolderOptions.key}.{name.upper()}"
+    def rule(self, name: str) -> Rule:
+        """What reads `camera` or `identity` off a path.
+
+        Raises:
+            ValueError: if it is no rule.
+        """
+        return Rule(name, getattr(self, name), self.key_of(name))
 
 
-def _regex(name: str, text: str) -> re.Pattern[str]:
+def _regex(key: str, text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise ValueError(f"{key(name)}={text!r} is no regex: {error}.") from error
+        raise ValueError(f"{key}={text!r} is no regex: {error}.") from error
 
 
 class Rule:
-    """Reads one property off a path; see the module's text for the three forms."""
+    """Reads one property off a path; see the module's text for the three forms.
 
-    def __init__(self, name: str, text: str) -> None:
+    Args:
+        name: of the property, and of its group in a regex.
+        text: the rule.
+        key: its config key, for messages.
+    """
+
+    def __init__(self, name: str, text: str, key: str = "") -> None:
         self.name, self.text = name, text
         self.level: int | None = None
         self.regex: re.Pattern[str] | None = None
         if text.startswith("folder:"):
             if not text[7:].isdigit():
-                raise ValueError(f"{key(name)}={text!r}: after 'folder:' comes a level, 0, 1, ….")
+                raise ValueError(f"{key}={text!r}: after 'folder:' comes a level, 0, 1, ….")
             self.level = int(text[7:])
         elif text:
-            self.regex = _regex(name, text)
+            self.regex = _regex(key, text)
             if name not in self.regex.groupindex and self.regex.groups != 1:
                 raise ValueError(
-                    f"{key(name)}={text!r} needs one group in parentheses, or one named "
-                    f"(?P<{name}>…)."
+                    f"{key}={text!r} needs one group in parentheses, or one named (?P<{name}>…)."
                 )
 
     def __call__(self, path: str) -> str | None:

@@ -7,6 +7,7 @@ the target, so no two domains share one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ def number_sources(
     paths: list[str] = []
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     owners: dict[object, str] = {}
-    seen = dict.fromkeys(target_paths, "DATASETS.NAMES")
+    seen = {os.path.abspath(path): "DATASETS.NAMES" for path in target_paths}
     num_classes, camera = 0, first_camera
     for domain, (name, items) in enumerate(listed, 1):
         known = [item for item in sort_items(items) if not is_unknown(item[1])]
@@ -145,9 +146,9 @@ def hold_out(
 def _check_labels(name: str, num_images: int, identities: list) -> None:
     if len(identities) < 2:
         raise BadConfig(
-            f"CC.SOURCES.NAMES: {name} has {num_images} images and {len(identities)} known"
+            f"CC.SOURCES: {name} has {num_images} images and {len(identities)} known"
             " identities; a source needs labels of at least 2. Use it as target (DATASETS.NAMES),"
-            " or give it identities (for a folder: CC.FOLDER.IDENTITY)."
+            " or give it identities (a folder by its IDENTITY)."
         )
 
 
@@ -155,7 +156,7 @@ def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> No
     shared = [identity for identity in identities if identity in owners]
     if shared:
         raise BadConfig(
-            f"CC.SOURCES.NAMES: {name} and {owners[shared[0]]} share {len(shared)} identity"
+            f"CC.SOURCES: {name} and {owners[shared[0]]} share {len(shared)} identity"
             f" label(s), e.g. {shared[0]!r}. Classes must be disjoint: put the data set's name"
             f" before its labels ('{name.lower()}_{shared[0]}') if they are different individuals,"
             " or make one data set of the two if they are the same."
@@ -164,11 +165,12 @@ def _check_overlap(name: str, identities: list, owners: dict[object, str]) -> No
 
 
 def _check_paths(name: str, paths: list[str], seen: dict[str, str]) -> None:
+    paths = [os.path.abspath(path) for path in paths]
     for path in paths:
         if path in seen:
             raise BadConfig(
-                f"CC.SOURCES.NAMES: {name} holds {path}, which {seen[path]} holds too. The target"
-                " and every source must be different images."
+                f"CC.SOURCES: {name} holds {path}, which {seen[path]} holds too. The target"
+                " and every source must be different images (EXCLUDE leaves some of a folder out)."
             )
     seen.update(dict.fromkeys(paths, name))
 

@@ -9,7 +9,7 @@ from .compat import apply_shims
 
 apply_shims()
 
-from . import adasp_keys, yaml_switches  # noqa: F401  translate
+from . import adasp_keys, source_folder_nodes, yaml_switches  # noqa: F401  translate
 from .loading import augmentation, personx, vehiclex  # noqa: F401  register
 from .modeling import backbones, cluster_contrast_head, mdif_head, meta_arch, mutual  # noqa: F401  register
 from .preflight import check_before_setup

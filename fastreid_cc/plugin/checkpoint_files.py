@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import importlib.util
 import os
 import re
 import zipfile
@@ -13,13 +15,16 @@ import numpy as np
 import torch
 
 from ..errors import MissingPackage, UnreadableFile
-from ..requirements import require_extra
 
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 
 
-def load_file(path: str) -> Any:
+def load_file(path: str, *also: type) -> Any:
     """`torch.load` on the CPU, of tensors, numpy arrays and plain values only.
+
+    Args:
+        path: of the file.
+        also: further classes of plain values, e.g. argparse.Namespace, which runs nothing.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -27,11 +32,12 @@ def load_file(path: str) -> Any:
     """
     try:
         if path.endswith(".safetensors"):
-            require_extra("timm")
-            from safetensors.torch import load_file as load_safetensors
-
-            return load_safetensors(path)
-        with _numpy_allowed():
+            if importlib.util.find_spec("safetensors") is None:
+                raise MissingPackage(
+                    f"{path} needs the package safetensors: pip install safetensors"
+                )
+            return importlib.import_module("safetensors.torch").load_file(path)
+        with _numpy_allowed(*also):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, MissingPackage):
         raise
@@ -47,7 +53,7 @@ def load_file(path: str) -> Any:
         ) from error
 
 
-def _numpy_allowed() -> Any:
+def _numpy_allowed(*also: type) -> Any:
     allow = getattr(torch.serialization, "safe_globals", None)
     if allow is None:  # torch < 2.5
         return contextlib.nullcontext()
@@ -55,7 +61,7 @@ def _numpy_allowed() -> Any:
     reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     kinds = [type(np.dtype(k)) for k in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")]
     old = [(f, f"numpy.core.multiarray.{f.__name__}") for f in (reconstruct, scalar)]
-    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old])
+    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old, *also])
 
 
 def is_whole(path: str) -> bool:

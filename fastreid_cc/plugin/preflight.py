@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import re
 import warnings
@@ -22,17 +23,23 @@ from fastreid.engine import defaults
 from fastreid.utils import comm
 
 from ..config import get_key, validate
-from ..config.shipped import find_config
+from ..config.shipped import PREFIX, TESTED, find_config, how_tested
 from ..data.folder import FolderItems
 from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
 from .compat.patching import wrap
+from .loading.collect_sources import list_folders, number_listed
 from .loading.datasets import configure_from, current
 from .loading.target_images import refuse_too_few
 from .modeling.registered_losses import refuse_memory_losses
 from .short_log import short_console
 from .stock_names import stock_names
 
+WEIGHTS = (
+    " docs/weights.md says where there are some;\n"
+    "`python -m fastreid_cc convert FILE --out NEW.pth` takes the backbone out of other projects'."
+)
+logger = logging.getLogger("fastreid.cc.engine")
 _CHECKPOINT = re.compile(r"model_(\d+|best|final)\.pth")
 
 
@@ -104,6 +111,7 @@ def _check_weights(cfg: Any, *, resume: bool, eval_only: bool) -> None:
             raise BadConfig(
                 f"{key}={printable(path)}: {kind}, looked for at"
                 f" {printable(os.path.abspath(path))}.\nName a checkpoint, or leave the key out."
+                f"{WEIGHTS * key.endswith('PATH')}"
             )
 
 
@@ -129,7 +137,7 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
     """Data sets lie where they are looked for. Generated ones are not drawn, no image is read."""
     keys = ("DATASETS.TESTS",) if eval_only else ("DATASETS.NAMES", "CC.SOURCES.NAMES")
     keys = keys if eval_only or not cfg.DATASETS.TESTS else (*keys, "DATASETS.TESTS")
-    root, seen = data_build._root, set()
+    root, seen, target = data_build._root, set(), []
     configure_from(cfg)
     for key in keys:
         for name in get_key(cfg, key):
@@ -141,8 +149,12 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
                 found = FolderItems(current("folder"), os.path.abspath(root), read_images=False)
                 if cfg.CC.ENABLED and tuple(cfg.DATASETS.NAMES) == (name,) and not eval_only:
                     refuse_too_few(cfg, len(found.train))
+                if name in cfg.DATASETS.NAMES:
+                    target = [item[0] for item in found.train]
             elif _has_readers_check(cls):
                 _check_stock(key, name, cls, root)
+    if cfg.CC.ENABLED and cfg.CC.SOURCES.FOLDERS and not eval_only:
+        number_listed(cfg, list_folders(cfg, read_images=False), target, 0)
 
 
 def _has_readers_check(cls: type) -> bool:
@@ -216,7 +228,17 @@ def _setup(stock: Any, cfg: Any, args: Any) -> Any:
     )
     short = getattr(args, "short_log", False) and cfg.OUTPUT_DIR
     with _seeded(cfg), short_console(cfg.OUTPUT_DIR) if short else contextlib.nullcontext():
-        return stock(cfg, args)
+        result = stock(cfg, args)
+    _log_state(getattr(args, "config_file", None))
+    return result
+
+
+def _log_state(config_file: Any) -> None:
+    """One line: how far the shipped config that is run was tested."""
+    state = how_tested(config_file) if isinstance(config_file, str) and config_file else ""
+    if state and comm.is_main_process():
+        name = config_file.removeprefix(PREFIX)
+        logger.info(f"{name} is tested: {state} ({TESTED.get(state, 'unknown')})")
 
 
 @contextlib.contextmanager

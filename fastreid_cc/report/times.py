@@ -31,7 +31,8 @@ def marks(run: Run) -> list[tuple[int, str]]:
     if run.config.get("CC.ENABLED") is not True:
         return []
     warm, source = _whole(run, "CC.WARMUP.EPOCHS"), 0
-    if run.names("CC.SOURCES.NAMES"):
+    is_folder = any(key.startswith("CC.SOURCES.FOLDERS.") for key in run.config)
+    if is_folder or run.names("CC.SOURCES.NAMES"):
         source = _whole(run, "CC.SOURCES.PRETRAIN_EPOCHS")
     steps = float(_whole(run, "CC.ITERS_PER_EPOCH"))
     first = run.scalars.get("cc/num_clusters")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import pytest
 import torch
 from compat_runs import config
 
-from fastreid_cc.errors import MissingWeights
+from fastreid_cc.errors import MissingWeights, UnreadableFile
 
 pytestmark = pytest.mark.usefixtures("plugin")
 PRETRAIN = ("MODEL.BACKBONE.PRETRAIN", True)
@@ -146,3 +147,34 @@ def test_weights_that_do_not_fit_or_exist_are_named(data_root, tmp_path, without
         backbone(data_root, tmp_path, *other)
     with pytest.raises(MissingWeights, match="PRETRAIN_PATH='nowhere.pth': no such file"):
         backbone(data_root, tmp_path, *PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", "nowhere.pth")
+
+
+def test_weights_of_other_shapes_are_named(data_root, tmp_path, without):
+    wide = ("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", 256)
+    torch.save(backbone(data_root, tmp_path, *wide).state_dict(), tmp_path / "wide.pth")
+    path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "wide.pth")
+    with pytest.raises(MissingWeights, match=r"(?s)DEPTH='x0_25': conv1.*\n.*fastreid_cc convert"):
+        backbone(data_root, tmp_path, *path)
+    with without("read_own_weights_in_any_wrapping"), pytest.raises(RuntimeError, match="mismatch"):
+        backbone(data_root, tmp_path, *path)
+
+
+def test_a_file_that_only_convert_reads_leads_to_it(data_root, tmp_path):
+    (tmp_path / "own.safetensors").write_bytes(b"weights")
+    torch.save({"teacher": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "dino.pth")
+    for name in ("own.safetensors", "dino.pth"):
+        path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / name)
+        with pytest.raises(UnreadableFile, match=rf"(?s){name}.*fastreid_cc convert"):
+            backbone(data_root, tmp_path, *path)
+
+
+def test_weights_that_a_wrapped_file_lacks_are_told(data_root, tmp_path, caplog):
+    """A MoCo file is read as it is, its other encoder left alone."""
+    source = backbone(data_root, tmp_path).state_dict()
+    moco = {f"module.encoder_q.{k}": v for k, v in source.items() if k != "conv5.conv.weight"}
+    moco |= {f"module.encoder_k.{k}": v + 1 for k, v in source.items()}
+    torch.save({"state_dict": moco}, tmp_path / "moco.pth")
+    path = (*PRETRAIN, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "moco.pth")
+    state = backbone(data_root, tmp_path, *path).state_dict()
+    assert all(torch.equal(state[k], v) for k, v in source.items() if k != "conv5.conv.weight")
+    assert "lacks 1 of 558 weights" in caplog.text and "conv5.conv.weight" in caplog.text

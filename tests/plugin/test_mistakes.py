@@ -17,6 +17,10 @@ from fastreid_cc import __main__ as cli
 
 MOST_LINES = 6
 FOLDER = ("DATASETS.NAMES", "('UnlabeledFolder',)", "DATASETS.TESTS", "()")
+SOURCE = (
+    *("CC.SOURCES.FOLDERS.SHOP.ROOT", "../crops", "CC.SOURCES.FOLDERS.SHOP.IDENTITY", "folder:0"),
+    *("CC.WARMUP.EPOCHS", 0, "CC.SOURCES.IMS_PER_BATCH", 8, "CC.SOURCES.MODE", "joint"),
+)
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def here(tmp_path: Path, plugin: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("list.yml").write_text("- 1\n")
     Path("loop.yml").write_text("_BASE_: loop.yml\n")
     Path("key.yml").write_text("CC: {MEMRY: {NAME: cluster}}\n")
+    Path("folders.yml").write_text("CC: {SOURCES: {FOLDERS: [crops]}}\n")
     Path("typed.yml").write_text("CC: {SEED: one}\n")
     Path("base.yml").write_text("_BASE_: fastreid_cc://Base-USLL.yml\n")
     np.save("ints.npy", np.arange(12))
@@ -158,11 +163,42 @@ MISTAKES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
              ("32 images, fewer than one batch of SOLVER.IMS_PER_BATCH=64",)),
         )
     ],
+    # labelled folders as sources
+    (two("CC.SOURCES.FOLDERS", "('crops',)"), 2, ("CC.SOURCES.FOLDERS=", "SHOP.ROOT /data/shop")),
+    (two("CC.SOURCES.FOLDERS.SHOP", "crops"), 2, ("CC.SOURCES.FOLDERS.SHOP=crops", "e.g.")),
+    (two("CC.SOURCES.FOLDERS.ROOT", "crops"), 2, ("CC.SOURCES.FOLDERS.ROOT=crops: a folder has",)),
+    (two("CC.SOURCES.FOLDERS.my-shop.ROOT", "crops"), 2, ("FOLDERS.my-shop: no name",)),
+    (config("folders.yml"), 2, ("CC.SOURCES.FOLDERS=['crops']: a folder has a name",)),
+    (two("CC.SOURCES.FOLDERS.SHOP.IDENTIT", "folder:0"), 2, ("mean CC.SOURCES.FOLDERS.SHOP.IDEN",)),
+    *[
+        (pairs(*SOURCE, *words), 2, told)
+        for words, told in (
+            (("CC.SOURCES.FOLDERS.SHOP.ROOT", ""), ("CC.SOURCES.FOLDERS.SHOP.ROOT is empty",)),
+            (("CC.SOURCES.FOLDERS.SHOP.ROOT", "gone"), ("FOLDERS.SHOP.ROOT='gone': no folder",)),
+            (("CC.SOURCES.FOLDERS.SHOP.ROOT", "../empty"), ("FOLDERS.SHOP.ROOT", "no image (.jpg")),
+            (("CC.SOURCES.FOLDERS.SHOP.IDENTITY", ""),
+             ("CC.SOURCES.FOLDERS.SHOP.IDENTITY is empty: a source needs labels", "folder:0")),
+            (("CC.SOURCES.FOLDERS.SHOP.IDENTITY", r"^p(\d+)"),
+             ("CC.SOURCES.FOLDERS.SHOP.IDENTITY='^p(\\\\d+)' matches no image", "000/c1_0.png")),
+            (("CC.SOURCES.FOLDERS.SHOP.IDENTITY", "(c)"), ("SHOP has 32 images and 1 known",)),
+            (("CC.SOURCES.FOLDERS.SHOP.IDENTITY", "c("), ("FOLDERS.SHOP.IDENTITY='c('", "regex")),
+            (("CC.SOURCES.FOLDERS.SHOP.CAMERA", r"cam(\d)"), ("FOLDERS.SHOP.CAMERA", "not match")),
+            (("CC.SOURCES.FOLDERS.SHOP.INCLUDE", "zebra"), ("FOLDERS.SHOP.INCLUDE='zebra'",)),
+            (("CC.SOURCES.FOLDERS.SHOP.MAX_BAD_SHARE", 2.0), ("FOLDERS.SHOP.MAX_BAD_SHARE=2.0",)),
+            (("CC.SOURCES.IMS_PER_BATCH", 64), ("SHOP: 2 identities fill 8 of the 64 places",)),
+            (("CC.SOURCES.VALIDATION", 0.5, "TEST.EVAL_PERIOD", 1),
+             ("CC.SOURCES.VALIDATION=0.5: of 2 identities of SHOP",)),
+            ((*FOLDER, "CC.FOLDER.ROOT", "../crops", "CC.SOURCES.FOLDERS.SHOP.ROOT",
+              "../empty/../crops"), ("SHOP holds", "DATASETS.NAMES holds too", "EXCLUDE")),
+            (("CC.SOURCES.FOLDERS.YARD.ROOT", "../crops",
+              "CC.SOURCES.FOLDERS.YARD.IDENTITY", "folder:0"), ("YARD holds", "which SHOP holds")),
+        )
+    ],
     # weights and folders for results
     (two("MODEL.WEIGHTS", "gone.pth"), 2, ("MODEL.WEIGHTS=gone.pth: no such file",)),
     (two("MODEL.WEIGHTS", "empty"), 2, ("MODEL.WEIGHTS=empty: is a folder",)),
     (pairs("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "gone.pth"), 2,
-     ("MODEL.BACKBONE.PRETRAIN_PATH=gone.pth: no such file",)),
+     ("MODEL.BACKBONE.PRETRAIN_PATH=gone.pth: no such file", "docs/weights.md", "cc convert FILE")),
     ((*pairs(), "--eval-only"), 2, ("--eval-only without MODEL.WEIGHTS", "random weights")),
     ((*pairs("MODEL.WEIGHTS", "file", "DATASETS.TESTS", "()"), "--eval-only"), 2,
      ("--eval-only with an empty DATASETS.TESTS",)),
@@ -204,6 +240,9 @@ MISTAKES: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("export", "quick/usl_tiny", "MODEL.WEIGHTS", "gone.pth"), 2, ("MODEL.WEIGHTS=gone.pth",)),
     (("report", "gone"), 2, ("gone",)),
     (("report", "empty"), 2, ("empty",)),
+    (("convert", "gone.pth", "--out", "x.pth"), 2, ("gone.pth: no such file",)),
+    (("convert", "file", "--out", "file"), 2, ("file is there already", "--overwrite")),
+    (("convert", "file", "--out", "x.pth"), 1, ("file is damaged or is no checkpoint",)),
     (("strip-domain-bn", "gone.pth", "x.pth"), 2, ("gone.pth: no such file",)),
     (("embed", "gone", "crops"), 2, ("gone: no such file",)),
     (("embed", "gone.onnx", "crops"), 2, ("gone.onnx: no such file",)),

@@ -77,7 +77,7 @@ def test_a_checkpoint_of_other_sources_is_refused(
     one = ("SOLVER.MAX_EPOCH", 1, "DATASETS.TESTS", "()", "CC.ITERS_PER_EPOCH", 1)
     options, names = (*JOINT, *one), ("SyntheticSource", "SyntheticSource2")
     train(config(tmp_path, *options))
-    found = "trained with the sources SyntheticSource, SyntheticSource2; CC.SOURCES.NAMES holds "
+    found = "trained with the sources SyntheticSource, SyntheticSource2; CC.SOURCES holds "
     with pytest.raises(ValueError, match=f"{found}none"):
         build(config(tmp_path, *one), resume=True)
     with pytest.raises(ValueError, match=f"{found}SyntheticSource2, SyntheticSource"):
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_other_sources_is_refused(
     ):
         with monkeypatch.context() as patch:
             change_source(patch, change)
-            with pytest.raises(ValueError, match="SyntheticSource2 of CC.SOURCES.NAMES holds oth"):
+            with pytest.raises(ValueError, match="SyntheticSource2 of CC.SOURCES holds oth"):
                 build(config(tmp_path, *options), resume=True)
     assert build(config(tmp_path, *options), resume=True).start_epoch == 1
 

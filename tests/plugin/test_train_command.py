@@ -45,6 +45,7 @@ def test_a_folder_trains_from_anywhere_and_the_log_says_what_comes_next(
     console = capfd.readouterr().out
     assert "Running with full config: … (" in console and console.count("\n") < 150
     assert log.count("\n") > 500  # in full
+    assert log.count("quick/usl_tiny.yml is tested: demo (run and measured on generated") == 1
     for text in FALSE_ALARMS:
         assert text not in log, text
     assert "WARNING" not in log.split("Starting training")[1], log

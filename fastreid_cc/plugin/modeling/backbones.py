@@ -17,6 +17,7 @@ from ...registry import keyword_arguments
 from ...requirements import require_extra
 from ..checkpoint_files import load_file
 from ..compat.patching import wrap
+from ..weight_layouts import find_weights
 
 N = TypeVar("N", bound=nn.Module)
 logger = logging.getLogger("fastreid.cc.modeling")
@@ -102,24 +103,14 @@ def _read(network: N, node: Any, load: Callable[[N, Mapping[str, Tensor]], str])
         return network
     where = f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}"
     try:
-        logger.info(f"{where}: {load(network, _tensors(node.PRETRAIN_PATH))}")
+        logger.info(
+            f"{where}: {load(network, find_weights(load_file(node.PRETRAIN_PATH)).weights)}"
+        )
     except FileNotFoundError as error:
         raise MissingWeights(f"{where}: no such file.") from error
     except MissingWeights as error:
         raise MissingWeights(f"{where}: {error}") from error
     return network
-
-
-def _tensors(path: str) -> dict[str, Tensor]:
-    """The state dict in a file, without wrapping, "module." and, of fastreid's, "backbone."."""
-    content = load_file(path)
-    while isinstance(content, dict) and not any(hasattr(v, "shape") for v in content.values()):
-        content = next((v for v in content.values() if isinstance(v, dict)), None)
-    if not isinstance(content, dict):
-        raise MissingWeights("It holds no state dict.")
-    found = {k.removeprefix("module."): w for k, w in content.items() if hasattr(w, "shape")}
-    inside = {k.removeprefix("backbone."): w for k, w in found.items() if "backbone." in k}
-    return inside or found
 
 
 def _build(stock: Any, cfg: Any) -> nn.Module:

@@ -10,6 +10,8 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...config import source_names
+
 
 @REID_HEADS_REGISTRY.register()
 class ClusterContrastHead(nn.Module):
@@ -63,7 +65,7 @@ class ClusterContrastHead(nn.Module):
     def from_config(cls, cfg):
         """Constructor arguments from MODEL.BACKBONE, MODEL.HEADS and CC.SOURCES."""
         sources = cfg.CC.SOURCES
-        classifies = bool(sources.NAMES) and "CrossEntropyLoss" in sources.LOSSES
+        classifies = bool(source_names(cfg)) and "CrossEntropyLoss" in sources.LOSSES
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,

@@ -11,6 +11,7 @@ from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import nn
 
+from ...config import source_names
 from ...config.keys import arguments
 from ...networks.domain_fusion import DomainFusion
 from .cluster_contrast_head import ClusterContrastHead
@@ -60,7 +61,7 @@ class MDIFHead(ClusterContrastHead):
         node = cfg.MODEL.HEADS.MDIF
         return {
             **super().from_config(cfg),
-            "num_domains": 1 + len(cfg.CC.SOURCES.NAMES),
+            "num_domains": 1 + len(source_names(cfg)),
             "evaluate": node.EVALUATE,
             "fusion": arguments(cfg, DomainFusion),
             "fused_scale": node.SCALE,

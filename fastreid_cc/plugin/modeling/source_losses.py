@@ -10,6 +10,7 @@ import torch
 from fastreid.modeling.heads import EmbeddingHead
 from torch import Tensor
 
+from ...config import source_names
 from ...errors import BadConfig
 from ...networks.domain_batch_norm import Domains, convert, num_converted, target_parameters
 from ...structures import Batch
@@ -28,7 +29,7 @@ def source_arguments(cfg: Any) -> dict[str, Any]:
     return {
         "losses": tuple(sources.LOSSES),
         "scale": float(sources.SCALE),
-        "domains": tuple(sources.NAMES) if has_branches else (),
+        "domains": source_names(cfg) if has_branches else (),
         "gate_scale": sources.GATE_SCALE if sources.BN == "rectified" else 0.0,
         "asked": f"CC.SOURCES.BN={sources.BN}, MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME}",
     }

@@ -100,13 +100,13 @@ def check_sources(state: dict[str, Any], images: TargetImages) -> None:
     names, now = (", ".join(map(str, listed)) or "none" for listed in (found, wanted))
     if names != now:
         raise OtherImages(
-            f"The checkpoint was trained with the sources {names}; CC.SOURCES.NAMES holds {now}."
+            f"The checkpoint was trained with the sources {names}; CC.SOURCES holds {now}."
             f" Name the same ones in the same order: they number branches and classes. {ADVICE}"
         )
     changed = [name for name, value in wanted.items() if found[name] != value]
     if changed:
         raise OtherImages(
-            f"{', '.join(changed)} of CC.SOURCES.NAMES holds other images or identities than the"
+            f"{', '.join(changed)} of CC.SOURCES holds other images or identities than the"
             " checkpoint was trained with: files were added, removed or renamed. Put them back."
             f" {ADVICE}"
         )

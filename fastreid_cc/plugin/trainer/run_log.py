@@ -9,6 +9,7 @@ import numpy as np
 from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
 
+from ...config import source_names
 from ...config.published_batches import (
     Setting,
     difference_from_published,
@@ -35,7 +36,7 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
     world, sources = comm.get_world_size(), cfg.CC.SOURCES
     in_step = cfg.SOLVER.IMS_PER_BATCH
     if images.sources is not None and sources.MODE == "joint" and sources.BN == "shared":
-        in_step += sources.IMS_PER_BATCH * len(sources.NAMES)
+        in_step += sources.IMS_PER_BATCH * len(source_names(cfg))
     setting = Setting(
         cfg.SOLVER.IMS_PER_BATCH,
         cfg.DATALOADER.NUM_INSTANCE,

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
+from ...config import source_names
+
 Stage = Literal["warm-up", "source", "labels"]
 
 
@@ -20,7 +22,7 @@ class Stages:
     def __init__(self, cfg: Any) -> None:
         cc = cfg.CC
         self.warm_up = cc.WARMUP.EPOCHS
-        self.source = cc.SOURCES.PRETRAIN_EPOCHS if cc.SOURCES.NAMES else 0
+        self.source = cc.SOURCES.PRETRAIN_EPOCHS if source_names(cfg) else 0
         self.first_labels = max(self.warm_up, self.source)
         self.period, self.last = cc.LABELS.PERIOD, cfg.SOLVER.MAX_EPOCH
         self.steps = cfg.SOLVER.STEPS

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import logging
 import os
 import pickle
 import re
@@ -22,10 +23,17 @@ from fastreid_cc.errors import MissingWeights, UnreadableFile
 from fastreid_cc.files import write_atomically
 
 from ...checkpoint_files import load_file
+from ...weight_layouts import find_weights
 from ..patching import View, around, assign, with_values, wrap
 
+logger = logging.getLogger("fastreid.cc.weights")
+CONVERT = (
+    "`python -m fastreid_cc convert FILE --out NEW.pth --config-file ...` reads files of other"
+    " projects\nand shows what fits."
+)
 OTHERWISE = (
-    "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have, or MODEL.BACKBONE.PRETRAIN False to start"
+    "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have (docs/weights.md: where there are some;\n"
+    "`python -m fastreid_cc convert` makes them fit), or MODEL.BACKBONE.PRETRAIN False to start"
     " from random weights."
 )
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
@@ -147,10 +155,11 @@ def read_own_weights_in_any_wrapping(stock: Any, cfg: Any) -> Any:
 
     Breaks: most backbones read a bare state dict and ignore what does not fit, so a fastreid
     checkpoint (weights under "model", names that begin with "backbone.") trains from random weights
-    with one log line; others want a wrapping of their own (KeyError). A missing file is a
-    traceback. All versions. Does: where stock loaded nothing, unwraps the file and strips
-    "module." and "backbone."; if still nothing fits, or there is no file, an error that names the
-    key. Test: test_compat_weights.py. May go: when fastreid refuses files that do not fit.
+    with one log line; others want a wrapping of their own (KeyError). A missing file and one of
+    other shapes are tracebacks. All versions. Does: where stock loaded nothing, unwraps the file
+    and strips what stands before its names (`weight_layouts`), with a warning if weights are
+    missing; if nothing fits, shapes differ or there is no file, an error that names the key. Test:
+    test_compat_weights.py. May go: when fastreid refuses files that do not fit.
     """
     node = cfg.MODEL.BACKBONE
     builder = build.BACKBONE_REGISTRY.get(node.NAME)
@@ -172,9 +181,20 @@ def _build_from_file(stock: Any, cfg: Any) -> Any:
     where = f"MODEL.BACKBONE.PRETRAIN_PATH={node.PRETRAIN_PATH!r}"
     if not os.path.isfile(node.PRETRAIN_PATH):
         raise MissingWeights(f"{where}: no such file.")
-    weights = unwrap(load_file(node.PRETRAIN_PATH))
+    try:
+        weights = find_weights(load_file(node.PRETRAIN_PATH)).weights
+    except UnreadableFile as error:  # .safetensors, or arguments beside the weights
+        raise UnreadableFile(f"{error}\n{CONVERT}") from error
+    wanted_by = f"MODEL.BACKBONE.NAME={node.NAME!r}, DEPTH={node.DEPTH!r}"
     try:
         backbone = stock(cfg)
+    except RuntimeError as error:
+        shape = re.search(r"size mismatch for (.*)", str(error))
+        if shape is None:
+            raise
+        raise MissingWeights(
+            f"{where} does not fit {wanted_by}: {shape[1].strip()}\n{CONVERT}"
+        ) from error
     except (KeyError, TypeError, AttributeError, pickle.UnpicklingError):
         backbone = stock(with_values(cfg, "MODEL.BACKBONE.PRETRAIN", False))
     own = backbone.state_dict()
@@ -182,22 +202,16 @@ def _build_from_file(stock: Any, cfg: Any) -> Any:
     matrices = [k for k, w in fitting.items() if w.ndim > 1]
     if not matrices:
         raise MissingWeights(
-            f"{where}: none of its {len(weights)} weights fits "
-            f"MODEL.BACKBONE.NAME={node.NAME!r}, DEPTH={node.DEPTH!r} "
-            f"(it holds {', '.join(list(weights)[:3])}, ...; wanted {', '.join(list(own)[:3])})."
+            f"{where}: none of its {len(weights)} weights fits {wanted_by} "
+            f"(it holds {', '.join(list(weights)[:3])}, ...; wanted {', '.join(list(own)[:3])}).\n"
+            f"{CONVERT}"
         )
     if not any(torch.equal(own[k], fitting[k]) for k in matrices):  # stock read nothing
         backbone.load_state_dict(fitting, strict=False)
+        absent = [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
+        if absent:
+            logger.warning(
+                f"{where} lacks {len(absent)} of {len(own)} weights of {wanted_by}, which stay"
+                f" random: {', '.join(absent[:3])}, ..."
+            )
     return backbone
-
-
-def unwrap(content: Any) -> dict[str, torch.Tensor]:
-    """The state dict of a backbone inside a checkpoint, without "module." and "backbone."."""
-    for name in ("model", "state_dict", "model_state", "net"):
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    tensors = {k: torch.as_tensor(v) for k, v in content.items() if hasattr(v, "shape")}
-    for prefix in ("module.", "backbone."):
-        inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        tensors = inside or tensors
-    return tensors
