@@ -14,11 +14,16 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - parsed: hours of trainings; the script takes its words, and the files that they name exist.
 - elsewhere: another test, or CI, runs it.
 - install: what it names exists.
+- drawn: `tensorboard` is a server; the scalars that it would draw are read from the folder instead.
+- removed: what is deleted was there.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +133,27 @@ def install(places: Places, command: Command) -> None:
         )
 
 
+def drawn(places: Places, command: Command) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    name = places.put(command.value("--logdir"), command.page, wanted=True)
+    folder = places.of(command.page) / name
+    events = EventAccumulator(str(folder)).Reload().Tags()["scalars"]
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / command.page).read_text(), re.M)
+    told = [pattern for row in rows for pattern in re.findall("`(.+?)`", row)]
+    assert {"total_loss", "cc/num_clusters", "mAP"} <= set(events)
+    assert [n for n in events if not any(fnmatch.fnmatch(n, one) for one in told)] == []
+
+
+def removed(places: Places, command: Command) -> None:
+    for word in command.words[1:]:
+        if not word.startswith("-"):
+            path = places.of(command.page) / word
+            if not path.exists() and path.suffix not in (".csv", ".npz"):
+                places.put(word, command.page, wanted=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def is_training(command: Command) -> bool:
     script = command.words[1:2] == ("projects/USL/train_net.py",)
     return command.name == "train" or script
@@ -157,6 +183,8 @@ RULES: list[Rule] = [
     (lambda c: is_python(c, "projects/", "benchmarks/"), parsed),
     (lambda c: c.words[0] == "make" or c.words[:3] == ("python", "-m", "pytest"), elsewhere),
     (lambda c: c.words[0] in ("pip", "source"), install),
+    (lambda c: c.words[0] == "tensorboard", drawn),
+    (lambda c: c.words[0] == "rm", removed),
 ]
 
 
