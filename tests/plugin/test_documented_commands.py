@@ -124,8 +124,10 @@ def install(places: Places, command: Command) -> None:
     if words[0] == "pip":
         known = {"torch", "torchvision", *NEEDED.values()}
         known |= {name for packages in EXTRAS.values() for name in packages.values()} | {"."}
-        known |= {f".[{extra}]" for extra in EXTRAS}
         named = {word for word in words[2:] if not word.startswith("-")}
+        for word in [word for word in named if word.startswith(".[")]:
+            named.remove(word)
+            assert set(word[2:-1].split(",")) <= {*EXTRAS, "test"}, f"{command}: no such extra"
         assert " ".join(words) == FASTREID_COMMAND or named <= known, named - known
     elif words[0] == "source":
         assert (
