@@ -11,7 +11,7 @@ FASTREID_COMMAND = "pip install --no-deps fastreid==1.4.0"
 
 #: Import name -> what pip installs. fastreid itself is not here: its wheel pins torch 1.13.1.
 NEEDED = {
-    "torch": "torch>=1.13",
+    "torch": "torch>=2.6",
     "torchvision": "torchvision",
     "numpy": "numpy",
     "scipy": "scipy",

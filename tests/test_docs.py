@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import doc_tables
 import pytest
 import yaml
 
@@ -262,4 +263,11 @@ def test_every_page_of_docs_is_linked_from_somewhere() -> None:
     for page in PAGES:
         targets = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
         linked |= {(page.parent / t).resolve() for t in targets if ":" not in t}
-    assert {page for page in PAGES if page.parent.name == "docs"} - linked == set()
+    assert {page for page in PAGES if page.parent == ROOT / "docs"} - linked == set()
+
+
+def test_tables_as_csv_hold_what_the_pages_say() -> None:
+    wanted = doc_tables.wanted()
+    assert len(wanted) >= 3 and set(wanted) == set((ROOT / "docs" / "figures").iterdir())
+    for path, text in wanted.items():
+        assert path.read_text("utf-8") == text, "run: python tests/doc_tables.py"

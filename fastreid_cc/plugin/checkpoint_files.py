@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
@@ -54,14 +53,13 @@ def load_file(path: str, *also: type) -> Any:
 
 
 def _numpy_allowed(*also: type) -> Any:
-    allow = getattr(torch.serialization, "safe_globals", None)
-    if allow is None:  # torch < 2.5
-        return contextlib.nullcontext()
     core = getattr(np, "_core", None) or np.core
     reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     kinds = [type(np.dtype(k)) for k in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")]
     old = [(f, f"numpy.core.multiarray.{f.__name__}") for f in (reconstruct, scalar)]
-    return allow([reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old, *also])
+    return torch.serialization.safe_globals(
+        [reconstruct, scalar, np.ndarray, np.dtype, *kinds, *old, *also]
+    )
 
 
 def is_whole(path: str) -> bool:

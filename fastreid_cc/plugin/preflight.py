@@ -28,6 +28,7 @@ from ..data.folder import FolderItems
 from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
 from .compat.patching import wrap
+from .compat.repairs.pretrained_weights import fetch, wanted_weights
 from .loading.collect_sources import list_folders, number_listed
 from .loading.datasets import configure_from, current
 from .loading.target_images import refuse_too_few
@@ -61,6 +62,7 @@ def preflight(
     Raises:
         BadConfig: naming the key.
         MissingData: naming a data set, and where it was looked for.
+        MissingWeights: naming a file that cannot be downloaded, and where it belongs.
 
     Cost: seconds for a folder of a million images, whose names are read; no image is.
     """
@@ -71,6 +73,9 @@ def preflight(
     if not (resume or eval_only):
         _check_output(cfg)
     _check_data(cfg, eval_only=eval_only)
+    wanted = None if eval_only else wanted_weights(cfg)
+    if wanted is not None:  # after all that a user can mend without a network
+        fetch(*wanted)
 
 
 def _check_names(cfg: Any) -> None:

@@ -1,4 +1,7 @@
-"""The examples of README.md and docs/adding-a-part.md are run: contracts, keys, short trainings."""
+"""The parts in README.md and docs/adding-a-part.md keep the contracts; the README's Python runs.
+
+tests/plugin/test_documented_commands.py trains with these parts.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("parts")
     (made / "my_parts.py").write_text(parts_of(PAGE))
     (made / "readme_parts.py").write_text(parts_of(README))
-    (made / "needs_fastreid.py").write_text("import fastreid.data.build  # mended by then\n")
     shutil.copy(Path(__file__).parent / "bad_parts.py", made)
     return made
 
@@ -123,19 +125,6 @@ def contracts(folder: Path, modules: str, *more: str) -> subprocess.CompletedPro
     )
 
 
-def train(folder: Path, imports: str, *pairs: str) -> str:
-    """A short training by the pages' command line with two epochs; what it printed."""
-    done = python(
-        folder,
-        *("-m", "fastreid_cc", "--import", f"{imports},needs_fastreid", "train"),
-        *("--config-file", "quick/usl_tiny", *SHORT),
-        *("OUTPUT_DIR", str(folder / imports), *pairs),
-    )
-    assert done.returncode == 0, done.stdout
-    assert "epoch 0: " in done.stdout and "epoch 1: " in done.stdout  # both were labelled
-    return done.stdout
-
-
 def test_the_pages_show_a_part_of_every_family() -> None:
     assert registered_in(parts_of(README)) == ["frozen"]
     names = ["drifting", "complete", "two_cameras", "Alignment", "angle", "sorting"]
@@ -165,38 +154,6 @@ def test_a_part_that_breaks_a_contract_fails_the_tests_of_it(folder: Path) -> No
 def test_a_module_without_a_part_is_an_error() -> None:
     with pytest.raises(pytest.UsageError, match="--parts shlex registers no part"):
         bring(["shlex"])
-
-
-def test_the_memory_clusterer_refiner_and_search_of_the_page_train(folder: Path) -> None:
-    printed = train(
-        folder,
-        "my_parts",
-        *("CC.MEMORY.NAME", "drifting", "CC.MEMORY.DRIFTING.MOMENTUM", "0.8"),
-        *("CC.CLUSTER.NAME", "complete", "CC.CLUSTER.COMPLETE.EPS", "0.5"),
-        *("CC.REFINE.NAMES", '("two_cameras",)', "CC.NEIGHBORS.NAME", "sorting"),
-    )
-    assert "eps 0.5" in printed
-
-
-def test_the_memory_of_the_readme_and_the_loss_and_distance_of_the_page_train(
-    folder: Path,
-) -> None:
-    printed = train(
-        folder,
-        "readme_parts,my_parts",
-        *("CC.MEMORY.NAME", "frozen", "CC.MEMORY.FROZEN.TEMPERATURE", "0.07"),
-        *("CC.DISTANCE.NAME", "angle", "CC.DISTANCE.ANGLE.K1", "10"),
-        *("CC.CLUSTER.DBSCAN.EPS", "0.85"),
-        *("MODEL.LOSSES.NAME", '("MemoryContrast","Alignment")'),
-    )
-    assert "loss_alignment" in printed
-
-
-def test_keys_of_the_parts_are_listed(folder: Path) -> None:
-    done = python(folder, "-m", "fastreid_cc", "--import", "my_parts", "config", "two_cameras")
-    assert done.returncode == 0
-    assert "CC.REFINE.TWO_CAMERAS.LEAST" in done.stdout
-    assert "Cameras a cluster must be seen by." in done.stdout
 
 
 def test_the_readmes_python_runs(folder: Path) -> None:

@@ -80,9 +80,8 @@ def test_arrays_and_numbers_of_numpy_load_and_objects_do_not(tmp_path, without):
     torch.save({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "object.pth")
     with pytest.raises(RuntimeError, match=r"object.pth holds more than tensors.*Namespace"):
         checkpointer(tmp_path).load(str(tmp_path / "object.pth"))
-    if hasattr(torch.serialization, "safe_globals"):
-        with without("load_tensors_only"), pytest.raises(Exception, match="weights_only"):
-            checkpointer(tmp_path).load(str(tmp_path / "numpy.pth"))
+    with without("load_tensors_only"), pytest.raises(Exception, match="weights_only"):
+        checkpointer(tmp_path).load(str(tmp_path / "numpy.pth"))
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "gone", "garbage", "tag", "no tag"])

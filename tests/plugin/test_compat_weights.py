@@ -79,6 +79,33 @@ def test_missing_weights_name_file_folder_and_keys(data_root, tmp_path, name, de
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("Market1501/cc_R50", "resnet50-19c8e357.pth"),
+        ("Market1501/cc_R50-ibn", "resnet50_ibn_a-d9d0bb7b.pth"),
+        ("Market1501/cc_R50 MODEL.BACKBONE.WITH_SE True", "no pretrained weights 'se_50x'"),
+        ("Market1501/cc_R50 MODEL.BACKBONE.NAME build_resnest_backbone", "resnest50-528c19ca.pth"),
+    ],
+)
+def test_a_training_without_its_weights_is_one_message_before_anything_is_built(
+    data_root, tmp_path, monkeypatch, capfd, words, file
+):
+    """Found by a walk: a page of environment and config came before the message."""
+    from fastreid_cc import __main__ as cli
+
+    monkeypatch.chdir(tmp_path)
+    tests = ("DATASETS.NAMES", "('SyntheticReID',)", "DATASETS.TESTS", "('SyntheticReID',)")
+    assert cli.main(["train", "--config-file", *words.split(), *tests]) == 1
+    out, err = capfd.readouterr()
+    place = tmp_path / "cache"
+    assert out == "" and len(err.splitlines()) <= 6 and "Traceback" not in err, out + err
+    found = () if "no pretrained" in file else (f"no file {place}", "no network")
+    for part in (file, *found, "PRETRAIN_PATH", "PRETRAIN False"):
+        assert part in err, err
+    assert not (tmp_path / "logs").exists()
+
+
 def test_hub_weights_are_a_url_error_in_stock(data_root, tmp_path, without):
     resnest = ("MODEL.BACKBONE.NAME", "build_resnest_backbone", "MODEL.BACKBONE.DEPTH", "50x")
     with without("explain_missing_hub_weights"), pytest.raises(OSError, match="no network"):

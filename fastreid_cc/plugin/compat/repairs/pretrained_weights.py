@@ -32,9 +32,8 @@ CONVERT = (
     " projects\nand shows what fits."
 )
 OTHERWISE = (
-    "Set MODEL.BACKBONE.PRETRAIN_PATH to a file you have (docs/weights.md: where there are some;\n"
-    "`python -m fastreid_cc convert` makes them fit), or MODEL.BACKBONE.PRETRAIN False to start"
-    " from random weights."
+    "Or set MODEL.BACKBONE.PRETRAIN_PATH to weights you have (docs/weights.md; `convert` makes them\n"
+    "fit), or MODEL.BACKBONE.PRETRAIN False to start from random weights."
 )
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
@@ -56,18 +55,23 @@ def load_cached_weights() -> None:
 
 def _load_cached(module: Any, stock: Any, *args: Any, **kwargs: Any) -> Any:
     key = kwargs.get("key", args[-1])  # OSNet's takes the model first
-    if key not in module.model_urls:
-        raise MissingWeights(
-            f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
-            f"{', '.join(sorted(module.model_urls))}). {OTHERWISE}"
-        )
-    path = weights_path(module.model_urls[key], key)
-    _load(module.model_urls[key], path)  # older torch would run what code the file holds
+    url = _url(module, key)
+    path = weights_path(url, key)
+    _load(url, path)  # older torch would run what code the file holds
     with _gdown_stub():
         try:
             return stock(*args, **kwargs)
         except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise MissingWeights(f"{path} is damaged; delete it. ({error})") from error
+
+
+def _url(module: Any, key: str) -> str:
+    if key not in module.model_urls:
+        raise MissingWeights(
+            f"fastreid knows no pretrained weights {key!r} for {module.__name__} (known: "
+            f"{', '.join(sorted(module.model_urls))}). {OTHERWISE}"
+        )
+    return str(module.model_urls[key])
 
 
 @contextlib.contextmanager
@@ -87,13 +91,33 @@ def weights_path(url: str, key: str) -> str:
     return os.path.join(os.path.expanduser(cache), "checkpoints", name)
 
 
-def _load(url: str, path: str, hash_prefix: str | None = None) -> Any:
-    """Content of a weights file, which the first process downloads if it is missing.
+def wanted_weights(cfg: Any) -> tuple[str, str] | None:
+    """Address and place of the file that the backbone will load; None if the family has none.
 
     Raises:
-        MissingWeights: if it is damaged, or missing still.
+        MissingWeights: if the family has some, but none for this depth.
     """
-    reason = "another process could not download it"
+    node = cfg.MODEL.BACKBONE
+    if not node.PRETRAIN or node.PRETRAIN_PATH:
+        return None
+    family, depth = node.NAME.removeprefix("build_").removesuffix("_backbone"), node.DEPTH
+    key = f"ibn_{depth}" if node.WITH_IBN and family in ("resnet", "resnext", "osnet") else depth
+    key = f"se_{key}" if node.WITH_SE and family == "resnet" else key
+    key = {"osnet": f"osnet_{key}", "resnest": f"resnest{depth[:-1]}"}.get(family, key)
+    for name in (*FAMILIES, "resnest"):
+        if name.split(".")[-1] == family:
+            url = _url(importlib.import_module(f"fastreid.modeling.backbones.{name}"), key)
+            return url, hub_path(url) if name == "resnest" else weights_path(url, key)
+    return None
+
+
+def fetch(url: str, path: str, hash_prefix: str | None = None) -> None:
+    """Has the first process download a weights file that is missing; the others wait.
+
+    Raises:
+        MissingWeights: if it is missing still.
+    """
+    reason = "another process could not"
     if not os.path.exists(path) and comm.is_main_process():
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -103,10 +127,20 @@ def _load(url: str, path: str, hash_prefix: str | None = None) -> Any:
     comm.synchronize()
     if not os.path.exists(path):
         raise MissingWeights(
-            f"Pretrained weights are missing and cannot be downloaded ({reason}).\n"
-            f"Place the file {os.path.basename(path)} in {os.path.dirname(path)}\n"
-            f"(from {url}), and start again. {OTHERWISE}"
+            "MODEL.BACKBONE.PRETRAIN True wants published weights that are not here:\n"
+            f"no file {path},\n"
+            f"and it cannot be downloaded from {url}\n({reason}).\n"
+            f"Put that file there. {OTHERWISE}"
         )
+
+
+def _load(url: str, path: str, hash_prefix: str | None = None) -> Any:
+    """Content of a weights file, downloaded if it is missing.
+
+    Raises:
+        MissingWeights: if it is damaged, or missing still.
+    """
+    fetch(url, path, hash_prefix)
     try:
         return load_file(path)
     except UnreadableFile as error:
