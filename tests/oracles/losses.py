@@ -257,7 +257,7 @@ def gcl(loss, x: Tensor, M: Tensor, y: Tensor, row_y: Tensor, own: Tensor, logit
     """
     layers = loss.theta, loss.phi, loss.message
     theta, phi, W = (layer.weight.detach().double() for layer in layers)
-    s, b = float(loss.sharpness), float(loss.bias)
+    s, b = loss.sharpness.item(), loss.bias.item()
     contrast, edges = [], []
     for i, ends in enumerate(gcl_candidates(x, M, y, own, loss.candidates)):
         if y[i] < 0:
@@ -272,7 +272,9 @@ def gcl(loss, x: Tensor, M: Tensor, y: Tensor, row_y: Tensor, own: Tensor, logit
             if label >= 0:
                 p = torch.sigmoid(e)
                 edges.append(-p.log() if label == int(y[i]) else -(1 - p).log())
-        best = sorted(range(len(logits)), key=lambda n: -float(logits[n]))[: loss.neighbors]
+        best = sorted(range(len(logits)), key=lambda n: -float(logits[n].detach()))[
+            : loss.neighbors
+        ]
         a = torch.stack([logits[n] for n in best]).softmax(0)
         mixed = unit(x[i]) + W @ sum(a_n * nodes[n] for a_n, n in zip(a, best, strict=True))
         contrast.append(-logits_of(unit(mixed)).log_softmax(0)[int(y[i])])
