@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..parallel.collectives import gather_rows, gather_rows_with_grad
+from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
 from ..registry import LOSSES
 from ..structures import Batch, KnnGraph, MemoryLike
-from .base import LOW, Loss, mean_over, unit, whole_batch
+from .base import LOW, Loss, mean_over, unit
 from .memory_contrast import cross_entropy
 
 _ROWS = 512  # images refined together: N·k·D floats at once would be 5.3 GB for MSMT17
@@ -99,12 +99,15 @@ class GraphCorrelation(Loss):
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Of the whole batch of all processes, whose images are each other's neighbours."""
         self._check_size(batch.features)
-        x = unit(gather_rows_with_grad(batch.features))
+        x = gather_rows_with_grad(batch.features)
+        if x.requires_grad and world_size() > 1:
+            # Averaging over processes divides what each adds for its own images alone; all of them
+            # have the whole gradient of the weights, so `whole_batch` would count these twice.
+            x.register_hook(lambda gradient: gradient * world_size())
         rest = (batch.targets, batch.indices, batch.cameras)
         targets, indices, cameras = (gather_rows(values) for values in rest)
-        return whole_batch(
-            self._of_whole(Batch.of(x, targets, indices=indices, cameras=cameras), memory)
-        )
+        whole = Batch.of(unit(x), targets, indices=indices, cameras=cameras)
+        return self._of_whole(whole, memory)
 
     def _of_whole(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """The loss of a batch whose features are unit rows."""
@@ -119,7 +122,7 @@ class GraphCorrelation(Loss):
         share = self._attention(logits, is_there)
         in_batch, in_memory = share[:, : len(x)], share[:, len(x) :]
         mean = in_batch @ x + (in_memory[:, None] @ rows)[:, 0]
-        y = unit(x + F.linear(mean, self.message.weight.to(x.dtype)))
+        y = unit(x + self._message(mean))
 
         same, known = labels == targets[:, None], (labels >= 0) & (targets >= 0)[:, None]
         self.figures.add("attention_same", (share * same).sum(1), (share > 0).any(1) & known.any(1))
@@ -162,6 +165,9 @@ class GraphCorrelation(Loss):
         flat = unit(F.linear(x.flatten(0, -2), layer.weight.to(x.dtype)))
         return flat.view(*x.shape[:-1], -1)
 
+    def _message(self, mean: Tensor) -> Tensor:
+        return F.linear(mean, self.message.weight.to(mean.dtype))
+
     def _scaled(self, cosines: Tensor) -> Tensor:
         return self.sharpness.to(cosines.dtype) * cosines + self.bias.to(cosines.dtype)
 
@@ -200,5 +206,5 @@ class GraphCorrelation(Loss):
             largest, at = logits.topk(self.neighbors, dim=1)
             chosen = features[near.gather(1, at)]  # [512, neighbors, D]
             mean = (largest.softmax(1)[:, None] @ chosen)[:, 0]
-            refined[rows] = features[rows] + F.linear(mean, self.message.weight)
+            refined[rows] = features[rows] + self._message(mean)
         return refined
