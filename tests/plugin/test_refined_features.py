@@ -206,7 +206,7 @@ def test_the_teacher_refines_by_its_own_weights(
 def test_two_processes_train_what_one_trains(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels of both epochs, rows and parameters at the end; as test_two_processes.py, in double."""
+    """Labels of both epochs, rows and parameters at the end; in double precision."""
     from test_two_processes import OPTIONS, free_port
 
     options = (*OPTIONS, *GCL_SCL, "CC.MEMORY.SELECTIVE.TEMPERATURE", 0.5, "SOLVER.MAX_EPOCH", 2)
