@@ -191,3 +191,48 @@ class MemoryLike(Protocol):
 
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """bool [B, L], the classes that stay in the softmax; None = all."""
+
+    def classes_of_rows(self) -> Tensor:
+        """Target that each row belongs to, i64 [R], -1 = none."""
+
+    def rows_of_images(self, batch: Batch) -> Tensor:
+        """The row that is the image's alone, i64 [B]; -1 where there is none."""
+
+
+class FeatureRefiner(Protocol):
+    """What makes the features that are clustered out of those of the images and their neighbours.
+
+    Attributes:
+        neighbors_to_refine: nearest images that `refine_features` is given for each, itself
+            included; fewer in a smaller data set. 0 = it refines nothing and is not called.
+    """
+
+    neighbors_to_refine: int
+
+    def refine_features(self, features: Tensor, neighbors: KnnGraph) -> Tensor:
+        """New features [N, D], any length, of unit rows f32 [N, D], which it leaves alone."""
+
+
+class Figures:
+    """Means over an epoch that a part tells the log: summed on their device, read at its end.
+
+    >>> figures = Figures()
+    >>> figures.add("accepted", torch.tensor([True, False, True]))
+    >>> figures.take(), figures.take()
+    ({'accepted': (2.0, 3.0)}, {})
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, values: Tensor, counted: Tensor | None = None) -> None:
+        """Adds values [B], or those that are `counted`, bool [B]; waits for no device."""
+        values = values.detach().double()
+        weights = torch.ones_like(values) if counted is None else counted.double()
+        found = torch.stack([(values * weights).sum(), weights.sum()])
+        self._sums[name] = self._sums[name] + found if name in self._sums else found
+
+    def take(self) -> dict[str, tuple[float, float]]:
+        """Name -> (sum, number of values) since the last call; begins anew."""
+        sums, self._sums = self._sums, {}
+        return {name: (float(total), float(count)) for name, (total, count) in sums.items()}

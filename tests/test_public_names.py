@@ -15,10 +15,10 @@ PARTS = {
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "merge_proposals min_size self_paced single_camera",
-    "memory": "camera_proxy classifier cluster hybrid instance",
+    "memory": "camera_proxy classifier cluster hybrid instance selective",
     "loss": "AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
-    " EasyPositive GraphPositives MemoryContrast MultiSimilarity PairwiseCircle PairwiseCosface"
-    " SoftContrast SoftTriplet SupCon",
+    " EasyPositive GraphCorrelation GraphPositives MemoryContrast MultiSimilarity PairwiseCircle"
+    " PairwiseCosface SelectiveContrast SoftContrast SoftTriplet SupCon",
 }
 
 #: Node -> its keys that are no part's arguments.
@@ -27,7 +27,7 @@ KEYS = {
     " SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER LABEL_TIMEOUT_MINUTES",
     "CC.SAMPLER": "CAMERA_AWARE OUTLIERS_PER_BATCH",
     "CC.EXTRACT": "IMS_PER_BATCH FLIP BN",
-    "CC.LABELS": "PERIOD OUTLIERS",
+    "CC.LABELS": "PERIOD OUTLIERS SMOOTH_NEIGHBORS LOG_PLAIN",
     "CC.COLLAPSE": "EPS_BOUND SHRINK_P KEEP_PREVIOUS",
     "CC.NEIGHBORS": "NAME",
     "CC.DISTANCE": "NAME",
@@ -57,7 +57,7 @@ KEYS = {
 MODULES = {
     "fastreid_cc": "__version__",
     "fastreid_cc.registry": "Part Registry NEIGHBORS DISTANCES CLUSTERERS REFINERS MEMORIES LOSSES",
-    "fastreid_cc.structures": "Batch KnnGraph PseudoLabels Search",
+    "fastreid_cc.structures": "Batch FeatureRefiner Figures KnnGraph PseudoLabels Search",
     "fastreid_cc.labeling": "PseudoLabeler",
     "fastreid_cc.networks.mean_teacher": "MeanTeacher",
     "fastreid_cc.networks.timm_network": "TimmNetwork load_timm",

@@ -28,9 +28,11 @@ def step(name):
     weight = unit_rows(6, 8, seed=2).requires_grad_()
     memory = memory_by_name(MEMORY_OF.get(name, "cluster"))
     batch = teach(make_batch(images @ weight, targets, cameras, indices), memory)
+    ALL_LOSSES[name].zero_grad()
     loss = ALL_LOSSES[name](batch, memory)
     loss.backward()
-    gradient, value = weight.grad, loss.detach()
+    own = [p.grad.flatten().double() for p in ALL_LOSSES[name].parameters() if p.grad is not None]
+    gradient, value = torch.cat([weight.grad.flatten(), *own]), loss.detach()
     if world_size() > 1:  # what DDP does
         gradient = gather_rows(gradient[None]).mean(0)
         value = gather_rows(value[None]).mean(0)

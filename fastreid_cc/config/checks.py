@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadConfig
 from ..limits import fault
+from ..losses.base import Loss
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
 from .signatures import STOCK_LOSSES
@@ -203,7 +204,7 @@ def contrast(cfg: Any, world_size: int) -> Iterator[str]:
 
 
 def graph(cfg: Any, world_size: int) -> Iterator[str]:
-    """GraphPositives has sources, their rows in the memory, and features of its size."""
+    """GraphPositives has sources and their rows in the memory."""
     if "GraphPositives" not in cfg.MODEL.LOSSES.NAME:
         return
     sources, memory = cfg.CC.SOURCES, cfg.CC.MEMORY
@@ -214,15 +215,42 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if memory.NAME != "instance" or not memory.INSTANCE.SOURCE_ROWS:
         yield "GraphPositives needs CC.MEMORY.NAME instance, CC.MEMORY.INSTANCE.SOURCE_ROWS True."
-    given = cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE
+
+
+def feature_sizes(cfg: Any, world_size: int) -> Iterator[str]:
+    """Losses with weights are built for features of the network's size."""
     size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
-    if given != size:
+    size *= 8 if "MGN" in cfg.MODEL.META_ARCHITECTURE else 1
+    for name in cfg.MODEL.LOSSES.NAME:
+        given = cfg.MODEL.LOSSES[name].get("FEATURE_SIZE", size) if name in LOSSES else size
+        if given != size:
+            yield (
+                f"MODEL.LOSSES.{name}.FEATURE_SIZE={given} must be the size of the features,"
+                f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0;"
+                " MGN joins eight)."
+            )
+
+
+def refining(cfg: Any, world_size: int) -> Iterator[str]:
+    """What refines features has clusters to refine for; selected rows are there to select from."""
+    names, memory, labels = cfg.MODEL.LOSSES.NAME, cfg.CC.MEMORY.NAME, cfg.CC.LABELS
+    known = [name for name in names if name in LOSSES]
+    losses = [n for n in known if LOSSES.get(n).refine_features is not Loss.refine_features]
+    smooth = labels.SMOOTH_NEIGHBORS
+    found = ", ".join([f"CC.LABELS.SMOOTH_NEIGHBORS={smooth}"] * (smooth > 0) + losses)
+    if found and memory == "instance":
+        yield f"{found}: refined features are clustered, and CC.MEMORY.NAME=instance clusters none."
+    if losses and cfg.MODEL.META_ARCHITECTURE == "MutualContrast":
+        yield f"{', '.join(losses)}: refines one network's features; MutualContrast has two."
+    if labels.LOG_PLAIN and not found:
         yield (
-            f"MODEL.LOSSES.GraphPositives.FEATURE_SIZE={given} must be the size of the features,"
-            f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0)."
+            "CC.LABELS.LOG_PLAIN=True, but nothing refines the features that are clustered; set it"
+            " False."
         )
+    if "SelectiveContrast" in names and memory != "selective":
+        yield f"SelectiveContrast needs CC.MEMORY.NAME selective, found {memory}."
 
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, source_faults)
+CHECKS += (graph, feature_sizes, refining, source_faults)

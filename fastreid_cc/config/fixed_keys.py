@@ -53,6 +53,16 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.LABELS.OUTLIERS": Key(
         "drop", "Leave outliers out, or make each a class of its own.", ("drop", "singleton")
     ),
+    "CC.LABELS.SMOOTH_NEIGHBORS": Key(
+        0,
+        "Cluster means of each image's feature and those of that many nearest images; 0 = off.",
+        "[0, inf)",
+    ),
+    "CC.LABELS.LOG_PLAIN": Key(
+        False,
+        "Where refined features are clustered and identities known for the log, label the plain"
+        " features too, for cc/ari_plain.",
+    ),
     "CC.COLLAPSE.EPS_BOUND": Key(
         0.15, "How far eps may be moved when clustering collapses; 0 = never.", "[0, 1]"
     ),

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from ..parallel.collectives import gather_rows, gather_rows_with_grad, world_size
 from ..registry import LOSSES, Part
-from ..structures import Batch, MemoryLike, Positives
+from ..structures import Batch, Figures, KnnGraph, MemoryLike, Positives
 
 
 class Loss(Part, nn.Module):
@@ -33,6 +33,9 @@ class Loss(Part, nn.Module):
             epochs of source labels, against a memory that keeps a row for each of them.
         lr_factor: factor of SOLVER.BASE_LR for parameters of its own.
         positives: what the last call took for positives, if it tells; for the log.
+        figures: means over the epoch, logged at its end as "cc/<log_name>_<name>".
+        neighbors_to_refine: nearest images, itself included, that `refine_features` is given for
+            each; 0 = the loss does not refine the features that are clustered.
 
     >>> class Spread(Loss):
     ...     def compute(self, batch, memory):
@@ -48,6 +51,11 @@ class Loss(Part, nn.Module):
     learns_from_sources: ClassVar[bool] = False
     lr_factor: float = 1.0
     positives: Positives | None = None
+    neighbors_to_refine: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures = Figures()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,6 +106,20 @@ class Loss(Part, nn.Module):
         Args:
             batch: as in `forward`, features float32 or float64.
             memory: only there for losses with `needs_memory`; others must not read it.
+        """
+        raise NotImplementedError
+
+    def refine_features(self, features: Tensor, neighbors: KnnGraph) -> Tensor:
+        """Features to cluster in place of those extracted; see `structures.FeatureRefiner`.
+
+        Called once per labelling, on every process with the same bytes, without gradient, where
+        `neighbors_to_refine` is above 0. The memory is filled by the features as they were.
+
+        Args:
+            features: f32 [N, D], unit rows of all images of the target.
+            neighbors: their nearest ones, the image itself first.
+        Returns:
+            [N, D], of any length; permuting the images permutes it.
         """
         raise NotImplementedError
 

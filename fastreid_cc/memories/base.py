@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..labels.numbering import Outliers, build_label_space, count_clusters
 from ..registry import MEMORIES, Part
-from ..structures import Batch
+from ..structures import Batch, Figures
 from .updates import group_means
 
 State = dict[str, Any]
@@ -48,6 +48,7 @@ class Memory(Part, nn.Module):
         num_sources: S, source classes with a row.
         num_clusters: C, outliers excluded.
         num_images: N.
+        figures: means over the epoch, logged at its end as "cc/memory_<name>".
 
     A whole memory, cluster means that never move:
 
@@ -78,6 +79,7 @@ class Memory(Part, nn.Module):
         super().__init__()
         self.temperature = temperature
         self.momentum = momentum
+        self.figures = Figures()
         self.epoch = self.num_sources = self.num_clusters = self.num_images = 0
         self.set_buffer("rows", torch.empty(0, 0))
 
@@ -218,6 +220,14 @@ class Memory(Part, nn.Module):
     def loss_mask(self, batch: Batch) -> Tensor | None:
         """bool [B, classes], the classes that stay in the softmax; None = all."""
         return None
+
+    def classes_of_rows(self) -> Tensor:
+        """Target that each row belongs to, i64 [R], -1 = none; by default row i to target i."""
+        return torch.arange(len(self.rows), device=self.rows.device)
+
+    def rows_of_images(self, batch: Batch) -> Tensor:
+        """The row that is the image's alone, i64 [B]; -1 where it shares one or has none."""
+        return torch.full_like(batch.targets, -1)
 
     @torch.no_grad()
     def update(self, batch: Batch) -> None:

@@ -112,6 +112,10 @@ class CameraProxyMemory(Memory):
         """All proxies of the image's cluster, in every camera, bool [B, R]."""
         return self.row_targets == batch.targets[:, None]
 
+    def classes_of_rows(self) -> Tensor:
+        """Source class, or cluster, of each proxy, i64 [R]."""
+        return self.row_targets
+
     def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the proxies of the batch's images."""
         targets = self.targets(batch)

@@ -103,10 +103,18 @@ class HybridMemory(Memory):
             products = features @ self.class_sums.to(features.dtype).T
             return products / (self.class_sizes.to(features.dtype) * self.temperature)
 
+    def classes_of_rows(self) -> Tensor:
+        """Source class, cluster or outlier of each row, i64 [R]; -1 = dropped."""
+        return self.row_classes
+
+    def rows_of_images(self, batch: Batch) -> Tensor:
+        """That of the image, or of the source image's class, i64 [B]; -1 where targets are."""
+        is_source = batch.targets < self.num_sources  # an ignored image too, its target is below 0
+        return torch.where(is_source, batch.targets, batch.indices + self.num_sources)
+
     def update_rows(self, features: Tensor, batch: Batch) -> None:
         """Moves the rows of the batch's images and the sums of their classes."""
-        is_source = batch.targets < self.num_sources
-        index = torch.where(is_source, batch.targets, batch.indices + self.num_sources)
+        index = self.rows_of_images(batch)
         slots = index[updates.representatives(index)].clamp(min=0)  # sorted; repeated on CUDA
         before = self.rows[slots]
         updates.RULES[self.rule](self.rows, index, features, self.current_momentum)

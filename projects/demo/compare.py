@@ -52,6 +52,8 @@ COLUMNS = {
     "Rank-1": "Rank-1",
     "cc/num_clusters": "clusters",
     "cc/ari": "ARI",
+    "cc/ari_plain": "ARI, not refined",
+    "cc/memory_accepted": "accepted",
 }
 
 

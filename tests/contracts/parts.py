@@ -83,6 +83,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "camera_proxy": {},
         "camera_proxy:hard": {"update": "hard"},
         "camera_proxy:mean": {"update": "mean"},
+        "selective": {"reciprocal": 4},
+        "selective:all": {"accept": "all"},
+        "selective:kept": {"reinit": False, "outliers": "singleton"},
     },
     LOSSES.family: {
         "MemoryContrast:camera_entropy": {"camera_entropy": True},
@@ -101,6 +104,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "hidden": 16,
             "threshold": 0.49,
         },
+        "GraphCorrelation": {"feature_size": 8, "hidden": 6, "neighbors": 4, "candidates": 7},
     },
 }
 #: The memory a loss is made for, where that is not "cluster".
@@ -109,6 +113,7 @@ MEMORY_OF = {
     "ECN": "instance",
     "GraphPositives": "instance",
     "MemoryContrast:spcl": "hybrid",
+    "SelectiveContrast": "selective",
 }
 #: Parts that need an optional package.
 NEEDS = {

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from .parts import (
     Case,
     as_bytes,
     cases,
+    knn_graph,
     make_batch,
     repeated,
     unit_rows,
@@ -276,6 +278,50 @@ def test_what_it_needs_and_is_missing_is_named(case: Case) -> None:
             loss_of(case)(alone, memory)
     else:
         assert as_bytes(loss_of(case)(alone, memory)) == as_bytes(loss_of(case)(batch, memory))
+
+
+# ---- what it may do beside a loss --------------------------------------------------------------
+
+
+def refined(case: Case, order: Tensor) -> tuple[Tensor, Tensor]:
+    """(features [30, D], refined ones) of images in an order, by weights that are not zero."""
+    loss = copy.deepcopy(loss_of(case))
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in loss.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+    x = unit_rows(30, 8).float()[order]
+    before = x.clone()
+    graph = knn_graph(x, min(loss.neighbors_to_refine, 30))
+    found = loss.refine_features(x, graph)
+    assert torch.equal(x, before) and not found.requires_grad
+    assert as_bytes(loss.refine_features(x, graph)) == as_bytes(found)
+    return x, found
+
+
+def test_a_loss_that_refines_features_says_by_how_many_neighbours(case: Case) -> None:
+    """0 = the features are clustered as they are; then there is nothing to call."""
+    has_method = type(loss_of(case)).refine_features is not LOSSES.base.refine_features
+    assert has_method == (loss_of(case).neighbors_to_refine > 0)
+
+
+def test_refined_features_follow_the_images_and_leave_them_alone(case: Case) -> None:
+    if not loss_of(case).neighbors_to_refine:
+        pytest.skip("it refines no features")
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(2))
+    x, found = refined(case, torch.arange(30))
+    assert found.shape == x.shape and torch.isfinite(found).all()
+    assert not torch.allclose(found, x)
+    torch.testing.assert_close(refined(case, order)[1], found[order], rtol=1e-5, atol=1e-6)
+
+
+def test_its_figures_are_finite_and_begin_anew(case: Case) -> None:
+    loss = loss_of(case)
+    loss.figures.take()
+    loss_and_gradient(case)
+    found = loss.figures.take()
+    assert all(np.isfinite(pair).all() and pair[1] >= 0 for pair in found.values())
+    assert loss.figures.take() == {}
 
 
 # ---- the losses of this repository -------------------------------------------------------------

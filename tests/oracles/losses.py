@@ -229,6 +229,80 @@ def gpp_weights(x: Tensor, M: Tensor, y: Tensor, k: int, is_positive) -> Tensor:
     return w
 
 
+def graph_correlation(**kwargs):
+    """For 8 features; W is not zero, and theta and phi are apart, as after some steps."""
+    torch.manual_seed(1)
+    options = {"feature_size": 8, "hidden": 6, "neighbors": 4, "candidates": 7}
+    loss = LOSSES.get("GraphCorrelation")(**options | kwargs)
+    torch.nn.init.normal_(loss.message.weight, std=0.3)
+    torch.nn.init.normal_(loss.phi.weight, std=0.3)
+    return loss
+
+
+def gcl_candidates(x: Tensor, M: Tensor, y: Tensor, own: Tensor, m: int) -> list[list[Tensor]]:
+    """GCL: what the edges of each image lead to, the others of the batch and its nearest rows."""
+    found = []
+    for i in range(len(x)):
+        batch = [("image", j) for j in range(len(x)) if j != i and y[j] >= 0]
+        rows = sorted(range(len(M)), key=lambda r: -float(unit(x[i]).detach() @ M[r]))
+        found.append(batch + [("row", r) for r in rows if r != int(own[i])][:m])
+    return found
+
+
+def gcl(loss, x: Tensor, M: Tensor, y: Tensor, row_y: Tensor, own: Tensor, logits_of) -> Tensor:
+    """GCL, image by image: cross-entropy of y_i over the memory, and the edges' cross-entropy.
+
+    Args:
+        own: row of each image alone, -1 = none. logits_of: of one unit feature, over the classes.
+    """
+    layers = loss.theta, loss.phi, loss.message
+    theta, phi, W = (layer.weight.detach().double() for layer in layers)
+    s, b = loss.sharpness.item(), loss.bias.item()
+    contrast, edges = [], []
+    for i, ends in enumerate(gcl_candidates(x, M, y, own, loss.candidates)):
+        if y[i] < 0:
+            continue
+        logits, nodes = [], []
+        for kind, j in ends:
+            node = unit(x[j]) if kind == "image" else M[j]
+            label = int(y[j]) if kind == "image" else int(row_y[j])
+            e = s * (unit(theta @ unit(x[i])) @ unit(phi @ node)) + b
+            logits.append(e)
+            nodes.append(node)
+            if label >= 0:
+                p = torch.sigmoid(e)
+                edges.append(-p.log() if label == int(y[i]) else -(1 - p).log())
+        best = sorted(range(len(logits)), key=lambda n: -float(logits[n].detach()))[
+            : loss.neighbors
+        ]
+        a = torch.stack([logits[n] for n in best]).softmax(0)
+        mixed = unit(x[i]) + W @ sum(a_n * nodes[n] for a_n, n in zip(a, best, strict=True))
+        contrast.append(-logits_of(unit(mixed)).log_softmax(0)[int(y[i])])
+    return sum(contrast) / len(contrast) + loss.edge_scale * sum(edges) / len(edges)
+
+
+def scl(x: Tensor, V: Tensor, y: Tensor, row_y: Tensor, own: Tensor, reach: Tensor, t, k) -> Tensor:
+    """SCL, image by image."""
+    losses = []
+    for i in range(len(x)):
+        if y[i] < 0:
+            continue
+        cos = [unit(x[i]) @ v for v in V]
+        cluster = [j for j in range(len(V)) if row_y[j] == y[i]]
+        mean = sum(float(cos[j].detach()) for j in cluster) / len(cluster)
+        spread = math.sqrt(
+            sum((float(cos[j].detach()) - mean) ** 2 for j in cluster) / len(cluster)
+        )
+        reliable = [j for j in cluster if float(cos[j].detach()) >= mean - spread - 1e-6]
+        p = min(reliable, key=lambda j: float(cos[j].detach()))
+        others = [j for j in range(len(V)) if row_y[j] >= 0 and row_y[j] != y[i]]
+        others = sorted(others, key=lambda j: -float(cos[j].detach()))[:k]
+        N = [j for j in others if cos[j] < reach[own[i]] or cos[j] < reach[j]]
+        total = (cos[p] / t).exp() + sum((cos[n] / t).exp() for n in N)
+        losses.append(-((cos[p] / t).exp() / total).log())
+    return sum(losses) / len(losses)
+
+
 ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
     "spcl": LOSSES.get("MemoryContrast")(probability_floor=1e-6),
@@ -240,10 +314,12 @@ ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "triplet_weighted": LOSSES.get("BatchHardTriplet")(margin=0.0, mining="weighted"),
     "easy_semi": LOSSES.get("EasyPositive")(semi_hard=True),
     "GraphPositives": graph_positives(),
+    "GraphCorrelation": graph_correlation(),
 }
 MEMORY_OF = {
     "CameraProxyContrast": "camera_proxy",
     "ECN": "instance",
     "GraphPositives": "instance",
+    "SelectiveContrast": "selective",
     "spcl": "hybrid",
 }

@@ -14,11 +14,16 @@ TINY = dict(zip(PAIRS[::2], PAIRS[1::2], strict=True)) | {
     "CC.WARMUP.VIEWS": 2,
     "MODEL.LOSSES.CameraProxyContrast.START_EPOCH": 1,
     "MODEL.LOSSES.AverageK.START_EPOCH": 1,
+    "MODEL.LOSSES.GraphCorrelation.FEATURE_SIZE": 128,
+    "MODEL.LOSSES.GraphCorrelation.CANDIDATES": 30,
 }
 #: Registered losses of the methods that use others than MemoryContrast alone.
 LOSS = {
     "cc_adasp": {"MemoryContrast", "AdaSP"},
     "cc_average_k": {"AverageK"},
+    "cc_gcl": {"MemoryContrast", "GraphCorrelation"},
+    "cc_scl": {"MemoryContrast", "SelectiveContrast"},
+    "cc_gcl_scl": {"MemoryContrast", "GraphCorrelation", "SelectiveContrast"},
     "cap": {"CameraProxyContrast"},
     "ce_adasp": {"AdaSP"},
     "ce_triplet": set(),  # stock losses in the stock network

@@ -12,6 +12,7 @@ from fastreid.data.transforms import build_transforms
 from ...config import build_part
 from ...data.augment import ColorRobust
 from ...labeling.collapse import CollapsePolicy
+from ...labeling.feature_refinement import NeighborMean
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
@@ -23,6 +24,7 @@ from ...registry import (
     REFINERS,
     keyword_arguments,
 )
+from ...structures import FeatureRefiner
 from ..modeling.registered_losses import WithLosses
 
 
@@ -38,6 +40,14 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         collapse=build_collapse_policy(cfg),
         distributed=True,
     )
+
+
+def build_refiners(cfg: Any, network: WithLosses) -> list[FeatureRefiner]:
+    """What refines the features before they are clustered: CC.LABELS.SMOOTH_NEIGHBORS, losses."""
+    smooth = cfg.CC.LABELS.SMOOTH_NEIGHBORS
+    means: list[FeatureRefiner] = [NeighborMean(smooth)] if smooth else []
+    losses: Any = network.registered_losses.values()
+    return means + [loss for loss in losses if loss.neighbors_to_refine]
 
 
 def build_warmup_transform(cfg: Any) -> Any:

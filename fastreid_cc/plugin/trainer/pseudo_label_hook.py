@@ -15,6 +15,7 @@ import torch
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
+from ...labeling.feature_refinement import refined_features
 from ...labels.numbering import outliers_as_clusters
 from ...losses.memory_contrast import MemoryContrast
 from ...memories.base import Memory
@@ -31,6 +32,7 @@ from ..seeding import seed_globals, seed_words
 from .builders import (
     build_labeler,
     build_memory,
+    build_refiners,
     build_source_memory,
     build_warmup_memory,
     build_warmup_transform,
@@ -38,6 +40,7 @@ from .builders import (
 from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
 from .run_log import (
     log_labelling,
+    log_plain_labels,
     log_results,
     log_setup,
     put_back,
@@ -205,6 +208,10 @@ class PseudoLabelHook(UpdateHook):
 
     def _cluster(self, features: Tensor, epoch: int) -> PseudoLabels:
         """Labels the images, and tells the refiners what is trained on from here."""
+        refiners = build_refiners(self.cfg, self._labelling_model())
+        if refiners and self.cfg.CC.LABELS.LOG_PLAIN:
+            log_plain_labels(self.trainer, self.images, self.labeler, features, self.labels)
+        features = refined_features(features, refiners, self.labeler.neighbors)
         found = self.labeler(features, self.images.cameras, previous=self.labels)
         if found.note:
             logger.warning(f"epoch {epoch}: {found.note}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
 import numpy as np
 from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.utils import comm
+from torch import Tensor
 
 from ...config import source_names
 from ...config.published_batches import (
@@ -18,6 +20,7 @@ from ...config.published_batches import (
     method_of,
     setting_line,
 )
+from ...labeling.pseudo_labeler import PseudoLabeler
 from ...labels.diagnostics import stability, summarize, summary_line
 from ...memories.base import Memory
 from ...structures import PseudoLabels
@@ -92,6 +95,27 @@ def log_labelling(
     scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
     if found.eps is not None:
         scalars["cc/eps"] = float(found.eps)
+    trainer.storage.iter = trainer.iter  # else the writer takes them for written already
+    trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def log_plain_labels(
+    trainer: Any,
+    images: TargetImages,
+    labeler: PseudoLabeler,
+    features: Tensor,
+    previous: PseudoLabels | None,
+) -> None:
+    """Scalars "cc/ari_plain", "cc/num_clusters_plain": labels of the features as they were.
+
+    Beside the labelling of refined features, at the same weights. A copy of the labeler works, so
+    the training goes on as without; nothing is done where no identity is known.
+    """
+    if images.truth is None:
+        return
+    found = copy.deepcopy(labeler)(features, images.cameras, previous=previous)
+    summary = summarize(found.labels, images.cameras, images.truth)
+    scalars: Any = {f"cc/{name}_plain": summary[name] for name in ("ari", "num_clusters")}
     trainer.storage.iter = trainer.iter  # else the writer takes them for written already
     trainer.storage.put_scalars(**scalars, smoothing_hint=False)
 

@@ -32,6 +32,7 @@ from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .closing_hook import ClosingHook
 from .consistency_hook import ConsistencyHook
+from .figures_hook import FiguresHook
 from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
@@ -104,7 +105,8 @@ def build_hooks(stock: Any, self: Any) -> Any:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
         in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
-        ours: list[Any] = [hook, *in_step, PositivesHook(hook.images), TargetBranchHook(hook)]
+        logs = [PositivesHook(hook.images), FiguresHook(hook)]
+        ours: list[Any] = [hook, *in_step, *logs, TargetBranchHook(hook)]
         if hook.images.sources is not None and hook.images.sources.held_out is not None:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]

@@ -32,8 +32,8 @@ CONVERT = (
     " projects\nand shows what fits."
 )
 OTHERWISE = (
-    "Or set MODEL.BACKBONE.PRETRAIN_PATH to weights you have (docs/weights.md; `convert` makes them\n"
-    "fit), or MODEL.BACKBONE.PRETRAIN False to start from random weights."
+    "Or set MODEL.BACKBONE.PRETRAIN_PATH to weights you have (`convert` makes them fit, see\n"
+    "docs/weights.md), or MODEL.BACKBONE.PRETRAIN False to start from random weights."
 )
 FAMILIES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
