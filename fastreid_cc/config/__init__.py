@@ -13,6 +13,7 @@ from .keys import (
     part_keys,
     walk,
 )
+from .loss_stages import is_mined, losses_at
 from .signatures import STOCK_LOSSES, Key
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "faults",
     "from_config",
     "get_key",
+    "is_mined",
+    "losses_at",
     "near_keys",
     "part_keys",
     "validate",

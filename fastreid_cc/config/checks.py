@@ -1,4 +1,4 @@
-"""What can be wrong with a label-free config: values out of their limits, keys that do not fit.
+"""What can be wrong with a config: values out of their limits, keys that do not fit.
 
 Reads no image and builds no network, so it runs before anything slow.
 """
@@ -9,10 +9,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..data.cut_out import CutOut
+from ..data.triplet_mining import TripletMining
 from ..errors import BadConfig
 from ..limits import fault
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
+from .loss_stages import loss_stages, mining, pictures
 from .signatures import STOCK_LOSSES
 from .source_checks import source_faults
 
@@ -22,12 +25,16 @@ Check = Callable[[Any, int], Iterator[str]]
 
 
 def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
-    """Everything that is wrong with a label-free config, each with its key; empty when sound."""
-    return [message for check in CHECKS for message in check(cfg, world_size)]
+    """Everything that is wrong with a config, each with its key; empty when sound.
+
+    With true labels, without CC.ENABLED, only what works there is looked at.
+    """
+    checks = CHECKS if cfg.CC.ENABLED else LABELLED_CHECKS
+    return [message for check in checks for message in check(cfg, world_size)]
 
 
 def validate(cfg: Any, *, world_size: int = 1) -> None:
-    """Raises one BadConfig that lists the faults of a label-free config, five of them at most."""
+    """Raises one BadConfig that lists the faults of a config, five of them at most."""
     found = faults(cfg, world_size=world_size)
     if len(found) == 1:
         raise BadConfig(found[0])
@@ -39,10 +46,12 @@ def validate(cfg: Any, *, world_size: int = 1) -> None:
         raise BadConfig("\n".join(lines))
 
 
-def values(cfg: Any, world_size: int) -> Iterator[str]:
+def values(cfg: Any, world_size: int, below: tuple[str, ...] = ("",)) -> Iterator[str]:
     """Values out of their limits; NaN and infinity, with which comparisons pass unnoticed."""
     keys = all_keys()
     for key, value in walk(cfg):
+        if not key.startswith(below):
+            continue
         limits = keys[key].limits if key in keys else None
         if isinstance(limits, (str, tuple)):
             entries = value if isinstance(value, (tuple, list)) else (value,)
@@ -222,6 +231,12 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
         )
 
 
+def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
+    """`values`, of keys that work with true labels and that no part checks."""
+    yield from values(cfg, world_size, (f"{TripletMining.key}.", f"{CutOut.key}."))
+
+
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, source_faults)
+CHECKS += (graph, source_faults, loss_stages, mining, pictures)
+LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures)

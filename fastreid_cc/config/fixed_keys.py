@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ..data.augment import ColorRobust
 from ..data.camera_style import StyleStatistics
+from ..data.cut_out import CutOut
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions
+from ..data.triplet_mining import TripletMining
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
@@ -19,7 +21,15 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.OVERWRITE": Key(False, "Start anew in an OUTPUT_DIR that holds a run, which is removed."),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
     "CC.ITERS_PER_EPOCH": Key(
-        0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"
+        0,
+        "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400. Without CC.ENABLED"
+        " only with mined triplets or transforms that know the epoch.",
+        "[0, inf)",
+    ),
+    "CC.LOSS_STAGES": Key(
+        (),
+        "Which of MODEL.LOSSES.NAME work from which epoch on, as ((0, (name, ...)), (10, (name,"
+        " ...))); () = all in every epoch. Works with true labels too.",
     ),
     "CC.EVAL_BEFORE": Key(False, "Evaluate before the first epoch too (direct transfer)."),
     "CC.SAMPLES_PER_BN": Key(
@@ -124,6 +134,10 @@ FIXED_KEYS: dict[str, Key] = {
         "What an image is contrasted with in warm-up: images of its camera, or all.",
         ("same_camera", "all"),
     ),
+    "INPUT.CUT_OUT.ENABLED": Key(False, "Cover training images by a patch that grows by epoch."),
+    "INPUT.KEEP_RATIO": Key(
+        False, "Fit images into SIZE_TRAIN and SIZE_TEST and pad, instead of distorting them."
+    ),
     "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
     "MODEL.HEADS.TEST_FEAT": Key(
         "neck",
@@ -141,6 +155,8 @@ FIXED_KEYS: dict[str, Key] = {
     **argument_keys(MeanTeacher),
     **argument_keys(StyleStatistics),
     **argument_keys(ColorRobust),
+    **argument_keys(CutOut),
+    **argument_keys(TripletMining),
     **argument_keys(SyntheticOptions),
     **argument_keys(FolderOptions),
 }

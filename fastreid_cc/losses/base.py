@@ -29,6 +29,8 @@ class Loss(Part, nn.Module):
             so MemoryContrast gives loss_memory_contrast.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
+        needs_roles: whether it reads the roles of mined images; epochs in which it works are
+            trained on mined triplets (CC.MINING).
         learns_from_sources: whether parameters of its own learn from source images already in the
             epochs of source labels, against a memory that keeps a row for each of them.
         lr_factor: factor of SOLVER.BASE_LR for parameters of its own.
@@ -45,6 +47,7 @@ class Loss(Part, nn.Module):
     log_name: ClassVar[str]
     needs_memory: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    needs_roles: ClassVar[bool] = False
     learns_from_sources: ClassVar[bool] = False
     lr_factor: float = 1.0
     positives: Positives | None = None
@@ -77,7 +80,7 @@ class Loss(Part, nn.Module):
         Returns:
             scalar, float32 (float64 if the features are).
         Raises:
-            ValueError: if a memory or a teacher is needed and missing.
+            ValueError: if a memory, a teacher or roles are needed and missing.
         """
         if self.needs_memory and memory is None:
             raise ValueError(
@@ -87,6 +90,11 @@ class Loss(Part, nn.Module):
         given = batch.teacher_logits if self.needs_memory else batch.teacher_features
         if self.needs_teacher and given is None:
             raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
+        if self.needs_roles and batch.roles is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the roles of mined images (CC.MINING), which this"
+                " batch does not tell."
+            )
         features = batch.features
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()

@@ -88,7 +88,14 @@ def batch_of(
     memory = memory_of(case, sources)
     taught = (3 * unit_rows(8, 8, seed=9))[targets]
     logits = memory.logits(torch.nn.functional.normalize(taught), make_batch(taught, shifted))
-    return replace(batch, teacher_features=taught.to(device), teacher_logits=logits.to(device))
+    batch = replace(batch, teacher_features=taught.to(device), teacher_logits=logits.to(device))
+    return replace(batch, roles=roles_of(x)) if loss_of(case).needs_roles else batch
+
+
+def roles_of(x: Tensor) -> Tensor:
+    """A role in a triplet for each image, which it keeps in any order of the batch."""
+    first = torch.nn.functional.normalize(x.detach().double())[:, 0]
+    return first.argsort(stable=True).argsort(stable=True)
 
 
 def loss_and_gradient(case: Case, x: Tensor = FEATURES, *rest: Any, **more: Any) -> Any:
@@ -270,6 +277,9 @@ def test_what_it_needs_and_is_missing_is_named(case: Case) -> None:
             loss_of(case)(batch)
     else:
         assert as_bytes(loss_of(case)(batch)) == as_bytes(loss_of(case)(batch, memory))
+    if loss_of(case).needs_roles:
+        with pytest.raises(ValueError, match=r"CC\.MINING"):
+            loss_of(case)(replace(batch, roles=None), memory)
     alone = replace(batch, teacher_features=None, teacher_logits=None)
     if loss_of(case).needs_teacher:
         with pytest.raises(ValueError, match=r"CC\.TEACHER\.ENABLED"):
