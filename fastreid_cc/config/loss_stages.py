@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..registry import LOSSES
-from .signatures import STOCK_LOSSES
 
 EXAMPLE = "((0, ('CrossEntropyLoss',)), (10, ('TripletLoss',)))"
 #: Architectures that ask which losses are at work; Baseline and MGN become ours.
@@ -23,9 +22,17 @@ def losses_at(cfg: Any, epoch: int) -> tuple[str, ...]:
 
 
 def is_mined(cfg: Any, epoch: int | None = None) -> bool:
-    """Whether a loss that reads roles works in an epoch; in any epoch, without one."""
+    """Whether a loss that reads roles works in an epoch; in any epoch, without one.
+
+    With a SCALE of 0 it does not: nothing is mined for it.
+    """
     names = tuple(cfg.MODEL.LOSSES.NAME) if epoch is None else losses_at(cfg, epoch)
-    return any(LOSSES.get(name).needs_roles for name in names if name not in STOCK_LOSSES)
+    mined = _of_roles(names)
+    return any(cfg.MODEL.LOSSES[name].SCALE > 0 for name in mined)
+
+
+def _of_roles(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in LOSSES and LOSSES.get(name).needs_roles]
 
 
 def loss_stages(cfg: Any, world_size: int) -> Iterator[str]:
@@ -69,10 +76,12 @@ def _is_stage(stage: Any) -> bool:
 
 def mining(cfg: Any, world_size: int) -> Iterator[str]:
     """Mined triplets come in whole ones, from the features that their loss sees."""
-    if set(cfg.MODEL.LOSSES.NAME) - set(LOSSES.names()) - set(STOCK_LOSSES) or not is_mined(cfg):
-        return  # unknown names are told elsewhere
-    names = [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
-    loss = ", ".join(name for name in names if LOSSES.get(name).needs_roles)
+    found = _of_roles(cfg.MODEL.LOSSES.NAME)
+    loss = ", ".join(found)
+    if found and not is_mined(cfg) and len(found) == len(cfg.MODEL.LOSSES.NAME):
+        yield f"MODEL.LOSSES.{loss}.SCALE=0 leaves no loss at work; raise it."
+    if not is_mined(cfg):
+        return
     triplets, heads = cfg.CC.MINING.TRIPLETS, cfg.MODEL.HEADS
     if triplets % world_size:
         yield f"CC.MINING.TRIPLETS={triplets} must be a multiple of the {world_size} processes."

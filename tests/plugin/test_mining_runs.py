@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,10 +14,12 @@ import torch
 from mined_runs import LABEL_FREE, LABELLED
 from test_resume import train_until
 from test_two_processes import free_port
-from tiny_runs import build, command, config, digest, run, same, train, weights
+from tiny_runs import build, command, config, digest, plugin_at, run, same, train, weights
 
+from fastreid_cc.config import faults
+from fastreid_cc.data.cut_out import CutOut
 from fastreid_cc.data.triplet_mining import NothingToMine
-from fastreid_cc.errors import ClearError
+from fastreid_cc.errors import BadConfig, ClearError
 from fastreid_cc.plugin.trainer.mining_hook import MiningHook
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -34,7 +36,9 @@ def watched(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         told = {k: copy.copy(v) for k, v in inputs.items() if k != "images"}
         found = stock(inputs)
         if model.training:
-            seen.append({**told, "epoch": trainer.epoch, "losses": set(found)})
+            steps = trainer._trainer.data_loader.dataset.transform.transforms
+            area = next(step.area for step in steps if isinstance(step, CutOut))
+            seen.append({**told, "epoch": trainer.epoch, "losses": set(found), "area": area})
         return found
 
     monkeypatch.setattr(model, "forward", forward)
@@ -52,6 +56,7 @@ def test_stages_train_on_batches_and_then_on_triplets_of_the_labels_at_hand(
     always = set() if options is LABELLED else {first}
     assert len(steps) == trainer.max_iter
     for step in steps:
+        assert step["area"] == pytest.approx(0.1 + 0.3 * step["epoch"] / (trainer.max_epoch - 1))
         if step["epoch"] == 0:
             assert "roles" not in step and step["losses"] == {first}
             continue
@@ -73,37 +78,53 @@ def test_the_mined_loss_moves_the_network_and_only_what_lies_before_it(tmp_path:
     assert "heads.weight" not in moved  # the classifier's stage is over
 
 
-@BOTH
+class Whole(NamedTuple):
+    """A run that nothing stopped, and the steps at which it mined."""
+
+    options: tuple[object, ...]
+    output: Path
+    mined_at: list[int]
+
+
+def train_noting(cfg: Any, *, resume: bool = False) -> list[int]:
+    """Trains; the steps at which triplets were mined."""
+    mined_at: list[int] = []
+    stock = MiningHook._mine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            MiningHook, "_mine", lambda self, step: (mined_at.append(step), stock(self, step))[1]
+        )
+        train(cfg, resume=resume)
+    return mined_at
+
+
+@pytest.fixture(scope="module", params=[LABELLED, LABEL_FREE], ids=["labels", "pseudo-labels"])
+def whole(
+    request: pytest.FixtureRequest, data_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    output = tmp_path_factory.mktemp("whole")
+    with plugin_at(data_root):
+        return Whole(request.param, output, train_noting(config(output, *request.param)))
+
+
 def test_a_run_killed_within_a_round_ends_with_the_same_bytes(
-    options: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint resumed from lies within a round, whose triplets are used up."""
-    mined: list[int] = []
-    stock = MiningHook._mine
-    monkeypatch.setattr(MiningHook, "_mine", lambda self, s: (mined.append(s), stock(self, s))[1])
-    train(config(tmp_path / "whole", *options))
-    starts, per_epoch = list(mined), 4 if options is LABELLED else 2
-    stop = {4: 10, 2: 7}[per_epoch]
-    resumed_at = stop // per_epoch * per_epoch
-    assert resumed_at not in starts and resumed_at > min(starts)
-    if options is LABEL_FREE:  # labels made anew, at steps 4 and 8, begin a round of three
-        assert starts == [2, 4, 7, 8]
-    train_until(config(tmp_path / "parts", *options), stop, monkeypatch)
-    mined.clear()
-    train(config(tmp_path / "parts", *options), resume=True)
-    assert mined == [start for start in starts if start > resumed_at]
-    whole, parts = (torch.load(tmp_path / n / "model_final.pth") for n in ("whole", "parts"))
-    assert same(whole, parts) == ""
+    is_labelled = whole.options is LABELLED
+    # labels made anew, at steps 4 and 8, begin a round of three
+    assert whole.mined_at == ([4, 9, 14] if is_labelled else [2, 4, 7, 8])
+    killed_at, resumed_at = (10, 8) if is_labelled else (7, 6)
+    train_until(config(tmp_path, *whole.options), killed_at, monkeypatch)
+    later = train_noting(config(tmp_path, *whole.options), resume=True)
+    assert later == [step for step in whole.mined_at if step > resumed_at]
+    ends = [torch.load(folder / "model_final.pth") for folder in (whole.output, tmp_path)]
+    assert same(*ends) == ""
 
 
-@BOTH
-def test_the_number_of_workers_changes_no_byte(options: tuple[object, ...], tmp_path: Path) -> None:
-    found = []
-    for workers in (0, 2):
-        output = tmp_path / str(workers)
-        train(config(output, *options, "DATALOADER.NUM_WORKERS", workers, "SOLVER.MAX_EPOCH", 2))
-        found.append(digest(weights(output)))
-    assert found[0] == found[1]
+def test_the_number_of_workers_changes_no_byte(whole: Whole, tmp_path: Path) -> None:
+    train(config(tmp_path, *whole.options, "DATALOADER.NUM_WORKERS", 2))
+    assert digest(weights(tmp_path)) == digest(weights(whole.output))
 
 
 def test_pseudo_labels_leave_the_nearest_negatives_out_and_true_ones_none(
@@ -216,3 +237,57 @@ def test_two_processes_train_on_the_triplets_of_one_and_learn_the_same(
     alone = torch.tensor(one["losses"], dtype=torch.float64)[:8]
     assert alone.min() > 0.1
     torch.testing.assert_close(both, alone, atol=1e-5, rtol=0)  # rounding, doubled every step
+
+
+def test_a_scale_of_0_mines_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    both = ("MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'MinedTriplet')", "CC.LOSS_STAGES", "()")
+    off = ("MODEL.LOSSES.MinedTriplet.SCALE", 0.0)
+    alone = ("MODEL.LOSSES.NAME", "('CrossEntropyLoss',)", "CC.LOSS_STAGES", "()")
+    found = []
+    for name, more in (("off", (*both, *off)), ("without", alone)):
+        trainer = train(config(tmp_path / name, *LABELLED, *more, "SOLVER.MAX_EPOCH", 1))
+        assert not any(isinstance(hook, MiningHook) for hook in trainer._hooks)
+        found.append(digest(weights(tmp_path / name)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (("CC.MINING.TOP", -1), ("CC.MINING.TOP=-1",)),
+        (("INPUT.CUT_OUT.AREA", 1.5), ("INPUT.CUT_OUT.AREA=1.5",)),
+        (("MODEL.HEADS.NECK_FEAT", "before"), ("NECK_FEAT=before", "set NECK_FEAT after")),
+        (
+            (
+                "MODEL.META_ARCHITECTURE",
+                "MutualContrast",
+                "MODEL.HEADS.NAME",
+                "ClusterContrastHead",
+            ),
+            ("MutualContrast has two",),
+        ),
+        (
+            (
+                *("MODEL.LOSSES.NAME", "('MinedTriplet',)", "CC.LOSS_STAGES", "()"),
+                *("MODEL.LOSSES.MinedTriplet.SCALE", 0.0),
+            ),
+            ("MODEL.LOSSES.MinedTriplet.SCALE=0", "raise it"),
+        ),
+    ],
+)
+def test_what_cannot_be_mined_is_a_fault_before_anything_is_built(
+    pairs: tuple[object, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    cfg = config(tmp_path, *LABELLED, *pairs)
+    (found,) = faults(cfg)
+    assert all(word in found for word in words), found
+    with pytest.raises(BadConfig):
+        build(cfg)
+
+
+def test_triplets_are_shared_out_evenly_and_not_among_sources(tmp_path: Path) -> None:
+    (found,) = faults(config(tmp_path, *LABELLED), world_size=3)
+    assert "CC.MINING.TRIPLETS=2 must be a multiple of the 3 processes" in found
+    sources = ("CC.SOURCES.NAMES", "('SyntheticSource',)")
+    found = " ".join(faults(config(tmp_path, *LABEL_FREE, *sources)))
+    assert "mined batches hold no images of sources" in found

@@ -103,8 +103,9 @@ class WithLosses(nn.Module):
             has_rows = step.memory is not None
             return {k: loss for k, loss in losses.items() if loss.learns_from_sources and has_rows}
         if step.losses is None and step.loss_stage is not None:
-            return {name: loss for name, loss in losses.items() if name in step.loss_stage}
-        return dict(losses.items())
+            losses = {name: loss for name, loss in losses.items() if name in step.loss_stage}
+        scale_of = self.scales.get  # nothing is mined for a scale of 0
+        return {k: v for k, v in losses.items() if not v.needs_roles or scale_of(k, 1.0) > 0}
 
     @contextmanager
     def stock_losses_of(self, step: StepContext) -> Iterator[None]:
