@@ -14,7 +14,19 @@ import torch
 from mined_runs import LABEL_FREE, LABELLED
 from test_resume import train_until
 from test_two_processes import free_port
-from tiny_runs import build, command, config, digest, plugin_at, run, same, train, weights
+from tiny_runs import (
+    PAIRS,
+    ROOT,
+    build,
+    command,
+    config,
+    digest,
+    plugin_at,
+    run,
+    same,
+    train,
+    weights,
+)
 
 from fastreid_cc.config import faults
 from fastreid_cc.data.cut_out import CutOut
@@ -23,6 +35,7 @@ from fastreid_cc.errors import BadConfig, ClearError
 from fastreid_cc.plugin.trainer.mining_hook import MiningHook
 
 pytestmark = pytest.mark.usefixtures("plugin")
+DEMO = sorted((ROOT / "configs/demo/done-right").glob("*.yml"))
 BOTH = pytest.mark.parametrize("options", [LABELLED, LABEL_FREE], ids=["labels", "pseudo-labels"])
 
 
@@ -291,3 +304,34 @@ def test_triplets_are_shared_out_evenly_and_not_among_sources(tmp_path: Path) ->
     sources = ("CC.SOURCES.NAMES", "('SyntheticSource',)")
     found = " ".join(faults(config(tmp_path, *LABEL_FREE, *sources)))
     assert "mined batches hold no images of sources" in found
+
+
+@pytest.mark.parametrize("path", DEMO, ids=lambda path: path.stem)
+def test_a_demo_config_trains_with_its_practices_and_one_off(path: Path, tmp_path: Path) -> None:
+    cfg = from_file(path)
+    off = {
+        "max-pooling": cfg.MODEL.HEADS.POOL_LAYER != "GlobalMaxPool",
+        "cut-out": not cfg.INPUT.CUT_OUT.ENABLED,
+        "classification": not cfg.CC.LOSS_STAGES,
+        "mining": not cfg.CC.MINING.TOP,
+        "depth": cfg.MODEL.BACKBONE.DEPTH != "34x",
+        "resolution": tuple(cfg.INPUT.SIZE_TEST) != (128, 64),
+    }
+    assert [f"without-{name}" for name, is_off in off.items() if is_off] in ([path.stem], [])
+    assert any(off.values()) == (path.stem != "full")
+    stages = "((0, ('CrossEntropyLoss',)), (1, ('MinedTriplet',)))"
+    options = [*PAIRS, "CC.ITERS_PER_EPOCH", 2, "OUTPUT_DIR", tmp_path, "CC.MINING.TRIPLETS", 2]
+    options += ["DATALOADER.NUM_INSTANCE", 2]
+    options += ["CC.LOSS_STAGES", stages] if cfg.CC.LOSS_STAGES else []
+    cfg.merge_from_list([str(option) for option in options])
+    trainer = train(cfg)
+    assert trainer.storage.history("total_loss").latest() > 0
+    assert list(trainer.model.active_losses(trainer.model.step)) == ["MinedTriplet"]
+
+
+def from_file(path: Path) -> Any:
+    from fastreid.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(path))
+    return cfg
