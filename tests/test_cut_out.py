@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,13 @@ def test_ratios_that_do_not_vary_are_refused_with_counts(tmp_path: Path) -> None
         refuse_one_ratio(paths, (416, 208))
     Image.new("L", (60, 128)).save(paths[-1])
     refuse_one_ratio(paths, (416, 208))
+
+
+def test_the_example_of_the_docs_is_a_transform_that_knows_the_epoch() -> None:
+    page = (Path(__file__).parents[1] / "docs/adding-a-part.md").read_text("utf-8")
+    (source,) = re.findall(r"^```python\n(class Fading:.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(source, names)  # noqa: S102  ours
+    steps = Compose([names["Fading"]()])
+    first, last = (transform_at(steps, epoch, 4)(Image.new("L", (1, 1))) for epoch in (0, 3))
+    assert (first.getpixel((0, 0)), last.getpixel((0, 0))) == (64, 16)

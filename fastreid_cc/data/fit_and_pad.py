@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..errors import BadConfig
 
+PADDING = "padding"  # the note of an exported file that holds the fill
 LOOKED_AT = 256  # images whose size is read before a training
 SAME = 0.01  # ratios that differ by less, relatively, are one
 
