@@ -17,7 +17,7 @@ PARTS = {
     "refiner": "merge_proposals min_size self_paced single_camera",
     "memory": "camera_proxy classifier cluster hybrid instance",
     "loss": "AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
-    " EasyPositive GraphPositives MemoryContrast MinedTriplet MultiSimilarity PairwiseCircle"
+    " EasyPositive GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity PairwiseCircle"
     " PairwiseCosface SoftContrast SoftTriplet SupCon",
 }
 

@@ -149,11 +149,19 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
             f"CC.SAMPLER.OUTLIERS_PER_BATCH={extra} must be a multiple of DATALOADER.NUM_INSTANCE x"
             f" processes = {group} and leave room for two clusters: at most {most}."
         )
-    if "AverageK" not in cfg.MODEL.LOSSES.NAME or not cfg.MODEL.LOSSES.AverageK.RESCUE:
-        return
-    if not extra:
+    losses = cfg.MODEL.LOSSES
+    wanting = [("AverageK.RESCUE=True", "AverageK", losses.AverageK.RESCUE), ("MpRL", "MpRL", True)]
+    for what, name, wants in wanting:
+        if name in losses.NAME and wants:
+            yield from _without_outliers(cfg, f"MODEL.LOSSES.{what}", group)
+
+
+def _without_outliers(cfg: Any, what: str, group: int) -> Iterator[str]:
+    """Why a loss of un-clustered images would never see one."""
+    cc = cfg.CC
+    if not cc.SAMPLER.OUTLIERS_PER_BATCH:
         yield (
-            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on:"
+            f"{what} has no images to train on:"
             " CC.SAMPLER.OUTLIERS_PER_BATCH=0 puts no un-clustered ones into a batch. Set it, e.g."
             f" to {group}."
         )
@@ -161,7 +169,7 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
     keeps |= cc.MEMORY.NAME == "hybrid" and cc.MEMORY.HYBRID.OUTLIERS != "drop"
     if cc.LABELS.OUTLIERS != "drop" or keeps:
         yield (
-            "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
+            f"{what} has nothing to rescue: with CC.LABELS.OUTLIERS="
             f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
             " a class of its own."
         )

@@ -49,7 +49,7 @@ FIXED_KEYS: dict[str, Key] = {
         "Draw the images of a cluster from different cameras; auto: if there is more than one.",
         ("auto", "on", "off"),
     ),
-    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE.", "[0, inf)"),
+    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE and MpRL.", "[0, inf)"),
     "CC.EXTRACT.IMS_PER_BATCH": Key(256, "Images per extraction batch of a process.", "[1, inf)"),
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(

@@ -165,8 +165,9 @@ class ColorRobust(Part):
 
     def _erase(self, pixels: np.ndarray) -> None:
         """Fills a random rectangle with noise; in place. Aspect 0.3 to 3.3, log-uniform."""
-        rows, columns = rectangle(*pixels.shape[:2], self.erase_area)
-        pixels[rows, columns] = self._noise(*pixels[rows, columns].shape[:2])
+        rows, columns = rectangle(pixels.shape[0], pixels.shape[1], self.erase_area)
+        patch = pixels[rows, columns]
+        patch[:] = self._noise(patch.shape[0], patch.shape[1])
 
 
 def rectangle(height: int, width: int, largest: float) -> tuple[slice, slice]:

@@ -54,7 +54,7 @@ class CutOut(Part):
         if random.random() >= self.prob or not self.area:
             return image
         pixels = np.array(image)
-        rows, columns = rectangle(*pixels.shape[:2], self.area)
+        rows, columns = rectangle(pixels.shape[0], pixels.shape[1], self.area)
         patch = pixels[rows, columns]
         rng = np.random.Generator(np.random.PCG64(random.getrandbits(64)))
         patch[:] = rng.integers(0, 256, patch.shape, np.uint8)
