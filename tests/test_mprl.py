@@ -153,5 +153,15 @@ def test_before_its_epoch_and_without_such_images_it_costs_nothing() -> None:
 
 def test_one_class_is_refused_with_the_count() -> None:
     batch = Batch.of(torch.ones(2, 5).double(), torch.full((2,), -1))
-    with pytest.raises(ValueError, match=r"MODEL.LOSSES.MpRL grades .* which has 1"):
+    with pytest.raises(ValueError, match=r"MODEL.LOSSES.MpRL over clusters has 1 class to grade"):
         MpRL()(batch, a_memory(1))
+
+
+def test_over_labelled_classes_every_image_is_graded_by_the_classifier() -> None:
+    logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    batch = Batch.of(torch.ones(3, 5).double(), torch.tensor([0, -1, 2]), class_logits=logits)
+    loss = MpRL(over="classes")(batch, a_memory())
+    wanted = -(graded_labels(logits) * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss, wanted)
+    with pytest.raises(ValueError, match="CC.SOURCES.LOSSES"):
+        MpRL(over="classes")(Batch.of(batch.features, batch.targets), a_memory())

@@ -150,7 +150,10 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
             f" processes = {group} and leave room for two clusters: at most {most}."
         )
     losses = cfg.MODEL.LOSSES
-    wanting = [("AverageK.RESCUE=True", "AverageK", losses.AverageK.RESCUE), ("MpRL", "MpRL", True)]
+    wanting = [
+        ("AverageK.RESCUE=True", "AverageK", losses.AverageK.RESCUE),
+        ("MpRL", "MpRL", losses.MpRL.OVER == "clusters"),
+    ]
     for what, name, wants in wanting:
         if name in losses.NAME and wants:
             yield from _without_outliers(cfg, f"MODEL.LOSSES.{what}", group)
@@ -173,6 +176,26 @@ def _without_outliers(cfg: Any, what: str, group: int) -> Iterator[str]:
             f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
             " a class of its own."
         )
+
+
+def graded_classes(cfg: Any, world_size: int) -> Iterator[str]:
+    """MpRL over labelled classes has a classifier, and one batch norm for all images."""
+    sources, name = cfg.CC.SOURCES, "MODEL.LOSSES.MpRL.OVER=classes"
+    if "MpRL" not in cfg.MODEL.LOSSES.NAME or cfg.MODEL.LOSSES.MpRL.OVER != "classes":
+        return
+    has_classifier = sources.NAMES and "CrossEntropyLoss" in sources.LOSSES
+    if sources.MODE != "joint" or not has_classifier:
+        yield (
+            f"{name} grades the classes of labelled sources: set CC.SOURCES.NAMES, CC.SOURCES.MODE"
+            " joint, and CrossEntropyLoss in CC.SOURCES.LOSSES."
+        )
+    if sources.BN != "shared":
+        yield (
+            f"{name} with CC.SOURCES.BN={sources.BN}: evaluation would use the batch norm of the"
+            " unlabelled images alone. Set it shared."
+        )
+    if cfg.MODEL.HEADS.NAME != "ClusterContrastHead":
+        yield f"{name} needs MODEL.HEADS.NAME ClusterContrastHead, found {cfg.MODEL.HEADS.NAME}."
 
 
 def merges(cfg: Any, world_size: int) -> Iterator[str]:
@@ -246,5 +269,5 @@ def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, source_faults, loss_stages, mining, pictures)
+CHECKS += (graph, graded_classes, source_faults, loss_stages, mining, pictures)
 LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures)

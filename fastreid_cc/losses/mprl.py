@@ -15,11 +15,14 @@ from .memory_contrast import batch_mean
 
 @LOSSES.register()
 class MpRL(Loss):
-    """Mean of -sum_k q_k log p_k over the batch's un-clustered images, p over the memory's classes.
+    """Mean of -sum_k q_k log p_k over images without a label.
 
     p is the network's softmax; q, a constant, grades the K classes by it, anew in every step.
 
     Args:
+        over: "clusters": un-clustered images, over the memory's classes. "classes", the paper's
+            form: all images of the target (generated ones there), over the classes of labelled
+            sources (CC.SOURCES, joint, with cross-entropy).
         scheme: "rank": q_k is proportional to the rank of class k, 1 for the least likely, K for
             the likeliest. "uniform": all alike (LSRO). "argmax": the likeliest alone. "argsort":
             what the authors' published code computes, which takes the sorting permutation for the
@@ -29,13 +32,14 @@ class MpRL(Loss):
 
     Of equally likely classes the lower one has the lower rank. "argmax" is "rank" with `top` 1. The
     rank is a mild tilt of the uniform label: KL(q | uniform) is 0.151 for 10 classes, 0.187 for 80,
-    and below ln 2 - 1/2 = 0.193 for any number. Images with a target cost 0 here; other losses take
-    them. CC.SAMPLER.OUTLIERS_PER_BATCH puts un-clustered images into batches, where they count in
-    batch norm too, whatever the SCALE. Cost: that of `memory.logits`, and a sort of [B, classes].
+    and below ln 2 - 1/2 = 0.193 for any number. Over clusters, images with a target cost 0 here;
+    other losses take them. CC.SAMPLER.OUTLIERS_PER_BATCH puts un-clustered images into batches,
+    where they count in batch norm too, whatever the SCALE. Cost: that of the logits, and a sort of
+    [B, classes].
 
     Source: Huang et al., arXiv:1801.06742 (definition and code read, results second-hand). Differs:
-    there the classes are those of a labelled set, and the images are generated; here both are the
-    target's. In the authors' code a weight w of generated images is SCALE 1.855 w: it averages over
+    over clusters, classes and images are both the target's; a margin of the classifier is not
+    applied. In the authors' code a weight w of generated images is SCALE 1.855 w: it averages over
     generated and real images together.
 
     >>> from fastreid_cc.memories.cluster import ClusterMemory
@@ -50,36 +54,50 @@ class MpRL(Loss):
     log_name = "mprl"
     needs_memory = True
     limits = {
+        "over": ("clusters", "classes"),
         "scheme": ("rank", "uniform", "argmax", "argsort"),
         "top": "[0, inf)",
         "start_epoch": "[0, inf)",
     }
 
-    def __init__(self, *, scheme: str = "rank", top: int = 0, start_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        over: str = "clusters",
+        scheme: str = "rank",
+        top: int = 0,
+        start_epoch: int = 0,
+    ) -> None:
         super().__init__()
-        self.scheme, self.top, self.start_epoch = scheme, top, start_epoch
+        self.over, self.scheme, self.top, self.start_epoch = over, scheme, top, start_epoch
+        self.needs_class_logits = over == "classes"
 
     def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
         """On the target's images: those of sources have labels."""
         return part == "target"
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
-        """Mean over the images without a target; 0 if there is none.
+        """Mean over the images without a label; 0 if there is none.
 
         Raises:
             ValueError: if there are fewer than two classes to grade.
         """
-        free = batch.targets < 0
-        logits = memory.logits(unit(batch.features), batch)
+        mask = None
+        if self.over == "classes":
+            assert batch.class_logits is not None
+            free, logits = torch.ones_like(batch.targets, dtype=torch.bool), batch.class_logits
+        else:
+            free, logits = batch.targets < 0, memory.logits(unit(batch.features), batch)
+            mask = memory.loss_mask(batch)
         if logits.shape[1] < 2:
             raise ValueError(
-                f"{self.key} grades the classes of the memory, which has {logits.shape[1]}; wanted"
-                " at least 2. Lower CC.CLUSTER's radius, or raise START_EPOCH."
+                f"{self.key} over {self.over} has {logits.shape[1]} class to grade; wanted at"
+                " least 2. Make more clusters (a smaller CC.CLUSTER radius), or name sources with"
+                " more identities."
             )
         if memory.epoch < self.start_epoch:
             free = torch.zeros_like(free)
-        wanted = graded_labels(logits, self.scheme, self.top, memory.loss_mask(batch))
-        mask = memory.loss_mask(batch)
+        wanted = graded_labels(logits, self.scheme, self.top, mask)
         if mask is not None:
             logits = logits.masked_fill(~(mask | ~mask.any(1, keepdim=True)), LOW)
         losses = -(wanted * logits.log_softmax(1)).sum(1)

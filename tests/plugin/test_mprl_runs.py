@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from source_runs import watched
 from tiny_runs import config, digest, train, weights
 
 from fastreid_cc.config import faults
-from fastreid_cc.losses.mprl import MpRL
+from fastreid_cc.losses.mprl import MpRL, graded_labels
 
 pytestmark = pytest.mark.usefixtures("plugin")
 #: Half of the images are un-clustered; 4 of a batch's 12 are such.
@@ -75,3 +76,67 @@ def test_a_config_in_which_it_would_see_no_image_is_a_fault(
 ) -> None:
     (found,) = faults(config(tmp_path, *MPRL, *pairs))
     assert all(word in found for word in words), found
+
+
+#: The paper's form: a labelled source, and images without labels beside it.
+CLASSES: tuple[object, ...] = (
+    "MODEL.LOSSES.NAME",
+    "('MpRL',)",
+    "MODEL.LOSSES.MpRL.OVER",
+    "classes",
+    "CC.SOURCES.NAMES",
+    "('SyntheticSource',)",
+    "CC.SOURCES.MODE",
+    "joint",
+    "CC.SOURCES.IMS_PER_BATCH",
+    8,
+    "CC.SOURCES.NUM_INSTANCE",
+    2,
+    "CC.SOURCES.LOSSES",
+    "('CrossEntropyLoss',)",
+    "CC.SOURCES.IN_MEMORY",
+    False,
+    "CC.MEMORY.NAME",
+    "instance",
+    "DATALOADER.NUM_INSTANCE",
+    1,
+    "SOLVER.MAX_EPOCH",
+    1,
+)
+
+
+def test_images_without_labels_are_graded_over_the_sources_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, seen = MpRL.compute, []
+
+    def spy(self: Any, batch: Any, memory: Any) -> Any:
+        loss = stock(self, batch, memory)
+        seen.append((batch.class_logits, torch.autograd.grad(loss, batch.class_logits)[0]))
+        return stock(self, batch, memory)
+
+    monkeypatch.setattr(MpRL, "compute", spy)
+    trainer, batches, losses = watched(tmp_path, monkeypatch, *CLASSES)
+    classes = trainer.cfg.MODEL.HEADS.NUM_CLASSES
+    assert (
+        classes == 8 and [set(found) for found in losses] == [{"loss_mprl", "loss_cls_source"}] * 2
+    )
+    for logits, gradient in seen:
+        assert logits.shape == (8, classes)  # the target's part of the batch
+        wanted = (logits.softmax(1) - graded_labels(logits)) / 8
+        torch.testing.assert_close(gradient, wanted)
+    assert trainer.model.step.last_batch is None and len(batches[0]["domains"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (("CC.SOURCES.BN", "domain"), ("CC.SOURCES.BN=domain", "Set it shared")),
+        (("CC.SOURCES.LOSSES", "('TripletLoss',)"), ("CrossEntropyLoss in CC.SOURCES.LOSSES",)),
+    ],
+)
+def test_labelled_classes_need_a_classifier_and_one_batch_norm(
+    pairs: tuple[object, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    found = [fault for fault in faults(config(tmp_path, *CLASSES, *pairs)) if "MpRL" in fault]
+    assert len(found) == 1 and all(word in found[0] for word in words), found

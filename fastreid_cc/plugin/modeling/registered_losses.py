@@ -70,7 +70,8 @@ def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
     """What the memory's update needs of a batch, without gradient; None without a memory."""
     if step.memory is None:
         return None
-    return replace(batch, features=batch.features.detach(), teacher_features=None, roles=None)
+    kept = replace(batch, features=batch.features.detach(), teacher_features=None)
+    return replace(kept, roles=None, class_logits=None)
 
 
 class WithLosses(nn.Module):
@@ -166,7 +167,7 @@ class WithLosses(nn.Module):
                 continue
             scale = loss.factor(part, self.scales.get(name, 1.0), self.source_scale)
             on_embedding = loss.needs_memory or loss.needs_roles
-            on_embedding = on_embedding or (loss.needs_teacher and branches)
+            on_embedding = on_embedding or (loss.needs_teacher and bool(branches))
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), step.memory)

@@ -56,7 +56,7 @@ class LossStageHook(HookBase):
     def before_epoch(self) -> None:
         """Sets the stage's losses."""
         names = losses_at(self.cfg, self.trainer.epoch)
-        step = unwrapped(self.trainer.model).step
+        step: Any = unwrapped(self.trainer.model).step
         if step.loss_stage != frozenset(names):
             logger.info(f"epoch {self.trainer.epoch}: losses from here on: {', '.join(names)}")
         step.loss_stage = frozenset(names)

@@ -67,7 +67,7 @@ def _labelled_loader(stock: Any, cls: Any, cfg: Any) -> Any:
     validate(cfg, world_size=comm.get_world_size())
     if cfg.CC.SEED_SUPERVISED:
         seed_globals(cfg.CC.SEED, comm.get_rank())
-    found = LabelledImages(cfg) if needs_epoch_loaders(cfg) else stock(cls, cfg)
+    found: Any = LabelledImages(cfg) if needs_epoch_loaders(cfg) else stock(cls, cfg)
     if cfg.INPUT.KEEP_RATIO:
         is_ours = isinstance(found, LabelledImages)
         paths = found.paths if is_ours else [item[0] for item in found.dataset.img_items]
