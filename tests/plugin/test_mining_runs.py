@@ -307,7 +307,7 @@ def test_triplets_are_shared_out_evenly_and_not_among_sources(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("path", DEMO, ids=lambda path: path.stem)
-def test_a_demo_config_trains_with_its_practices_and_one_off(path: Path, tmp_path: Path) -> None:
+def test_a_demo_config_has_one_practice_off_and_trains(path: Path, tmp_path: Path) -> None:
     cfg = from_file(path)
     off = {
         "max-pooling": cfg.MODEL.HEADS.POOL_LAYER != "GlobalMaxPool",
@@ -319,6 +319,8 @@ def test_a_demo_config_trains_with_its_practices_and_one_off(path: Path, tmp_pat
     }
     assert [f"without-{name}" for name, is_off in off.items() if is_off] in ([path.stem], [])
     assert any(off.values()) == (path.stem != "full")
+    if path.stem not in ("full", "without-classification"):
+        return
     stages = "((0, ('CrossEntropyLoss',)), (1, ('MinedTriplet',)))"
     options = [*PAIRS, "CC.ITERS_PER_EPOCH", 2, "OUTPUT_DIR", tmp_path, "CC.MINING.TRIPLETS", 2]
     options += ["DATALOADER.NUM_INSTANCE", 2]
