@@ -110,6 +110,10 @@ class Batch:
         teacher_features: [B, D], the teacher's features of the same images, as its head gives them;
             None without.
         teacher_logits: [B, L], the teacher's logits over its memory; None without.
+        roles: i64 [B], 3 t + r: image r (0 query, 1 positive, 2 negative) of the batch's triplet t,
+            below 0 = of none; None where batches are not made of triplets. A memory never sees it.
+        class_logits: [B, S], what the classifier of labelled sources makes of the images; None
+            unless a loss asks for it. A memory never sees it.
     """
 
     features: Tensor
@@ -119,6 +123,8 @@ class Batch:
     domains: Tensor | None = None
     teacher_features: Tensor | None = None
     teacher_logits: Tensor | None = None
+    roles: Tensor | None = None
+    class_logits: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor, targets: Tensor, **given: Tensor | None) -> Batch:

@@ -17,14 +17,17 @@ PARTS = {
     "refiner": "merge_proposals min_size self_paced single_camera",
     "memory": "camera_proxy classifier cluster hybrid instance selective",
     "loss": "AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
-    " EasyPositive GraphCorrelation GraphPositives MemoryContrast MultiSimilarity PairwiseCircle"
-    " PairwiseCosface SelectiveContrast SoftContrast SoftTriplet SupCon",
+    " EasyPositive GraphCorrelation GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity"
+    " PairwiseCircle PairwiseCosface SelectiveContrast SoftContrast SoftTriplet SupCon",
 }
 
 #: Node -> its keys that are no part's arguments.
 KEYS = {
     "CC": "ENABLED SEED SEED_SUPERVISED OVERWRITE REPORT ITERS_PER_EPOCH EVAL_BEFORE"
-    " SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER LABEL_TIMEOUT_MINUTES",
+    " SAMPLES_PER_BN AMP_DTYPE FUSED_OPTIMIZER LABEL_TIMEOUT_MINUTES LOSS_STAGES",
+    "CC.MINING": "POOL PERIOD TOP TRIPLETS SKIP",
+    "INPUT": "KEEP_RATIO",
+    "INPUT.CUT_OUT": "ENABLED PROB AREA LAST_AREA",
     "CC.SAMPLER": "CAMERA_AWARE OUTLIERS_PER_BATCH",
     "CC.EXTRACT": "IMS_PER_BATCH FLIP BN",
     "CC.LABELS": "PERIOD OUTLIERS SMOOTH_NEIGHBORS LOG_PLAIN",

@@ -1,5 +1,7 @@
 """Two gloo processes equal one process: losses, gradients, memories."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,8 @@ def step(name):
     weight = unit_rows(6, 8, seed=2).requires_grad_()
     memory = memory_by_name(MEMORY_OF.get(name, "cluster"))
     batch = teach(make_batch(images @ weight, targets, cameras, indices), memory)
+    if ALL_LOSSES[name].needs_roles:
+        batch = replace(batch, roles=indices)  # triplets that two processes share
     ALL_LOSSES[name].zero_grad()
     loss = ALL_LOSSES[name](batch, memory)
     loss.backward()

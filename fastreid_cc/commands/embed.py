@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import boot
 from ..data.checks import fault
+from ..data.fit_and_pad import PADDING, FitAndPad
 from ..data.naming import EXTENSIONS, list_images
 from ..errors import ClearError, MissingData, WrongUse, printable
 from ..files import write_atomically
@@ -152,21 +153,29 @@ def _by_onnx(args: argparse.Namespace, paths: Sequence[str]) -> tuple[np.ndarray
             f"{printable(args.model)} takes {printable(wanted)}; wanted: images [batch, 3, H, W],"
             " as `export` writes it."
         )
+    padding = session.get_modelmeta().custom_metadata_map.get(PADDING, "")
+    fill = tuple(map(int, padding.split()))
     parts = []
     for batch in _batches(paths, args.batch):
-        pixels = np.stack([read_pixels(path, (shape[2], shape[3])) for path in batch])
+        pixels = np.stack([read_pixels(path, (shape[2], shape[3]), fill) for path in batch])
         parts.append(session.run(["features"], {"images": pixels})[0])
     found = np.concatenate(parts).astype(np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True), args.model
 
 
-def read_pixels(path: str, size: tuple[int, int]) -> np.ndarray:
-    """f32 [3, H, W], RGB from 0 to 255: an image as fastreid's test transform gives it."""
+def read_pixels(path: str, size: tuple[int, int], fill: tuple[int, ...] = ()) -> np.ndarray:
+    """f32 [3, H, W], RGB from 0 to 255: an image as the test transform gives it.
+
+    With `fill`, (red, green, blue), as under INPUT.KEEP_RATIO.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
-    resized = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    if fill:
+        resized = FitAndPad(size, fill)(image)
+    else:
+        resized = image.resize(size[::-1], Image.Resampling.BICUBIC)
     return np.asarray(resized, np.float32).transpose(2, 0, 1)
 
 

@@ -51,7 +51,13 @@ def main(argv: list[str]) -> int:
         run_folder.load_weights(embedder.model, weights)
     size = height, width = tuple(cfg.INPUT.SIZE_TEST)
     with write_atomically(out) as part:
-        onnx_export.write_onnx(embedder, part, size=size, source=weights.name if weights else "")
+        onnx_export.write_onnx(
+            embedder,
+            part,
+            size=size,
+            source=weights.name if weights else "",
+            padding=cfg.MODEL.PIXEL_MEAN if cfg.INPUT.KEEP_RATIO else (),
+        )
         difference = onnx_export.largest_difference(embedder, part, size=size)
         if not difference <= TOLERANCE:
             raise ClearError(

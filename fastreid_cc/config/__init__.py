@@ -13,6 +13,7 @@ from .keys import (
     part_keys,
     walk,
 )
+from .loss_stages import is_mined, losses_at
 from .signatures import STOCK_LOSSES, Key
 from .source_folders import source_folders, source_names
 
@@ -27,6 +28,8 @@ __all__ = [
     "faults",
     "from_config",
     "get_key",
+    "is_mined",
+    "losses_at",
     "near_keys",
     "part_keys",
     "source_folders",

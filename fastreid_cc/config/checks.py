@@ -1,4 +1,4 @@
-"""What can be wrong with a label-free config: values out of their limits, keys that do not fit.
+"""What can be wrong with a config: values out of their limits, keys that do not fit.
 
 Reads no image and builds no network, so it runs before anything slow.
 """
@@ -9,11 +9,14 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..data.cut_out import CutOut
+from ..data.triplet_mining import TripletMining
 from ..errors import BadConfig
 from ..limits import fault
 from ..losses.base import Loss
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
+from .loss_stages import loss_stages, mining, pictures
 from .signatures import STOCK_LOSSES
 from .source_checks import source_faults
 from .source_folders import source_names
@@ -24,12 +27,16 @@ Check = Callable[[Any, int], Iterator[str]]
 
 
 def faults(cfg: Any, *, world_size: int = 1) -> list[str]:
-    """Everything that is wrong with a label-free config, each with its key; empty when sound."""
-    return [message for check in CHECKS for message in check(cfg, world_size)]
+    """Everything that is wrong with a config, each with its key; empty when sound.
+
+    With true labels, without CC.ENABLED, only what works there is looked at.
+    """
+    checks = CHECKS if cfg.CC.ENABLED else LABELLED_CHECKS
+    return [message for check in checks for message in check(cfg, world_size)]
 
 
 def validate(cfg: Any, *, world_size: int = 1) -> None:
-    """Raises one BadConfig that lists the faults of a label-free config, five of them at most."""
+    """Raises one BadConfig that lists the faults of a config, five of them at most."""
     found = faults(cfg, world_size=world_size)
     if len(found) == 1:
         raise BadConfig(found[0])
@@ -41,10 +48,12 @@ def validate(cfg: Any, *, world_size: int = 1) -> None:
         raise BadConfig("\n".join(lines))
 
 
-def values(cfg: Any, world_size: int) -> Iterator[str]:
+def values(cfg: Any, world_size: int, below: tuple[str, ...] = ("",)) -> Iterator[str]:
     """Values out of their limits; NaN and infinity, with which comparisons pass unnoticed."""
     keys = all_keys()
     for key, value in walk(cfg):
+        if not key.startswith(below):
+            continue
         limits = keys[key].limits if key in keys else None
         if isinstance(limits, (str, tuple)):
             entries = value if isinstance(value, (tuple, list)) else (value,)
@@ -142,11 +151,22 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
             f"CC.SAMPLER.OUTLIERS_PER_BATCH={extra} must be a multiple of DATALOADER.NUM_INSTANCE x"
             f" processes = {group} and leave room for two clusters: at most {most}."
         )
-    if "AverageK" not in cfg.MODEL.LOSSES.NAME or not cfg.MODEL.LOSSES.AverageK.RESCUE:
-        return
-    if not extra:
+    losses = cfg.MODEL.LOSSES
+    wanting = [
+        ("AverageK.RESCUE=True", "AverageK", losses.AverageK.RESCUE),
+        ("MpRL", "MpRL", losses.MpRL.OVER == "clusters"),
+    ]
+    for what, name, wants in wanting:
+        if name in losses.NAME and wants:
+            yield from _without_outliers(cfg, f"MODEL.LOSSES.{what}", group)
+
+
+def _without_outliers(cfg: Any, what: str, group: int) -> Iterator[str]:
+    """Why a loss of un-clustered images would never see one."""
+    cc = cfg.CC
+    if not cc.SAMPLER.OUTLIERS_PER_BATCH:
         yield (
-            "MODEL.LOSSES.AverageK.RESCUE=True has no images to train on:"
+            f"{what} has no images to train on:"
             " CC.SAMPLER.OUTLIERS_PER_BATCH=0 puts no un-clustered ones into a batch. Set it, e.g."
             f" to {group}."
         )
@@ -154,10 +174,30 @@ def outliers(cfg: Any, world_size: int) -> Iterator[str]:
     keeps |= cc.MEMORY.NAME == "hybrid" and cc.MEMORY.HYBRID.OUTLIERS != "drop"
     if cc.LABELS.OUTLIERS != "drop" or keeps:
         yield (
-            "MODEL.LOSSES.AverageK.RESCUE=True has nothing to rescue: with CC.LABELS.OUTLIERS="
+            f"{what} has nothing to rescue: with CC.LABELS.OUTLIERS="
             f"{cc.LABELS.OUTLIERS} and CC.MEMORY.NAME={cc.MEMORY.NAME} each un-clustered image is"
             " a class of its own."
         )
+
+
+def graded_classes(cfg: Any, world_size: int) -> Iterator[str]:
+    """MpRL over labelled classes has a classifier, and one batch norm for all images."""
+    sources, name = cfg.CC.SOURCES, "MODEL.LOSSES.MpRL.OVER=classes"
+    if "MpRL" not in cfg.MODEL.LOSSES.NAME or cfg.MODEL.LOSSES.MpRL.OVER != "classes":
+        return
+    has_classifier = sources.NAMES and "CrossEntropyLoss" in sources.LOSSES
+    if sources.MODE != "joint" or not has_classifier:
+        yield (
+            f"{name} grades the classes of labelled sources: set CC.SOURCES.NAMES, CC.SOURCES.MODE"
+            " joint, and CrossEntropyLoss in CC.SOURCES.LOSSES."
+        )
+    if sources.BN != "shared":
+        yield (
+            f"{name} with CC.SOURCES.BN={sources.BN}: evaluation would use the batch norm of the"
+            " unlabelled images alone. Set it shared."
+        )
+    if cfg.MODEL.HEADS.NAME != "ClusterContrastHead":
+        yield f"{name} needs MODEL.HEADS.NAME ClusterContrastHead, found {cfg.MODEL.HEADS.NAME}."
 
 
 def merges(cfg: Any, world_size: int) -> Iterator[str]:
@@ -251,6 +291,13 @@ def refining(cfg: Any, world_size: int) -> Iterator[str]:
         yield f"SelectiveContrast needs CC.MEMORY.NAME selective, found {memory}."
 
 
+def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
+    """`values`, of keys that work with true labels and that no part checks."""
+    yield from values(cfg, world_size, (f"{TripletMining.key}.", f"{CutOut.key}."))
+
+
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, feature_sizes, refining, source_faults)
+CHECKS += (graph, feature_sizes, refining, graded_classes, source_faults)
+CHECKS += (loss_stages, mining, pictures)
+LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures)

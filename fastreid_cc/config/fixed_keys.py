@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ..data.augment import ColorRobust
 from ..data.camera_style import StyleStatistics
+from ..data.cut_out import CutOut
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions
+from ..data.triplet_mining import TripletMining
 from ..networks.clip_tower import ClipTower
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
@@ -21,7 +23,15 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.OVERWRITE": Key(False, "Start anew in an OUTPUT_DIR that holds a run, which is removed."),
     "CC.REPORT": Key(False, "Write OUTPUT_DIR/report.html, with images, when training ends."),
     "CC.ITERS_PER_EPOCH": Key(
-        0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"
+        0,
+        "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400. Without CC.ENABLED"
+        " only with mined triplets or transforms that know the epoch.",
+        "[0, inf)",
+    ),
+    "CC.LOSS_STAGES": Key(
+        (),
+        "Which of MODEL.LOSSES.NAME work from which epoch on, as ((0, (name, ...)), (10, (name,"
+        " ...))); () = all in every epoch. Works with true labels too.",
     ),
     "CC.EVAL_BEFORE": Key(False, "Evaluate before the first epoch too (direct transfer)."),
     "CC.SAMPLES_PER_BN": Key(
@@ -41,7 +51,7 @@ FIXED_KEYS: dict[str, Key] = {
         "Draw the images of a cluster from different cameras; auto: if there is more than one.",
         ("auto", "on", "off"),
     ),
-    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE.", "[0, inf)"),
+    "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE and MpRL.", "[0, inf)"),
     "CC.EXTRACT.IMS_PER_BATCH": Key(256, "Images per extraction batch of a process.", "[1, inf)"),
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(
@@ -141,6 +151,10 @@ FIXED_KEYS: dict[str, Key] = {
         "What an image is contrasted with in warm-up: images of its camera, or all.",
         ("same_camera", "all"),
     ),
+    "INPUT.CUT_OUT.ENABLED": Key(False, "Cover training images by a patch that grows by epoch."),
+    "INPUT.KEEP_RATIO": Key(
+        False, "Fit images into SIZE_TRAIN and SIZE_TEST and pad, instead of distorting them."
+    ),
     "INPUT.COLOR_ROBUST.ENABLED": Key(False, "Augment training images robustly against colour."),
     "MODEL.BACKBONE.FROZEN": Key(
         (), "Parameters of the backbone that never learn: patterns at the beginning of their names."
@@ -166,6 +180,8 @@ FIXED_KEYS: dict[str, Key] = {
     **argument_keys(MeanTeacher),
     **argument_keys(StyleStatistics),
     **argument_keys(ColorRobust),
+    **argument_keys(CutOut),
+    **argument_keys(TripletMining),
     **argument_keys(SyntheticOptions),
     **argument_keys(FolderOptions),
 }

@@ -165,10 +165,20 @@ class ColorRobust(Part):
 
     def _erase(self, pixels: np.ndarray) -> None:
         """Fills a random rectangle with noise; in place. Aspect 0.3 to 3.3, log-uniform."""
-        h, w = pixels.shape[:2]
-        area = random.uniform(0.02, max(0.02, self.erase_area)) * h * w
-        aspect = math.exp(random.uniform(-1.2, 1.2))
-        eh = min(h, max(1, round(math.sqrt(area * aspect))))
-        ew = min(w, max(1, round(math.sqrt(area / aspect))))
-        y, x = random.randint(0, h - eh), random.randint(0, w - ew)
-        pixels[y : y + eh, x : x + ew] = self._noise(eh, ew)
+        rows, columns = rectangle(pixels.shape[0], pixels.shape[1], self.erase_area)
+        patch = pixels[rows, columns]
+        patch[:] = self._noise(patch.shape[0], patch.shape[1])
+
+
+def rectangle(height: int, width: int, largest: float) -> tuple[slice, slice]:
+    """Rows and columns of a random rectangle within a picture; draws from Python's `random`.
+
+    Its area is uniform between 2 % and `largest`, a share of the picture's; its aspect log-uniform
+    from 0.3 to 3.3, cut where the picture ends.
+    """
+    area = random.uniform(0.02, max(0.02, largest)) * height * width
+    aspect = math.exp(random.uniform(-1.2, 1.2))
+    h = min(height, max(1, round(math.sqrt(area * aspect))))
+    w = min(width, max(1, round(math.sqrt(area / aspect))))
+    y, x = random.randint(0, height - h), random.randint(0, width - w)
+    return slice(y, y + h), slice(x, x + w)

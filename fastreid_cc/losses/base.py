@@ -29,6 +29,9 @@ class Loss(Part, nn.Module):
             so MemoryContrast gives loss_memory_contrast.
         needs_memory: whether `compute` reads a memory.
         needs_teacher: whether it reads what a teacher makes of the batch.
+        needs_roles: whether it reads the roles of mined images; epochs in which it works are
+            trained on mined triplets (CC.MINING).
+        needs_class_logits: whether it reads the logits of the labelled sources' classifier.
         learns_from_sources: whether parameters of its own learn from source images already in the
             epochs of source labels, against a memory that keeps a row for each of them.
         lr_factor: factor of SOLVER.BASE_LR for parameters of its own.
@@ -48,7 +51,9 @@ class Loss(Part, nn.Module):
     log_name: ClassVar[str]
     needs_memory: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    needs_roles: ClassVar[bool] = False
     learns_from_sources: ClassVar[bool] = False
+    needs_class_logits: bool = False
     lr_factor: float = 1.0
     positives: Positives | None = None
     neighbors_to_refine: int = 0
@@ -85,7 +90,7 @@ class Loss(Part, nn.Module):
         Returns:
             scalar, float32 (float64 if the features are).
         Raises:
-            ValueError: if a memory or a teacher is needed and missing.
+            ValueError: if a memory, a teacher, roles or class logits are needed and missing.
         """
         if self.needs_memory and memory is None:
             raise ValueError(
@@ -95,6 +100,16 @@ class Loss(Part, nn.Module):
         given = batch.teacher_logits if self.needs_memory else batch.teacher_features
         if self.needs_teacher and given is None:
             raise ValueError(f"{type(self).__name__} needs a teacher: set CC.TEACHER.ENABLED True.")
+        if self.needs_roles and batch.roles is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the roles of mined images (CC.MINING), which this"
+                " batch does not tell."
+            )
+        if self.needs_class_logits and batch.class_logits is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a classifier of labelled sources: CC.SOURCES.NAMES,"
+                " CC.SOURCES.MODE joint, and CrossEntropyLoss in CC.SOURCES.LOSSES."
+            )
         features = batch.features
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()

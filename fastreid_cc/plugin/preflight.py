@@ -68,7 +68,9 @@ def preflight(
     """
     _check_names(cfg)
     if not eval_only:
-        validate(cfg, world_size=world_size) if cfg.CC.ENABLED else refuse_memory_losses(cfg)
+        validate(cfg, world_size=world_size)
+        if not cfg.CC.ENABLED:
+            refuse_memory_losses(cfg)
     _check_weights(cfg, resume=resume, eval_only=eval_only)
     if not (resume or eval_only):
         _check_output(cfg)

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import cell, is_trained, train
+from compare import cell, differences, is_trained, train
 from tabulate import tabulate
 from trainings import ROOT, cores, read_metrics
 
 CONFIGS = ROOT / "configs/demo/uda"
 TARGET, SOURCE = "SyntheticReID", "SyntheticSource"
-#: A difference is called real if its mean is above this many standard deviations of the seeds'.
-REAL = 2.5
 
 
 @dataclass(frozen=True)
@@ -89,19 +86,6 @@ def read(row: Row, seeds: range, output: Path) -> dict[str, list[float]]:
     else:
         names = SCALARS
     return {column: [run[name] for run in runs if name in run] for column, name in names.items()}
-
-
-def differences(own: list[float], control: list[float]) -> tuple[str, str]:
-    """("+1.0 +2.0 +3.0", "+2.0 ± 1.0, real") of values seed by seed; empty without a pair."""
-    gains = [a - b for a, b in zip(own, control, strict=False)]
-    if not gains:
-        return "", ""
-    each = " ".join(f"{gain:+.1f}" for gain in gains)
-    if len(gains) < 2:
-        return each, ""
-    mean, spread = statistics.mean(gains), statistics.stdev(gains)
-    verdict = "real" if abs(mean) > REAL * spread else "within the spread"
-    return each, f"{mean:+.1f} ± {spread:.1f}, {verdict}"
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:

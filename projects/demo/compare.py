@@ -14,8 +14,11 @@ import argparse
 import itertools
 import json
 import os
+import re
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from trainings import ROOT, Training, cores, read_metrics, run_all
@@ -46,6 +49,8 @@ OF_LABELS = (
     "CC.LABELS",
     "CC.COLLAPSE",
 )
+#: A difference is called real if its mean is above this many standard deviations of the seeds'.
+REAL = 2.5
 COLUMNS = {
     "transfer/mAP": "before the target",
     "mAP": "mAP",
@@ -141,30 +146,54 @@ def summarise(configs: list[Path], seeds: range, output: Path) -> dict[str, Any]
     }
 
 
-def cell(values: list[float], sign: str = "") -> str:
+def cell(values: list[float]) -> str:
     """Mean ± sample standard deviation; two digits for shares, one for all else."""
     if not values:
         return ""
-    digits = 2 if max(map(abs, values)) <= 1 and not sign else 1
+    digits = 2 if max(map(abs, values)) <= 1 else 1
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.{digits}f}{spread}"
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def table(results: dict[str, Any]) -> str:
+def differences(own: list[float], control: list[float]) -> tuple[str, str]:
+    """("+1.0 +2.0 +3.0", "+2.0 ± 1.0, real") of values seed by seed; empty without a pair."""
+    gains = [a - b for a, b in zip(own, control, strict=False)]
+    if not gains:
+        return "", ""
+    each = " ".join(f"{gain:+.1f}" for gain in gains)
+    if len(gains) < 2:
+        return each, ""
+    mean, spread = statistics.mean(gains), statistics.stdev(gains)
+    verdict = "real" if abs(mean) > REAL * spread else "within the spread"
+    return each, f"{mean:+.1f} ± {spread:.1f}, {verdict}"
+
+
+def paper_difference(config: Path) -> str:
+    """What a configuration's comments say after "Paper's difference:"; "" if nothing."""
+    found = re.search(r"^# Paper's difference: (.*)$", config.read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def table(results: dict[str, Any], papers: Mapping[str, str] = MappingProxyType({})) -> str:
     """Mean and sample standard deviation over the seeds, as Markdown.
 
     "against the first": difference of mAP to the first row, seed by seed. Seeds that share a
     warm-up rise and fall together, so it spreads less than the rows themselves.
+
+    Args:
+        results: of `summarise`.
+        papers: row -> the difference that its paper gives, for a column of its own.
     """
 
     first = next(iter(results.values()))["mAP"]
     columns = [column for column in COLUMNS if any(row[column] for row in results.values())]
     lines = []
     for name, row in results.items():
-        gains = [own - other for own, other in zip(row["mAP"], first, strict=False)]
-        gain = cell(gains, "+") if row["mAP"] is not first else ""
-        lines.append([name, *(cell(row[column]) for column in columns), gain])
-    headers = ["", *(COLUMNS[column] for column in columns), "against the first"]
+        gains = differences(row["mAP"], first) if row["mAP"] is not first else ("", "")
+        theirs = [papers.get(name, "")] if any(papers.values()) else []
+        lines.append([name, *(cell(row[column]) for column in columns), *gains, *theirs])
+    headers = ["", *(COLUMNS[column] for column in columns), "against the first", "mean"]
+    headers += ["paper's difference"] if any(papers.values()) else []
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
@@ -182,7 +211,7 @@ def main() -> None:
     train(args.configs, seeds, args.output, args.jobs)
     results = summarise(args.configs, seeds, args.output)
     (args.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
+    print(table(results, {config.stem: paper_difference(config) for config in args.configs}))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ def label(self: PseudoLabelHook, epoch: int) -> None:
 def train(self: DefaultTrainer) -> Any:
     results = _train(self)
     model = getattr(self.model, "module", self.model)
-    hook = self._hooks[0]
+    hooks = [hook for hook in self._hooks if isinstance(hook, PseudoLabelHook)]
     report = {
         "parameters": dict(model.named_parameters()),
-        "memory": hook.memory.rows,
+        "memory": hooks[0].memory.rows if hooks else None,
         "labels": _labels,
         "workers": multiprocessing.get_start_method(),
         "batches": _batches,

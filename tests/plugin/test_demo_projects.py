@@ -109,3 +109,23 @@ def test_another_beginning_is_not_shared(demo, tmp_path):
     first, second = compare.plan([QUICK, longer, *graphs], range(1, 2), tmp_path)
     assert len(first) == 6
     assert not second
+
+
+def test_the_table_of_one_practice_off_holds_the_papers_difference_beside_ours(demo):
+    _, compare = demo
+    folder = ROOT / "configs/demo/done-right"
+    configs = [folder / "full.yml", *sorted(folder.glob("without-*.yml"))]
+    papers = {config.stem: compare.paper_difference(config) for config in configs}
+    assert len(papers) == 7 and papers["full"] == "" and all(list(papers.values())[1:])
+    values = {name: [50.0, 52.0, 54.0] for name in papers}
+    values |= {"without-mining": [49.0, 53.0, 54.5], "without-depth": [40.0, 41.0, 44.5]}
+    results = {
+        name: dict.fromkeys(compare.COLUMNS, []) | {"mAP": found} for name, found in values.items()
+    }
+    lines = compare.table(results, papers).splitlines()
+    assert lines[0].rstrip(" |").endswith("paper's difference")
+    rows = {line.split("|")[1].strip(): line for line in lines[2:]}
+    assert "-10.0 -11.0 -9.5" in rows["without-depth"]
+    assert "-10.2 ± 0.8, real" in rows["without-depth"] and "-4.9" in rows["without-depth"]
+    assert "within the spread" in rows["without-mining"] and "none" in rows["without-mining"]
+    assert "paper" not in compare.table({"full": results["full"]})

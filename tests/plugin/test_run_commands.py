@@ -167,6 +167,40 @@ def test_a_run_an_onnx_file_and_a_config_embed_alike_and_label_goes_on(
     assert [int(row["cluster"]) for row in rows] == np.load("labels.npz")["labels"].tolist()
 
 
+def test_a_network_that_keeps_ratios_keeps_them_as_an_onnx_file(
+    plugin, finished, exported, tmp_path, capsys, monkeypatch
+):
+    import onnx
+    from PIL import Image
+
+    from fastreid_cc.plugin.offline import onnx_export
+
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 33, 3)).astype(np.uint8)
+    Image.fromarray(noise).save("wide.png")
+    notes = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            onnx_export, "write_onnx", lambda _, path, **told: notes.update(told, at=path.touch())
+        )
+        patch.setattr(onnx_export, "largest_difference", lambda *_, **__: 0.0)
+        run(capsys, "export", finished, "INPUT.KEEP_RATIO", "True", "--out", "m.onnx")
+    assert [round(value) for value in notes["padding"]] == [124, 116, 104]
+    model = onnx.load(str(exported[0]))
+    onnx.helper.set_model_props(model, {"padding": "124 116 104"})  # as `write_onnx` notes it
+    onnx.save(model, "kept.onnx")
+    found = []
+    for words in (
+        ("kept.onnx", "wide.png"),
+        (finished, "wide.png", "--set", "INPUT.KEEP_RATIO", "True"),
+        (finished, "wide.png"),
+    ):
+        told(capsys, "embed", *words, "--out", "f.npy")
+        found.append(np.load("f.npy")[0])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+    assert np.abs(found[0] - found[2]).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -1,7 +1,7 @@
-"""Lets INPUT.COLOR_ROBUST.* add the colour-robust augmentation to fastreid's training transforms.
+"""Puts INPUT.COLOR_ROBUST, INPUT.CUT_OUT and INPUT.KEEP_RATIO into fastreid's transforms.
 
 fastreid has no registry for transforms; `build_transforms` is wrapped once, under every name it was
-imported by. With ENABLED False the stock list comes back untouched.
+imported by. With all three off the stock list comes back untouched.
 """
 
 from __future__ import annotations
@@ -12,20 +12,29 @@ from typing import Any
 
 from fastreid.data.transforms import build as stock
 from fastreid.data.transforms.transforms import ToTensor
+from torchvision.transforms import Resize
 
-from ...config import from_config
+from ...config import from_config, get_key
 from ...data.augment import ColorRobust
+from ...data.cut_out import CutOut
+from ...data.fit_and_pad import FitAndPad
 
 
 def _wrap(original: Any) -> Any:
     @functools.wraps(original)
     def build_transforms(cfg: Any, is_train: bool = True) -> Any:
-        """fastreid's transforms; in training with the colour-robust one before ToTensor."""
+        """fastreid's transforms; in training with ours before ToTensor."""
         result = original(cfg, is_train)
-        if is_train and cfg.INPUT.COLOR_ROBUST.ENABLED:
-            steps = result.transforms
-            place = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-            steps.insert(place, from_config(cfg, ColorRobust))
+        steps = result.transforms
+        if cfg.INPUT.KEEP_RATIO:
+            size = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
+            mean = [round(value) for value in cfg.MODEL.PIXEL_MEAN]  # 0 once it is normalised
+            resize = next(i for i, step in enumerate(steps) if isinstance(step, Resize))
+            steps[resize] = FitAndPad(size, mean)
+        for part in (ColorRobust, CutOut) if is_train else ():
+            if get_key(cfg, f"{part.key}.ENABLED"):
+                place = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
+                steps.insert(place, from_config(cfg, part))
         return result
 
     build_transforms.fastreid_cc = True  # type: ignore[attr-defined]

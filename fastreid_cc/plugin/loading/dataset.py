@@ -20,7 +20,7 @@ from ..seeding import random_state
 
 
 class ContrastDataset(Dataset):
-    """Images with pseudo-labels; keys are (row, place in the epoch).
+    """Images with labels; keys are (row, place in the epoch), or (row, place, role in a triplet).
 
     Args:
         paths: N image paths, row i everywhere.
@@ -55,8 +55,8 @@ class ContrastDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        row, place = key
+    def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
+        row, place, *role = key
         try:
             image = read_image(self.paths[row])
         except OSError as error:
@@ -74,6 +74,8 @@ class ContrastDataset(Dataset):
         if self.domains is not None:
             item["domains"] = int(self.domains[row])
             item["indices"] -= self.first_source if item["domains"] else 0
+        if role:
+            item["roles"] = role[0]
         if self.two_views:
             item["images_2"] = self._view(image, row, place, 1)
         return item
@@ -92,6 +94,7 @@ def build_loader(
     batches: Sequence[np.ndarray],
     num_workers: int,
     places: Sequence[np.ndarray] | None = None,
+    roles: Sequence[np.ndarray] | None = None,
 ) -> Any:
     """A fastreid loader over stated batches.
 
@@ -101,10 +104,12 @@ def build_loader(
         num_workers: loader processes; 0 reads in this one.
         places: i64 [b] each, the images' places in the epoch, which their augmentation depends on;
             None = their rows.
+        roles: i64 [b] each, see `Batch.roles`; None = batches have no such entry.
     """
+    columns = [batches, places or batches, *([] if roles is None else [roles])]
     keys = [
-        list(zip(rows.tolist(), where.tolist(), strict=True))
-        for rows, where in zip(batches, places or batches, strict=True)
+        list(zip(*(column.tolist() for column in of_batch), strict=True))
+        for of_batch in zip(*columns, strict=True)
     ]
     generator = torch.Generator()
     generator.manual_seed(0)  # workers take their base seed from it, not from the global one

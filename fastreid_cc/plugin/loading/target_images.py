@@ -13,6 +13,7 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import Dataset
 
+from ...data.fit_and_pad import refuse_one_ratio
 from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
 from ...errors import BadConfig
@@ -37,8 +38,8 @@ class ImageList(NamedTuple):
     truth: np.ndarray | None = None
 
 
-class _Extent(Dataset):
-    """As long as an epoch. fastreid reads its length and the number of classes, of sources only."""
+class Extent(Dataset):
+    """As long as an epoch. fastreid reads its length and the number of labelled classes."""
 
     def __init__(self, length: int, num_classes: int) -> None:
         self.length, self.num_classes = length, num_classes
@@ -47,9 +48,7 @@ class _Extent(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> Any:
-        raise IndexError(
-            "No pseudo-labels yet: the hook swaps the loader in before the first epoch."
-        )
+        raise IndexError("No epoch has begun: the hook swaps the loader in before the first one.")
 
 
 class TargetImages:
@@ -71,7 +70,7 @@ class TargetImages:
     ) -> None:
         self.paths, self.cameras, self.truth = images
         self.sources, self.style = sources, style
-        self.dataset = _Extent(epoch_images, 0 if sources is None else sources.num_classes)
+        self.dataset = Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
@@ -103,6 +102,8 @@ def target_images(cfg: Any) -> TargetImages:
     images = collect_images(cfg)
     batch, count = cfg.SOLVER.IMS_PER_BATCH, len(images.paths)
     refuse_too_few(cfg, count)
+    if cfg.INPUT.KEEP_RATIO:
+        refuse_one_ratio(images.paths, cfg.INPUT.SIZE_TRAIN)
     iters = cfg.CC.ITERS_PER_EPOCH or count // batch
     names = ", ".join(cfg.DATASETS.NAMES)
     logger.info(f"{count:,} images without labels from {names}")

@@ -93,6 +93,14 @@ class ClusterContrastHead(nn.Module):
         logits = F.linear(embedding, weight)
         return self.cls_layer(logits.clone(), targets)  # it may work in place
 
+    def class_logits(self, embedding: Tensor) -> Tensor:
+        """Logits of any images over the classes of the sources, f32 [B, S], without a margin."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            embedding, weight = embedding.float(), self.weight.float()
+            if type(self.cls_layer) is not any_softmax.Linear:
+                embedding, weight = F.normalize(embedding), F.normalize(weight)
+            return F.linear(embedding, weight) * self.cls_layer.s
+
     def spare_parameters(self) -> list[nn.Parameter]:
         """Parameters that some batches of a training do not use: the classifier's."""
         return [self.weight] if self.num_classes else []

@@ -1,8 +1,8 @@
 """Baseline and MGN with registered losses, under their stock names if a config names such a loss.
 
 `MODEL.META_ARCHITECTURE: Baseline` or `MGN` stays stock as long as `MODEL.LOSSES.NAME` holds stock
-losses only. Any other name, or MODEL.HEADS.TEST_FEAT, which stock fastreid would ignore, makes it
-one of the classes here.
+losses only. Any other name, or CC.LOSS_STAGES or MODEL.HEADS.TEST_FEAT, which stock fastreid would
+ignore, makes it one of the classes here.
 """
 
 from __future__ import annotations
@@ -109,12 +109,13 @@ class ClusterContrast(WithSources, Baseline):
             outputs: of the head. batch: with what extraction sees, [B, D]. step: see `registered`.
         """
         branches = {"": outputs["features"]}
-        if batch.domains is not None:
-            found = self.joint_losses(outputs["features"], batch, step)
-        else:
-            found = super().losses(outputs, batch.targets) if "cls_outputs" in outputs else {}
-            found = found or self.stock_pairwise(branches, batch.targets)
-            found = {**found, **self.registered(branches, batch, step)}
+        with self.stock_losses_of(step):
+            if batch.domains is not None:
+                found = self.joint_losses(outputs["features"], batch, step)
+            else:
+                found = super().losses(outputs, batch.targets) if "cls_outputs" in outputs else {}
+                found = found or self.stock_pairwise(branches, batch.targets)
+                found = {**found, **self.registered(branches, batch, step)}
         if "fused" in outputs:
             found |= self.fused_losses(replace(batch, features=outputs["fused"]), step)
         return self.keep_in_graph(found, step)
@@ -185,11 +186,17 @@ class ClusterContrastMGN(WithLosses, MGN):
             suffix: torch.cat([by_head[name]["features"] for name in names], dim=1)
             for suffix, names in BRANCHES.items()
         }
-        if "cls_outputs" in by_head["b1"]:
-            found = super().losses(*by_head.values(), classes)
-        else:
-            found = self.stock_pairwise(branches, batch.targets)
-        return {**found, **self.registered(branches, batch, self.step)}
+        with self.stock_losses_of(self.step):
+            if "cls_outputs" in by_head["b1"]:
+                found = super().losses(*by_head.values(), classes)
+            else:
+                found = self.stock_pairwise(branches, batch.targets)
+        found |= self.registered(branches, batch, self.step)
+        if self.step.loss_stage is not None:  # classifiers may have no part in it, as DDP asks
+            key = next(iter(found))
+            heads = [module for module in self.modules() if isinstance(module, EmbeddingHead)]
+            found[key] = found[key] + sum(head.weight.sum() * 0 for head in heads)
+        return found
 
 
 def _choose(stock: type, ours: type) -> Any:
@@ -198,7 +205,7 @@ def _choose(stock: type, ours: type) -> Any:
         cfg = args[0] if args else kwargs.get("cfg")
         names = cfg.MODEL.LOSSES.NAME if cfg is not None else ()
         is_stock = set(names) <= set(STOCK_LOSSES)
-        is_stock &= cfg is None or cfg.MODEL.HEADS.TEST_FEAT == "neck"
+        is_stock &= cfg is None or (cfg.MODEL.HEADS.TEST_FEAT == "neck" and not cfg.CC.LOSS_STAGES)
         return (stock if is_stock else ours)(*args, **kwargs)
 
     return build

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -59,7 +60,7 @@ def is_statistics_only(targets: Tensor) -> bool:
 
 def batch_of(features: Tensor, targets: Tensor, inputs: Mapping[str, Any]) -> Batch:
     """The loader's batch with its features [B, D]; indices and cameras are 0 where it has none."""
-    keys = {"indices": "indices", "cameras": "camids", "domains": "domains"}
+    keys = {"indices": "indices", "cameras": "camids", "domains": "domains", "roles": "roles"}
     given = {name: inputs[key].to(targets.device) for name, key in keys.items() if key in inputs}
     teacher_features = inputs.get("teacher_features")
     return Batch.of(features, targets, **given, teacher_features=teacher_features)
@@ -69,7 +70,8 @@ def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
     """What the memory's update needs of a batch, without gradient; None without a memory."""
     if step.memory is None:
         return None
-    return replace(batch, features=batch.features.detach(), teacher_features=None)
+    kept = replace(batch, features=batch.features.detach(), teacher_features=None)
+    return replace(kept, roles=None, class_logits=None)
 
 
 class WithLosses(nn.Module):
@@ -101,7 +103,22 @@ class WithLosses(nn.Module):
         if step.sources_only:
             has_rows = step.memory is not None
             return {k: loss for k, loss in losses.items() if loss.learns_from_sources and has_rows}
-        return dict(losses.items())
+        if step.losses is None and step.loss_stage is not None:
+            losses = {name: loss for name, loss in losses.items() if name in step.loss_stage}
+        scale_of = self.scales.get  # nothing is mined for a scale of 0
+        return {k: v for k, v in losses.items() if not v.needs_roles or scale_of(k, 1.0) > 0}
+
+    @contextmanager
+    def stock_losses_of(self, step: StepContext) -> Iterator[None]:
+        """Within it, fastreid's own losses are those of `step.loss_stage`."""
+        whole = self.loss_kwargs
+        if step.loss_stage is not None:
+            names = tuple(name for name in whole["loss_names"] if name in step.loss_stage)
+            self.loss_kwargs = {**whole, "loss_names": names}
+        try:
+            yield
+        finally:
+            self.loss_kwargs = whole
 
     def is_taught(self, step: StepContext) -> bool:
         """Whether a loss of the stage learns from a teacher, and there is one."""
@@ -119,7 +136,8 @@ class WithLosses(nn.Module):
         Args:
             branches: suffix of the loss's name -> features [B, D]. Losses without a memory see each
                 branch, with weight 1 / number of branches.
-            batch: its features [B, D] are what extraction sees; losses with a memory see them.
+            batch: its features [B, D] are what extraction sees; losses with a memory, and losses of
+                mined images, see them.
             step: memory, teacher and losses.
         """
         if batch.domains is None:
@@ -148,7 +166,8 @@ class WithLosses(nn.Module):
             if not loss.applies_to(part, step.memory):
                 continue
             scale = loss.factor(part, self.scales.get(name, 1.0), self.source_scale)
-            on_embedding = loss.needs_memory or (loss.needs_teacher and branches)
+            on_embedding = loss.needs_memory or loss.needs_roles
+            on_embedding = on_embedding or (loss.needs_teacher and bool(branches))
             seen = {"": batch.features} if on_embedding else branches
             for suffix, features in seen.items():
                 value = loss(replace(batch, features=features), step.memory)

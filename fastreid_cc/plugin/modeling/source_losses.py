@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -102,6 +103,8 @@ class WithSources(WithLosses):
             found = self.stock_pairwise({"": features[~rows]}, batch.targets[~rows])
         stock = self._labelled_losses(features[rows], batch.features[rows], batch.targets[rows])
         found |= {f"{key}_source": self.source_scale * value for key, value in stock.items()}
+        if any(loss.needs_class_logits for loss in self.active_losses(step).values()):
+            batch = replace(batch, class_logits=self.heads.class_logits(batch.features))
         return found | self.registered({"": features}, batch, step)
 
     def _labelled_losses(

@@ -28,17 +28,19 @@ class StepContext:
     | attribute | written by | when |
     |---|---|---|
     | memory, losses, sources_only | the pseudo-label hook, `start_stage` | a stage begins |
+    | loss_stage | the loss-stage hook | before an epoch, with CC.LOSS_STAGES |
     | teacher | the teacher hook | before training |
     | last_batch, positives | the network | in every training forward |
 
-    The network reads the first two lines in its forward; after the step the pseudo-label hook takes
-    `last_batch`, the log `positives`. Nothing else is set on a network from outside. A context is
-    no part of the network's state, and its copy (the mean teacher) starts with an empty one.
+    The network reads all but the last line in its forward; after the step the pseudo-label hook
+    takes `last_batch`, the log `positives`. Nothing else is set on a network from outside. It is no
+    part of the network's state, and its copy (the mean teacher) starts with an empty one.
 
     Attributes:
         memory: what the losses compare with, a `PairMemory` for two networks; None with true
             labels, and, unless a loss learns from sources, while source labels are learnt alone.
         losses: the losses of the stage by name; None = those of the config.
+        loss_stage: of MODEL.LOSSES.NAME, fastreid's own too, the losses at work; None = all.
         sources_only: whether source labels are learnt alone: no batch holds images of the target,
             and of the losses only those that learn from sources work.
         teacher: the mean teacher; None = there is none.
@@ -51,6 +53,7 @@ class StepContext:
     memory: Memory | None = None
     losses: Mapping[str, Loss] | None = None
     sources_only: bool = False
+    loss_stage: frozenset[str] | None = None
     teacher: Teacher | None = None
     teacher_memory: Memory | None = None
     last_batch: Batch | None = None
@@ -89,9 +92,10 @@ class StepContext:
         is that of the other one, so its logits are those of the other's half.
         """
         first, second = self.memory.both if isinstance(self.memory, PairMemory) else (None, None)
+        shared = self.losses, self.sources_only, self.loss_stage
         return (
-            StepContext(first, self.losses, self.sources_only, teacher_memory=second),
-            StepContext(second, self.losses, self.sources_only, teacher_memory=first),
+            StepContext(first, *shared, teacher_memory=second),
+            StepContext(second, *shared, teacher_memory=first),
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StepContext:

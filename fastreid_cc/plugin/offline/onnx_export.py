@@ -24,6 +24,7 @@ from fastreid.modeling.backbones.repvgg import RepVGG
 from torch import Tensor, nn
 
 from ... import __version__
+from ...data.fit_and_pad import PADDING
 from ...errors import ClearError
 
 BATCHES = (1, 2, 5)
@@ -59,7 +60,14 @@ def fused(embedder: Embedder) -> Embedder:
     return embedder
 
 
-def write_onnx(embedder: Embedder, path: Path, *, size: Sequence[int], source: str = "") -> None:
+def write_onnx(
+    embedder: Embedder,
+    path: Path,
+    *,
+    size: Sequence[int],
+    source: str = "",
+    padding: Sequence[float] = (),
+) -> None:
     """Exports to one file; input "images" [batch, 3, H, W], output "features" [batch, D].
 
     Args:
@@ -67,6 +75,7 @@ def write_onnx(embedder: Embedder, path: Path, *, size: Sequence[int], source: s
         path: of the file; weights are inside.
         size: (height, width) of the images.
         source: name of the checkpoint, noted in the file.
+        padding: with INPUT.KEEP_RATIO the colour around images, noted in the file for `embed`.
 
     Raises:
         ClearError: if torch cannot express the network in ONNX; the message says why.
@@ -96,6 +105,8 @@ def write_onnx(embedder: Embedder, path: Path, *, size: Sequence[int], source: s
         "producer": f"fastreid_cc {__version__}, torch {torch.__version__}",
         "checkpoint": source,
     }
+    if padding:
+        notes[PADDING] = " ".join(str(round(value)) for value in padding)
     onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))

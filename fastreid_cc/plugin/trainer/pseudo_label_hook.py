@@ -15,6 +15,7 @@ import torch
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
+from ...data.epoch_transform import transform_at
 from ...labeling.feature_refinement import refined_features
 from ...labels.numbering import outliers_as_clusters
 from ...losses.memory_contrast import MemoryContrast
@@ -112,6 +113,7 @@ class PseudoLabelHook(UpdateHook):
             self.memory.set_epoch(max(0, epoch - self.stages.first_labels))
         # 3. The epoch's loader, in place of the last one.
         transform = self.warmup_transform if stage == "warm-up" else self.transform
+        transform = transform_at(transform, epoch, self.cfg.SOLVER.MAX_EPOCH)
         loader = epoch_loader(self.cfg, self.images, self.targets, transform, epoch, stage)
         swap_loader(self.trainer._trainer, loader)
 

@@ -20,19 +20,23 @@ from fastreid.engine.hooks import EvalHook
 from fastreid.solver import build as solver_build
 from fastreid.utils import comm
 
-from ...config import REGISTRIES, Key, add_key, all_keys, part_keys, validate
+from ...config import REGISTRIES, Key, add_key, all_keys, is_mined, part_keys, validate
+from ...data.fit_and_pad import refuse_one_ratio
 from ...losses.base import Loss
 from ...networks.clip_tower import ClipTower
 from ...networks.timm_network import TimmNetwork
 from ...parallel.collectives import set_label_timeout
 from ..compat.required.mixed_precision import use_bfloat16
 from ..loading.datasets import configure_from
+from ..loading.labelled_images import LabelledImages, needs_epoch_loaders
 from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .closing_hook import ClosingHook
 from .consistency_hook import ConsistencyHook
 from .figures_hook import FiguresHook
+from .labelled_hook import LabelledHook, LossStageHook
+from .mining_hook import MiningHook
 from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
 from .report_hook import ReportHook
@@ -49,10 +53,7 @@ def build_train_loader(stock: Any, cls: Any, cfg: Any) -> Any:
     """The target's images in place of the loader, while there are no labels."""
     configure_from(cfg)
     if not cfg.CC.ENABLED:
-        refuse_memory_losses(cfg)
-        if cfg.CC.SEED_SUPERVISED and not _builds_hooks.get():
-            seed_globals(cfg.CC.SEED, comm.get_rank())
-        return stock(cls, cfg)
+        return _labelled_loader(stock, cls, cfg)
     if _builds_hooks.get():  # fastreid asks a second time, for PreciseBN
         return ImageStream(cfg)
     validate(cfg, world_size=comm.get_world_size())
@@ -60,6 +61,22 @@ def build_train_loader(stock: Any, cls: Any, cfg: Any) -> Any:
     images = target_images(cfg)
     seed_globals(cfg.CC.SEED)  # fastreid seeds from the clock; the network is built next
     return images
+
+
+def _labelled_loader(stock: Any, cls: Any, cfg: Any) -> Any:
+    """fastreid's own loader, or images in its place whose loaders the epochs' hook makes."""
+    refuse_memory_losses(cfg)
+    if _builds_hooks.get():
+        return stock(cls, cfg)
+    validate(cfg, world_size=comm.get_world_size())
+    if cfg.CC.SEED_SUPERVISED:
+        seed_globals(cfg.CC.SEED, comm.get_rank())
+    found: Any = LabelledImages(cfg) if needs_epoch_loaders(cfg) else stock(cls, cfg)
+    if cfg.INPUT.KEEP_RATIO:
+        is_ours = isinstance(found, LabelledImages)
+        paths = found.paths if is_ours else [item[0] for item in found.dataset.img_items]
+        refuse_one_ratio(paths, cfg.INPUT.SIZE_TRAIN)
+    return found
 
 
 def build_test_loader(stock: Any, cls: Any, cfg: Any, dataset_name: str) -> Any:
@@ -111,6 +128,15 @@ def build_hooks(stock: Any, self: Any) -> Any:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
         hooks[:0] = ours
+    labelled: Any = hook if self.cfg.CC.ENABLED else None
+    if isinstance(self._trainer.data_loader, LabelledImages):
+        labelled = LabelledHook(self.cfg, self._trainer.data_loader)
+        hooks.insert(0, labelled)
+    if is_mined(self.cfg):
+        self.checkpointer.checkpointables["cc_mining"] = miner = MiningHook(self.cfg, labelled)
+        hooks.insert(1, miner)
+    if self.cfg.CC.LOSS_STAGES:
+        hooks.insert(0, LossStageHook(self.cfg))
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
         for at, other in enumerate(hooks):
