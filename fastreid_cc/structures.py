@@ -110,6 +110,10 @@ class Batch:
         teacher_features: [B, D], the teacher's features of the same images, as its head gives them;
             None without.
         teacher_logits: [B, L], the teacher's logits over its memory; None without.
+        views: i64 [B], which augmented view of its image a row is, from 0; None where images are
+            not drawn in views.
+        fine_map: [B, C, H, W], output of a layer of the backbone that a loss names; None without.
+        coarse_map: the same, of a later layer.
     """
 
     features: Tensor
@@ -119,6 +123,9 @@ class Batch:
     domains: Tensor | None = None
     teacher_features: Tensor | None = None
     teacher_logits: Tensor | None = None
+    views: Tensor | None = None
+    fine_map: Tensor | None = None
+    coarse_map: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor, targets: Tensor, **given: Tensor | None) -> Batch:

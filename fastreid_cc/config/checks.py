@@ -102,7 +102,9 @@ def parts(cfg: Any, world_size: int) -> Iterator[str]:
     chosen += [(MEMORIES, cc.MEMORY.NAME), *((REFINERS, name) for name in cc.REFINE.NAMES)]
     if cc.CLUSTER.NAME in CLUSTERERS and CLUSTERERS.get(cc.CLUSTER.NAME).consumes == "distances":
         chosen.append((DISTANCES, cc.DISTANCE.NAME))
-    chosen += [(LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
+    warm_up = cc.WARMUP.LOSSES if cc.WARMUP.EPOCHS > 0 else ()
+    names = dict.fromkeys((*cfg.MODEL.LOSSES.NAME, *warm_up))
+    chosen += [(LOSSES, name) for name in names if name not in STOCK_LOSSES]
     for registry, name in chosen:
         try:
             cls = registry.get(name)
@@ -127,6 +129,48 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
         yield (
             "MODEL.LOSSES.NAME holds CrossEntropyLoss, which needs a classifier and identities;"
             " without labels use MemoryContrast. For labelled sources it goes to CC.SOURCES.LOSSES."
+        )
+
+
+def warm_up(cfg: Any, world_size: int) -> Iterator[str]:
+    """The warm-up has losses of this plug-in, and those that compare views are in it alone."""
+    node, known = cfg.CC.WARMUP, [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
+    for name in known:
+        if LOSSES.get(name).needs_views:
+            yield (
+                f"MODEL.LOSSES.NAME holds {name}, which compares views of an image: they are drawn"
+                " in the warm-up alone. Name it in CC.WARMUP.LOSSES."
+            )
+    if node.EPOCHS <= 0:
+        return
+    stock = ", ".join(name for name in node.LOSSES if name in STOCK_LOSSES)
+    if stock or not node.LOSSES:
+        found = f"{stock}, fastreid's own" if stock else "no loss"
+        yield f"CC.WARMUP.LOSSES holds {found}; name losses of this plug-in: MemoryContrast, AMDIM."
+    losses = {name: LOSSES.get(name) for name in node.LOSSES if name in LOSSES}
+    seeing = ", ".join(name for name, loss in losses.items() if loss.needs_views)
+    if seeing and node.VIEWS < 2:
+        yield f"{seeing} in CC.WARMUP.LOSSES compares views; CC.WARMUP.VIEWS={node.VIEWS}, set 2."
+    if seeing and cfg.MODEL.META_ARCHITECTURE not in ("ClusterContrast", "MutualContrast"):
+        yield (
+            f"{seeing} in CC.WARMUP.LOSSES needs MODEL.META_ARCHITECTURE ClusterContrast or"
+            f" MutualContrast, found {cfg.MODEL.META_ARCHITECTURE}."
+        )
+    taught = ", ".join(name for name, loss in losses.items() if loss.needs_teacher)
+    if taught:
+        yield f"{taught} in CC.WARMUP.LOSSES learn from a teacher; the warm-up has none yet."
+    if "AMDIM" in losses:
+        yield from feature_size(cfg, "AMDIM")
+
+
+def feature_size(cfg: Any, loss: str) -> Iterator[str]:
+    """A loss whose network is built for one size of features is given it."""
+    given = cfg.MODEL.LOSSES[loss].FEATURE_SIZE
+    size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
+    if given != size:
+        yield (
+            f"MODEL.LOSSES.{loss}.FEATURE_SIZE={given} must be the size of the features,"
+            f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0)."
         )
 
 
@@ -213,15 +257,9 @@ def graph(cfg: Any, world_size: int) -> Iterator[str]:
         )
     if memory.NAME != "instance" or not memory.INSTANCE.SOURCE_ROWS:
         yield "GraphPositives needs CC.MEMORY.NAME instance, CC.MEMORY.INSTANCE.SOURCE_ROWS True."
-    given = cfg.MODEL.LOSSES.GraphPositives.FEATURE_SIZE
-    size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
-    if given != size:
-        yield (
-            f"MODEL.LOSSES.GraphPositives.FEATURE_SIZE={given} must be the size of the features,"
-            f" {size} (MODEL.HEADS.EMBEDDING_DIM, or MODEL.BACKBONE.FEAT_DIM if that is 0)."
-        )
+    yield from feature_size(cfg, "GraphPositives")
 
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, source_faults)
+CHECKS += (warm_up, graph, source_faults)
