@@ -1,4 +1,4 @@
-"""AMDIM and the prototypical loss against loops in the papers' symbols; closed forms; properties."""
+"""AMDIM and the prototypical loss: loops in the papers' symbols, closed forms, properties."""
 
 import math
 from dataclasses import replace

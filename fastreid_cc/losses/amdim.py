@@ -1,4 +1,4 @@
-"""AMDIM: what one view shows as a whole is told from locations of another view of the same image."""
+"""AMDIM: a view of an image is told from others by locations of another view of it."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class PseudoLabelHook(UpdateHook):
     # ---- stages -----------------------------------------------------------------------------
 
     def _start_warmup(self) -> None:
-        """Every image is a class of its own, in an instance memory filled anew if a loss reads it."""
+        """Every image is a class of its own, in an instance memory if a loss reads one."""
         self.memory, self.targets = None, np.arange(len(self.images.paths))
         if any(loss.needs_memory for loss in self.network.warmup_losses.values()):
             features = extract_features(self.cfg, self._labelling_model(), self.images)
