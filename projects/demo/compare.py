@@ -89,8 +89,18 @@ def beginning_of(cfg: Any) -> str:
     ours = [build_part(cfg, LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
     if any(list(loss.parameters()) for loss in ours):
         return ""
-    kept = {k: v for k, v in flat(cfg).items() if not k.startswith(OF_LABELS)}
+    warm_up = of_warmup(cfg)
+    kept = {
+        k: v for k, v in flat(cfg).items() if k.startswith(warm_up) or not k.startswith(OF_LABELS)
+    }
     return repr(sorted(kept.items()))
+
+
+def of_warmup(cfg: Any) -> tuple[str, ...]:
+    """Keys of losses that work in the warm-up: all of a loss, of MemoryContrast its factor."""
+    names = cfg.CC.WARMUP.LOSSES if cfg.CC.WARMUP.EPOCHS else ()
+    ends = {"MemoryContrast": "SCALE"}
+    return tuple(f"MODEL.LOSSES.{name}.{ends.get(name, '')}" for name in names)
 
 
 def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:
