@@ -97,10 +97,9 @@ def beginning_of(cfg: Any) -> str:
 
 
 def of_warmup(cfg: Any) -> tuple[str, ...]:
-    """Keys of losses that work in the warm-up: all of a loss, of MemoryContrast its factor."""
+    """Keys of losses that work in the warm-up; MemoryContrast has none there."""
     names = cfg.CC.WARMUP.LOSSES if cfg.CC.WARMUP.EPOCHS else ()
-    ends = {"MemoryContrast": "SCALE"}
-    return tuple(f"MODEL.LOSSES.{name}.{ends.get(name, '')}" for name in names)
+    return tuple(f"MODEL.LOSSES.{name}." for name in names if name != "MemoryContrast")
 
 
 def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:

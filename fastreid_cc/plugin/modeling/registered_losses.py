@@ -22,10 +22,18 @@ from .step_context import StepContext
 from .stock_losses import stock_losses
 
 
+class InstanceContrast(MemoryContrast):
+    """MemoryContrast in the warm-up: plain, whatever its keys say of the epochs that follow."""
+
+    log_name = MemoryContrast.log_name
+
+    def factor(self, part: Literal["target", "source"], scale: float, source_scale: float) -> float:
+        """Always 1."""
+        return 1.0
+
+
 def loss_arguments(cfg: Any) -> dict[str, Any]:
     """The registered losses a config names, their scales, and the batch-norm chunk.
-
-    In the warm-up MemoryContrast is plain, whatever its keys say of the epochs that follow.
 
     Raises:
         KeyError: for a loss that neither fastreid nor the plug-in knows (stock ignores it).
@@ -35,7 +43,7 @@ def loss_arguments(cfg: Any) -> dict[str, Any]:
     return {
         "losses": {name: build_part(cfg, LOSSES, name) for name in ours},
         "warmup_losses": {
-            name: MemoryContrast() if name == "MemoryContrast" else build_part(cfg, LOSSES, name)
+            name: InstanceContrast() if name == "MemoryContrast" else build_part(cfg, LOSSES, name)
             for name in warm_up
         },
         "scales": {name: float(cfg.MODEL.LOSSES[name].SCALE) for name in (*ours, *warm_up)},
