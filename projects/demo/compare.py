@@ -29,23 +29,10 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
 from fastreid_cc.config import build_part
+from fastreid_cc.config.beginnings import epochs_before_labels, shapes_beginning
 from fastreid_cc.plugin.loading.datasets import configure_from
 from fastreid_cc.registry import LOSSES
 
-#: Keys that play no part before the first labels.
-OF_LABELS = (
-    "OUTPUT_DIR",
-    "MODEL.LOSSES.NAME",
-    *(f"MODEL.LOSSES.{name}." for name in LOSSES.names()),
-    "DATALOADER.NUM_INSTANCE",
-    "CC.MEMORY",
-    "CC.REFINE",
-    "CC.CLUSTER",
-    "CC.DISTANCE",
-    "CC.NEIGHBORS",
-    "CC.LABELS",
-    "CC.COLLAPSE",
-)
 COLUMNS = {
     "transfer/mAP": "before the target",
     "mAP": "mAP",
@@ -73,12 +60,6 @@ def read(config: Path) -> Any:
     return cfg
 
 
-def epochs_before_labels(cfg: Any) -> int:
-    """Epochs of warm-up or of source labels; 0 in a supervised training."""
-    before = max(cfg.CC.WARMUP.EPOCHS, cfg.CC.SOURCES.PRETRAIN_EPOCHS)
-    return before if cfg.CC.ENABLED else 0
-
-
 def beginning_of(cfg: Any) -> str:
     """All that shapes the epochs before the first labels, as text; empty if it cannot be shared.
 
@@ -89,17 +70,9 @@ def beginning_of(cfg: Any) -> str:
     ours = [build_part(cfg, LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
     if any(list(loss.parameters()) for loss in ours):
         return ""
-    warm_up = of_warmup(cfg)
-    kept = {
-        k: v for k, v in flat(cfg).items() if k.startswith(warm_up) or not k.startswith(OF_LABELS)
-    }
+    every = flat(cfg).items()
+    kept = {k: v for k, v in every if k != "OUTPUT_DIR" and shapes_beginning(cfg, k)}
     return repr(sorted(kept.items()))
-
-
-def of_warmup(cfg: Any) -> tuple[str, ...]:
-    """Keys of losses that work in the warm-up; MemoryContrast has none there."""
-    names = cfg.CC.WARMUP.LOSSES if cfg.CC.WARMUP.EPOCHS else ()
-    return tuple(f"MODEL.LOSSES.{name}." for name in names if name != "MemoryContrast")
 
 
 def plan(configs: list[Path], seeds: range, output: Path) -> list[list[Training]]:

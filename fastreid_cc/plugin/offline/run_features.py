@@ -120,6 +120,22 @@ def tested_sets(
     return sets, by
 
 
+def training_features(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features f32 [N, D] of a run's training images, and its last labels i64 [N] if it has any.
+
+    No identity is read.
+
+    Raises:
+        BadConfig, UnreadableFile, WrongUse: if weights or labels are missing or do not fit.
+    """
+    cfg, checkpoint, model = _build(folder, "")
+    configure_from(cfg, draw=False)
+    images = collect_images(cfg)._replace(truth=None)
+    labels = labels_of(read_checkpoint(checkpoint).get("cc"), images.paths)
+    features = extract_features(cfg, model, images).cpu().numpy()
+    return features, None if labels is None else labels.labels
+
+
 def _network(source: str, cfg: Any, checkpoint: str) -> tuple[nn.Module, str]:
     """The network of a run's folder or of a config's MODEL.WEIGHTS, and the checkpoint's path."""
     if Path(source).is_dir():
