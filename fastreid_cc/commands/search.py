@@ -87,6 +87,7 @@ def main(argv: list[str]) -> int:
         args.config = str(Path(args.config).expanduser().absolute())
     cfg = read_config(args.config, args.pairs)
     check(cfg, genes)
+    check_images(args, cfg)
     claim(args, genes)
     file = args.out / "trials.jsonl"
     while True:
@@ -133,6 +134,17 @@ def check(cfg: Any, genes: Sequence[Gene]) -> None:
     if not cfg.CC.ENABLED:
         raise BadConfig("CC.ENABLED is False: a search trains without labels; set it True.")
     validate(cfg)
+
+
+def check_images(args: argparse.Namespace, cfg: Any) -> None:
+    """There are as many images as clusters; a generated data set is drawn, once for all trials."""
+    from ..plugin.loading.datasets import configure_from
+    from ..plugin.loading.target_images import collect_images
+
+    configure_from(cfg)
+    count = len(collect_images(cfg).paths)
+    if count < args.clusters:
+        raise WrongUse(f"--clusters {args.clusters}: there are only {count} images to learn from.")
 
 
 def claim(args: argparse.Namespace, genes: Sequence[Gene]) -> None:
@@ -248,10 +260,7 @@ def _measured(args: argparse.Namespace, run: Path) -> dict[str, float]:
 
     features, labels = training_features(run)
     how = {"clusters": args.clusters, "s": args.zipf, "shares": args.shares, "seed": args.seed}
-    try:
-        return criteria(features, labels=labels, **how)
-    except ValueError as error:
-        raise WrongUse(f"--clusters {args.clusters}: {error}") from error
+    return criteria(features, labels=labels, **how)
 
 
 def report(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from test_no_label_leak import replace_identities
-from tiny_runs import PAIRS, YAML, train
+from tiny_runs import PAIRS, YAML, plugin_at, train
 
 from fastreid_cc import __main__ as cli
 from fastreid_cc.parallel import trainings
@@ -36,6 +36,20 @@ def environment(plugin: None) -> Any:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Trainings run in this process; those that did."""
+    return run_here(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Training]]:
+    """(the folder of a search of three trials, its trainings)."""
+    out = tmp_path_factory.mktemp("search") / "whole"
+    with plugin_at(data_root), pytest.MonkeyPatch.context() as patch:
+        done = run_here(patch)
+        assert search(out, "--trials", 3) == 0
+    return out, done
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     from fastreid.config import get_cfg
 
     done: list[Training] = []
@@ -68,36 +82,36 @@ def trials(out: Path) -> list[dict[str, Any]]:
 
 
 def test_a_search_tries_measures_and_writes_what_was_best(
-    here: list[Training], tmp_path: Path, capsys: Any
+    whole: tuple[Path, list[Training]], capsys: Any
 ) -> None:
-    assert search(tmp_path, "--trials", 4) == 0
-    found = trials(tmp_path)
+    out, done = whole
+    found = trials(out)
     genomes = [tuple(trial["genome"].values()) for trial in found]
-    assert genomes[:3] == [(1, 1), (1, 0), (0, 1)] and len(set(genomes)) == 4
+    assert genomes[:3] == [(1, 1), (1, 0), (0, 1)] and len(genomes) == 3
     assert len({trial["fitness"] for trial in found}) > 1  # weights change what is learnt
     assert set(found[0]["criteria"]) == {
         "kl_uniform", "kl_zipf", "silhouette", "stability", "rank", "outliers",
     }  # fmt: skip
-    best = min(range(4), key=lambda i: found[i]["fitness"])
-    written = yaml.safe_load((tmp_path / "best.yml").read_text())
+    best = min(range(3), key=lambda i: found[i]["fitness"])
+    written = yaml.safe_load((out / "best.yml").read_text())
     assert written["MODEL"]["LOSSES"]["AdaSP"]["SCALE"] == genomes[best][1]
     assert written["MODEL"]["LOSSES"]["NAME"] == ["MemoryContrast", "AdaSP"]
     from fastreid.config import get_cfg
 
     cfg = get_cfg()
-    cfg.merge_from_file(str(tmp_path / "best.yml"))
+    cfg.merge_from_file(str(out / "best.yml"))
     assert cfg.CC.SYNTHETIC.TRAIN_IDS == 8 and cfg.CC.WARMUP.EPOCHS == 1
-    out = capsys.readouterr().out
-    assert out.splitlines()[1].split()[0] == str(best) and "No identity was read" in out
-    assert not list(tmp_path.glob("trial0*"))  # nothing but the shared beginning is kept
-    starts = [training.start for training in here]
+    assert search(out, "--trials", 3) == 0  # nothing left to try: the table again
+    told = capsys.readouterr().out
+    assert told.splitlines()[1].split()[0] == str(best) and "No identity was read" in told
+    assert not list(out.glob("trial0*"))  # nothing but the shared beginning is kept
+    starts = [training.start for training in done]
     assert starts[0] is None and len(set(starts[1:])) == 1 and starts[1].is_file()  # type: ignore[union-attr]
 
 
 def test_a_search_killed_in_a_trial_goes_on_to_the_same_trials(
-    here: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Any, here: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert search(tmp_path / "whole", "--trials", 3) == 0
     run_all, calls = trainings.run_all, []
 
     def killed(wanted: Any, jobs: int) -> Any:
@@ -109,22 +123,20 @@ def test_a_search_killed_in_a_trial_goes_on_to_the_same_trials(
 
     with monkeypatch.context() as patch:
         patch.setattr(trainings, "run_all", killed)
-        assert search(tmp_path / "parts", "--trials", 3) == 130
+        assert search(tmp_path / "parts", "--trials", 2) == 130
     assert len(trials(tmp_path / "parts")) == 1
     before = len(here)
-    assert search(tmp_path / "parts", "--trials", 3) == 0
-    assert len(here) == before + 1  # the second trial was trained already
-    assert trials(tmp_path / "parts") == trials(tmp_path / "whole")
-    assert search(tmp_path / "parts", "--trials", 3) == 0 and len(here) == before + 1
+    assert search(tmp_path / "parts", "--trials", 2) == 0
+    assert len(here) == before == 2  # the second trial was trained already
+    assert trials(tmp_path / "parts") == trials(whole[0])[:2]
 
 
 def test_other_identities_give_the_same_trials(
-    here: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Any, here: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert search(tmp_path / "a", "--trials", 2) == 0
     seen = replace_identities(monkeypatch, lambda ids: list(reversed(ids)))
-    assert search(tmp_path / "b", "--trials", 2) == 0
-    assert seen and trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert search(tmp_path, "--trials", 2) == 0
+    assert seen and trials(tmp_path) == trials(whole[0])[:2]
 
 
 def test_the_budget_is_looked_at_between_trials_and_earlier_calls_count(
@@ -166,7 +178,7 @@ def test_a_trial_that_fails_is_the_worst_and_the_first_one_ends_the_search(
         (("--gene", "MODEL.LOSSES.AdaSP.SCALE", "1:0"), "wanted LOW:HIGH"),
         (("--budget", "soon"), "'soon' is no time"),
         (("--zipf", "-1"), "--zipf and --seed must be 0 or more"),
-        (("--trials", 1, "--clusters", 80), "--clusters 80: 48 images are fewer than 80"),
+        (("--trials", 1, "--clusters", 80), "--clusters 80: there are only 48 images"),
     ],
 )
 def test_what_cannot_be_searched_is_one_message(
@@ -181,9 +193,6 @@ def test_what_cannot_be_searched_is_one_message(
     assert not (tmp_path / "best.yml").exists()
 
 
-def test_a_folder_of_another_search_is_refused(
-    here: list[Training], tmp_path: Path, capsys: Any
-) -> None:
-    assert search(tmp_path, "--trials", 1) == 0
-    assert search(tmp_path, "--trials", 1, "--zipf", 0, "--seeds", 2) == 2
+def test_a_folder_of_another_search_is_refused(whole: Any, capsys: Any) -> None:
+    assert search(whole[0], "--trials", 1, "--zipf", 0, "--seeds", 2) == 2
     assert "holds another search: its zipf, seeds differ" in capsys.readouterr().err
