@@ -169,8 +169,7 @@ def _episodes(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _everybody(rows: Sequence[dict[str, Any]]) -> str:
-    keys = ("mAP", "rank1", "linear_probe")
-    keys = tuple(key for key in keys if key in rows[0])
+    keys = [key for key in ("mAP", "rank1", "linear_probe") if key in rows[0]]
     names = {"mAP": "mAP", "rank1": "Rank-1", "linear_probe": "linear classifier"}
     body = [[row["people"], row["shots"], *(f"{row[key]:.1f}" for key in keys)] for row in rows]
     return table([["enrolled", "shots", *(names[key] for key in keys)], *body])

@@ -179,5 +179,6 @@ class LocationHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to [..., D], in the precision of x."""
-        straight, hidden, out = (m.weight.to(x.dtype) for m in self.children())
+        layers = self.straight, self.hidden, self.out
+        straight, hidden, out = (layer.weight.to(x.dtype) for layer in layers)
         return F.linear(x, straight) + F.linear(F.relu(F.linear(x, hidden)), out)

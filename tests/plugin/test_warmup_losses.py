@@ -127,6 +127,17 @@ def test_instance_discrimination_and_amdim_work_side_by_side(
     assert trainer._hooks[0].memory.rows.shape == (48, 128)
 
 
+def test_a_pairwise_loss_in_the_warm_up_tells_views_of_an_image_apart_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SupCon there is SimCLR, with no memory to read."""
+    options = ("CC.WARMUP.LOSSES", '("SupCon",)', "CC.WARMUP.EPOCHS", 3, "SOLVER.MAX_EPOCH", 3)
+    trainer, batches, losses = watched(tmp_path, monkeypatch, *AMDIM, *options)
+    assert [set(found) for found in losses] == [{"loss_sup_con"}] * 6
+    assert trainer.model.step.memory is None and trainer._hooks[0].memory is None
+    assert len(batches[0]["targets"].unique()) == 4
+
+
 def test_every_parameter_has_a_gradient_in_both_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +176,10 @@ def test_every_parameter_has_a_gradient_in_both_stages(
         (
             ("CC.ENABLED", False, "MODEL.LOSSES.NAME", '("AMDIM",)'),
             r"MODEL\.LOSSES\.NAME holds AMDIM",
+        ),
+        (
+            ("CC.ENABLED", False, "MODEL.LOSSES.Prototypes.SHOTS", 1),
+            r"Prototypes\.SHOTS=1 parts images by their place",
         ),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",

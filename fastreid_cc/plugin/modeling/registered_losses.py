@@ -52,10 +52,10 @@ def loss_arguments(cfg: Any) -> dict[str, Any]:
 
 
 def refuse_memory_losses(cfg: Any) -> None:
-    """Before a training with true labels: nothing fills a memory there, nothing draws views.
+    """Before a training with true labels: no memory, no views, no places of images there.
 
     Raises:
-        BadConfig: naming the losses that read a memory, or views.
+        BadConfig: naming the losses that read one.
     """
     classes: dict[str, type[Loss]] = {name: LOSSES.get(name) for name in LOSSES.names()}
     views = [name for name in cfg.MODEL.LOSSES.NAME if name in classes]
@@ -64,6 +64,12 @@ def refuse_memory_losses(cfg: Any) -> None:
         raise BadConfig(
             f"MODEL.LOSSES.NAME holds {', '.join(views)}, which compares views of an image: they"
             " are drawn in the warm-up of CC.ENABLED True alone. Name it in CC.WARMUP.LOSSES."
+        )
+    if "Prototypes" in cfg.MODEL.LOSSES.NAME and cfg.MODEL.LOSSES.Prototypes.SHOTS:
+        raise BadConfig(
+            f"MODEL.LOSSES.Prototypes.SHOTS={cfg.MODEL.LOSSES.Prototypes.SHOTS} parts images by"
+            " their place in the data set, which batches hold with CC.ENABLED True alone. Set it 0:"
+            " every image is a query then."
         )
     reading = [name for name, loss in classes.items() if loss.needs_memory]
     found = [name for name in cfg.MODEL.LOSSES.NAME if name in reading]
@@ -101,7 +107,7 @@ def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
     """What the memory's update needs of a batch, without gradient; None without a memory."""
     if step.memory is None:
         return None
-    without = dict.fromkeys(("teacher_features", "views", "fine_map", "coarse_map"))
+    without: Any = dict.fromkeys(("teacher_features", "views", "fine_map", "coarse_map"))
     return replace(batch, features=batch.features.detach(), **without)
 
 
