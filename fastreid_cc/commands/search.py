@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=at_least_1, default=2, metavar="N", help=text)
     text = "trainings at once"
     made.add_argument("--jobs", type=at_least_1, default=1, metavar="N", help=text)
-    made.add_argument("--trials", type=at_least_1, metavar="N", help="end after so many trials")
+    made.add_argument(
+        "--trials", type=at_least_1, metavar="N", help="end after so many (default: none)"
+    )
     made.add_argument("--seed", type=int, default=0, help="of the evolution and of k-means")
     text = "config keys on top of the file, for all trials"
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help=text)
