@@ -114,6 +114,10 @@ class Batch:
             below 0 = of none; None where batches are not made of triplets. A memory never sees it.
         class_logits: [B, S], what the classifier of labelled sources makes of the images; None
             unless a loss asks for it. A memory never sees it.
+        views: i64 [B], which augmented view of its image a row is, from 0; None where images are
+            not drawn in views.
+        fine_map: [B, C, H, W], output of a layer of the backbone that a loss names; None without.
+        coarse_map: the same, of a later layer.
     """
 
     features: Tensor
@@ -125,6 +129,9 @@ class Batch:
     teacher_logits: Tensor | None = None
     roles: Tensor | None = None
     class_logits: Tensor | None = None
+    views: Tensor | None = None
+    fine_map: Tensor | None = None
+    coarse_map: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor, targets: Tensor, **given: Tensor | None) -> Batch:

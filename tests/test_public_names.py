@@ -16,9 +16,9 @@ PARTS = {
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "merge_proposals min_size self_paced single_camera",
     "memory": "camera_proxy classifier cluster hybrid instance selective",
-    "loss": "AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
+    "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
     " EasyPositive GraphCorrelation GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity"
-    " PairwiseCircle PairwiseCosface SelectiveContrast SoftContrast SoftTriplet SupCon",
+    " PairwiseCircle PairwiseCosface Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
 }
 
 #: Node -> its keys that are no part's arguments.
@@ -42,7 +42,7 @@ KEYS = {
     "CC.CAMSTYLE": "MODE FOLDER IMAGES_PER_CAMERA",
     "CC.SOURCES": "NAMES MODE PRETRAIN_EPOCHS STEPS IMS_PER_BATCH NUM_INSTANCE LOSSES IN_MEMORY"
     " SCALE BN GATE_SCALE SAMPLER VALIDATION FOLDERS",
-    "CC.WARMUP": "EPOCHS VIEWS TEMPERATURE MOMENTUM COLOR_ROBUST NEGATIVES",
+    "CC.WARMUP": "EPOCHS LOSSES VIEWS TEMPERATURE MOMENTUM COLOR_ROBUST NEGATIVES",
     "INPUT.COLOR_ROBUST": "ENABLED PROB GAMMA GAIN BIAS BRIGHTNESS SHADE GRAY_PROB BLUR_PROB"
     " BLUR_RADIUS FLIP_PROB SCALE SHIFT MARGIN_PROB MARGIN ERASE_PROB ERASE_AREA",
     "MODEL.BACKBONE": "FROZEN",

@@ -91,14 +91,15 @@ def require_folder_of(path: Path) -> None:
 
 def print_json(data: Mapping[str, object]) -> None:
     """Prints one JSON object, in ASCII; a number that JSON does not know becomes null."""
-    print(json.dumps(_plain(data), indent=2, allow_nan=False))
+    print(json.dumps(plain(data), indent=2, allow_nan=False))
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value as JSON knows it: a number that is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

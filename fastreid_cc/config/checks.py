@@ -113,7 +113,9 @@ def parts(cfg: Any, world_size: int) -> Iterator[str]:
     chosen += [(MEMORIES, cc.MEMORY.NAME), *((REFINERS, name) for name in cc.REFINE.NAMES)]
     if cc.CLUSTER.NAME in CLUSTERERS and CLUSTERERS.get(cc.CLUSTER.NAME).consumes == "distances":
         chosen.append((DISTANCES, cc.DISTANCE.NAME))
-    chosen += [(LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
+    warm_up = cc.WARMUP.LOSSES if cc.WARMUP.EPOCHS > 0 else ()
+    names = dict.fromkeys((*cfg.MODEL.LOSSES.NAME, *warm_up))
+    chosen += [(LOSSES, name) for name in names if name not in STOCK_LOSSES]
     for registry, name in chosen:
         try:
             cls = registry.get(name)
@@ -139,6 +141,35 @@ def losses(cfg: Any, world_size: int) -> Iterator[str]:
             "MODEL.LOSSES.NAME holds CrossEntropyLoss, which needs a classifier and identities;"
             " without labels use MemoryContrast. For labelled sources it goes to CC.SOURCES.LOSSES."
         )
+
+
+def warm_up(cfg: Any, world_size: int) -> Iterator[str]:
+    """The warm-up has losses of this plug-in, and those that compare views are in it alone."""
+    node, known = cfg.CC.WARMUP, [name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
+    for name in known:
+        if LOSSES.get(name).needs_views:
+            yield (
+                f"MODEL.LOSSES.NAME holds {name}, which compares views of an image: they are drawn"
+                " in the warm-up alone. Name it in CC.WARMUP.LOSSES."
+            )
+    if node.EPOCHS <= 0:
+        return
+    stock = ", ".join(name for name in node.LOSSES if name in STOCK_LOSSES)
+    if stock or not node.LOSSES:
+        found = f"{stock}, fastreid's own" if stock else "no loss"
+        yield f"CC.WARMUP.LOSSES holds {found}; name losses of this plug-in: MemoryContrast, AMDIM."
+    losses = {name: LOSSES.get(name) for name in node.LOSSES if name in LOSSES}
+    seeing = ", ".join(name for name, loss in losses.items() if loss.needs_views)
+    if seeing and node.VIEWS < 2:
+        yield f"{seeing} in CC.WARMUP.LOSSES compares views; CC.WARMUP.VIEWS={node.VIEWS}, set 2."
+    if seeing and cfg.MODEL.META_ARCHITECTURE not in ("ClusterContrast", "MutualContrast"):
+        yield (
+            f"{seeing} in CC.WARMUP.LOSSES needs MODEL.META_ARCHITECTURE ClusterContrast or"
+            f" MutualContrast, found {cfg.MODEL.META_ARCHITECTURE}."
+        )
+    taught = ", ".join(name for name, loss in losses.items() if loss.needs_teacher)
+    if taught:
+        yield f"{taught} in CC.WARMUP.LOSSES learn from a teacher; the warm-up has none yet."
 
 
 def outliers(cfg: Any, world_size: int) -> Iterator[str]:
@@ -261,7 +292,8 @@ def feature_sizes(cfg: Any, world_size: int) -> Iterator[str]:
     """Losses with weights are built for features of the network's size."""
     size = cfg.MODEL.HEADS.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
     size *= 8 if "MGN" in cfg.MODEL.META_ARCHITECTURE else 1
-    for name in cfg.MODEL.LOSSES.NAME:
+    warm_up = cfg.CC.WARMUP.LOSSES if cfg.CC.WARMUP.EPOCHS > 0 else ()
+    for name in dict.fromkeys((*cfg.MODEL.LOSSES.NAME, *warm_up)):
         given = cfg.MODEL.LOSSES[name].get("FEATURE_SIZE", size) if name in LOSSES else size
         if given != size:
             yield (
@@ -298,6 +330,6 @@ def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
-CHECKS += (graph, feature_sizes, refining, graded_classes, source_faults)
+CHECKS += (warm_up, graph, feature_sizes, refining, graded_classes, source_faults)
 CHECKS += (loss_stages, mining, pictures)
 LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures)

@@ -141,7 +141,14 @@ FIXED_KEYS: dict[str, Key] = {
         " chooses best_source/model_best.pth.",
         "[0, 1)",
     ),
-    "CC.WARMUP.EPOCHS": Key(0, "Epochs of instance discrimination before clustering.", "[0, inf)"),
+    "CC.WARMUP.EPOCHS": Key(
+        0, "Epochs before clustering in which every image is a class of its own.", "[0, inf)"
+    ),
+    "CC.WARMUP.LOSSES": Key(
+        ("MemoryContrast",),
+        "Losses of the warm-up: instance discrimination, or others of this plug-in, e.g. AMDIM.",
+        LOSSES,
+    ),
     "CC.WARMUP.VIEWS": Key(4, "Augmented views of an image in a batch, in warm-up.", "[1, inf)"),
     "CC.WARMUP.TEMPERATURE": Key(0.1, "Divides the cosines in warm-up.", "(0, inf)"),
     "CC.WARMUP.MOMENTUM": Key(0.2, "Weight of the old row of an image in warm-up.", "[0, 1]"),

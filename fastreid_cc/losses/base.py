@@ -32,6 +32,7 @@ class Loss(Part, nn.Module):
         needs_roles: whether it reads the roles of mined images; epochs in which it works are
             trained on mined triplets (CC.MINING).
         needs_class_logits: whether it reads the logits of the labelled sources' classifier.
+        needs_views: whether it compares views of an image: it works in CC.WARMUP.LOSSES only.
         learns_from_sources: whether parameters of its own learn from source images already in the
             epochs of source labels, against a memory that keeps a row for each of them.
         lr_factor: factor of SOLVER.BASE_LR for parameters of its own.
@@ -52,6 +53,7 @@ class Loss(Part, nn.Module):
     needs_memory: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     needs_roles: ClassVar[bool] = False
+    needs_views: ClassVar[bool] = False
     learns_from_sources: ClassVar[bool] = False
     needs_class_logits: bool = False
     lr_factor: float = 1.0
@@ -67,6 +69,11 @@ class Loss(Part, nn.Module):
         if "log_name" not in vars(cls):
             words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+", cls.__name__)
             cls.log_name = "_".join(words).lower()
+
+    @property
+    def maps(self) -> dict[str, str]:
+        """Map of the batch ("fine_map", "coarse_map") -> layer of the backbone that gives it."""
+        return {}
 
     def applies_to(self, part: Literal["target", "source"], memory: MemoryLike | None) -> bool:
         """Whether the loss is computed on a batch's target images, or on its source images.

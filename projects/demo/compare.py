@@ -32,23 +32,10 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
 from fastreid_cc.config import build_part
+from fastreid_cc.config.beginnings import epochs_before_labels, shapes_beginning
 from fastreid_cc.plugin.loading.datasets import configure_from
 from fastreid_cc.registry import LOSSES
 
-#: Keys that play no part before the first labels.
-OF_LABELS = (
-    "OUTPUT_DIR",
-    "MODEL.LOSSES.NAME",
-    *(f"MODEL.LOSSES.{name}." for name in LOSSES.names()),
-    "DATALOADER.NUM_INSTANCE",
-    "CC.MEMORY",
-    "CC.REFINE",
-    "CC.CLUSTER",
-    "CC.DISTANCE",
-    "CC.NEIGHBORS",
-    "CC.LABELS",
-    "CC.COLLAPSE",
-)
 #: A difference is called real if its mean is above this many standard deviations of the seeds'.
 REAL = 2.5
 COLUMNS = {
@@ -80,12 +67,6 @@ def read(config: Path) -> Any:
     return cfg
 
 
-def epochs_before_labels(cfg: Any) -> int:
-    """Epochs of warm-up or of source labels; 0 in a supervised training."""
-    before = max(cfg.CC.WARMUP.EPOCHS, cfg.CC.SOURCES.PRETRAIN_EPOCHS)
-    return before if cfg.CC.ENABLED else 0
-
-
 def beginning_of(cfg: Any) -> str:
     """All that shapes the epochs before the first labels, as text; empty if it cannot be shared.
 
@@ -96,7 +77,8 @@ def beginning_of(cfg: Any) -> str:
     ours = [build_part(cfg, LOSSES, name) for name in cfg.MODEL.LOSSES.NAME if name in LOSSES]
     if any(list(loss.parameters()) for loss in ours):
         return ""
-    kept = {k: v for k, v in flat(cfg).items() if not k.startswith(OF_LABELS)}
+    every = flat(cfg).items()
+    kept = {k: v for k, v in every if k != "OUTPUT_DIR" and shapes_beginning(cfg, k)}
     return repr(sorted(kept.items()))
 
 

@@ -88,6 +88,13 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "selective:kept": {"reinit": False, "outliers": "singleton"},
     },
     LOSSES.family: {
+        "AMDIM": {
+            "feature_size": 8,
+            "fine_channels": 8,
+            "coarse_channels": 8,
+            "fine_rows": 2,
+            "fine_columns": 2,
+        },
         "MemoryContrast:camera_entropy": {"camera_entropy": True},
         "MemoryContrast:spcl": {"probability_floor": 1e-6},
         "AdaSP:sp-h": {"type": "sp-h"},

@@ -84,7 +84,10 @@ def batch_of(
     cameras: Tensor = CAMERAS,
     sources: int = 0,
 ) -> Batch:
-    """A batch of the target, with what a teacher would add: one fixed feature per target."""
+    """A batch of the target, with what a teacher, views and a backbone would add.
+
+    The teacher has one fixed feature per target; the camera stands for the view.
+    """
     shifted = torch.where(targets < 0, targets, targets + sources)
     device = x.device
     batch = make_batch(x, shifted, cameras).map(lambda value: value.to(device))
@@ -92,6 +95,10 @@ def batch_of(
     taught = (3 * unit_rows(8, 8, seed=9))[targets]
     logits = memory.logits(torch.nn.functional.normalize(taught), make_batch(taught, shifted))
     batch = replace(batch, teacher_features=taught.to(device), teacher_logits=logits.to(device))
+    with torch.autocast(device.type, enabled=False):  # views and maps, for losses that see them
+        u = torch.nn.functional.normalize(x)
+        fine = torch.stack([u, u.roll(1, 1), u.roll(2, 1), u.flip(1)], 2).view(*x.shape, 2, 2)
+    batch = replace(batch, views=batch.cameras, fine_map=fine, coarse_map=fine[:, :, :1, :1])
     return replace(batch, roles=roles_of(x)) if loss_of(case).needs_roles else batch
 
 

@@ -28,7 +28,11 @@ def make_batch(features, targets, cameras=None, indices=None, domains=None):
 
 
 def teach(batch, memory, seed=9):
-    """The batch with a teacher: one fixed feature per target, so no gradient passes through it."""
+    """The batch with a teacher: one fixed feature per target, so no gradient passes through it.
+
+    Cameras stand for views; maps are made of the features.
+    """
+    batch = in_views(batch, batch.cameras)
     table = 3 * unit_rows(8, batch.features.shape[1], seed=seed)
     taught = table[batch.targets]
     logits = None if memory is None else memory.logits(unit(taught), batch)
@@ -303,7 +307,69 @@ def scl(x: Tensor, V: Tensor, y: Tensor, row_y: Tensor, own: Tensor, reach: Tens
     return sum(losses) / len(losses)
 
 
-ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
+def in_views(batch, views):
+    """The batch with views, and maps of 2 x 2 locations for features of size 8."""
+    f = batch.features
+    fine = torch.stack([f, f.roll(1, 1), f.roll(2, 1), f.flip(1)], 2).view(*f.shape, 2, 2)
+    return replace(batch, views=views, fine_map=fine, coarse_map=fine[:, :, :1, :])
+
+
+def amdim(**kwargs):
+    """For 8 features and maps of 8 channels."""
+    torch.manual_seed(0)
+    options = {"feature_size": 8, "fine_channels": 8, "coarse_channels": 8}
+    return LOSSES.get("AMDIM")(**options | {"fine_rows": 2, "fine_columns": 2} | kwargs)
+
+
+def amdim_term(own, other, y, views, c, penalty):
+    """Bachman et al.: mean over pairs of views i, j of an image, vectors k of i, locations l of j.
+
+    Args:
+        own: [R, K, D]. other: [R, L, D]. Lengths sqrt(D).
+    """
+    R, K, D = own.shape
+    L = other.shape[1]
+    raw, losses = [], []
+    for i in range(R):
+        if y[i] < 0:
+            continue
+        J = [j for j in range(R) if y[j] >= 0 and views[j] != views[i]]
+        for k in range(K):
+            s = {(j, m): own[i, k] @ other[j, m] / math.sqrt(D) for j in J for m in range(L)}
+            raw += s.values()
+            s = {at: c * torch.tanh(value / c) for at, value in s.items()}
+            rest = sum(s[at].exp() for at in s if y[at[0]] != y[i])
+            for at in s:
+                if y[at[0]] == y[i]:
+                    losses.append(-(s[at].exp() / (s[at].exp() + rest)).log())
+    return sum(losses) / len(losses) + penalty * sum(s**2 for s in raw) / len(raw)
+
+
+def prototypes(x, y, index, t, shots):
+    """Snell et al. on unit features; with 0 shots an image is left out of its own prototype."""
+    f = [unit(v) for v in x]
+    classes = sorted({int(c) for c in y if c >= 0})
+    members = {c: [i for i in range(len(y)) if y[i] == c] for c in classes}
+    ranks = {i: sum(index[j] < index[i] for j in members[c]) for c in classes for i in members[c]}
+    support = {c: [i for i in members[c] if not shots or ranks[i] < shots] for c in classes}
+    losses = []
+    for c in classes:
+        for i in members[c]:
+            own = [j for j in support[c] if j != i] if not shots else support[c]
+            if not own or (shots and i in support[c]):
+                continue
+            z = {}
+            for o in classes:
+                use = own if o == c else support[o]
+                p = sum(f[j] for j in use) / len(use)
+                z[o] = -((f[i] - p) ** 2).sum() / t
+            losses.append(-z[c] + torch.stack(list(z.values())).logsumexp(0))
+    return sum(losses) / len(losses)
+
+
+#: Losses whose networks are built for larger features by default.
+SIZED = ("AMDIM", "GraphCorrelation", "GraphPositives")
+ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names() if name not in SIZED} | {
     "camera_entropy": LOSSES.get("MemoryContrast")(camera_entropy=True),
     "spcl": LOSSES.get("MemoryContrast")(probability_floor=1e-6),
     "sp-h": LOSSES.get("AdaSP")(type="sp-h"),
@@ -315,6 +381,8 @@ ALL_LOSSES = {name: LOSSES.get(name)() for name in LOSSES.names()} | {
     "easy_semi": LOSSES.get("EasyPositive")(semi_hard=True),
     "GraphPositives": graph_positives(),
     "GraphCorrelation": graph_correlation(),
+    "AMDIM": amdim(),
+    "few_shot": LOSSES.get("Prototypes")(shots=1),
 }
 MEMORY_OF = {
     "CameraProxyContrast": "camera_proxy",

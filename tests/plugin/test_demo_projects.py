@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ def demo(data_root, monkeypatch):
         import trainings
 
         yield trainings, compare
-    for name in ("trainings", "compare", "adaptation"):
+    for name in ("trainings", "compare", "adaptation", "fewshot"):
         sys.modules.pop(name, None)
 
 
@@ -88,6 +89,59 @@ def test_the_table_of_adaptation_holds_every_row_beside_its_control(demo):
     assert "+10.0 +11.0 +12.0" in own and "+11.0 ± 1.0, real" in own
     strong = next(line for line in lines if by_config["strong-baseline"] in line.split("|")[1])
     assert "-1.0 +1.0 +0.5" in strong and "within the spread" in strong
+
+
+def test_the_table_of_few_shots_holds_every_row_beside_its_control(demo, tmp_path, monkeypatch):
+    import fewshot
+
+    stems = {row.config for row in fewshot.ROWS}
+    assert {path.stem for path in fewshot.CONFIGS.glob("*.yml")} == stems
+    assert {row.control for row in fewshot.ROWS} <= stems | {""}
+    tiny = tmp_path / "untrained.yml"
+    lines = "CC: {SYNTHETIC: {TRAIN_IDS: 1, TEST_IDS: 5, IMAGES_PER_CAMERA: 8}}"
+    tiny.write_text(f"_BASE_: {QUICK}\n{lines}\n")
+    monkeypatch.setattr(fewshot, "CONFIGS", tmp_path)
+    draw_data(tiny)
+    row = fewshot.ROWS[0]
+    found = [
+        fewshot.measure(row, seed, tmp_path / str(seed), ways=(2, 4), shots=(1, 5))
+        for seed in (1, 2)
+    ]
+    assert found[0] != found[1]  # another seed, other weights
+    monkeypatch.setattr(fewshot.fewshot, "main", None)  # the second call reads what the first wrote
+    assert fewshot.measure(row, 1, tmp_path / "1") == found[0]
+    monkeypatch.setattr(fewshot, "COMPARED", "4 ways, 1 shot")
+    better = [json.loads(json.dumps(run)) for run in found]
+    for run in better:
+        run["episodes"][1]["accuracy"] += 10
+    results = {stem: better if stem == "instance" else found for stem in stems}
+    table = fewshot.table(results)
+    assert "+10.0 +10.0" in table and "-10.0 -10.0" in table  # instance; what is compared with it
+    assert all(row.text in table for row in fewshot.ROWS) and "at most ±" in table
+
+
+def draw_data(path):
+    from fastreid.config import get_cfg
+
+    from fastreid_cc.plugin.loading.datasets import configure_from
+    from fastreid_cc.plugin.loading.target_images import collect_images
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(path))
+    configure_from(cfg)
+    collect_images(cfg)
+
+
+def test_a_warm_up_by_another_loss_is_shared_by_its_keys(demo, tmp_path):
+    _, compare = demo
+    few = ROOT / "configs/demo/fewshot"
+    rest = "MODEL: {LOSSES: {NAME: [MemoryContrast]}}"
+    other, softer = tmp_path / "other.yml", tmp_path / "softer.yml"
+    other.write_text(f"_BASE_: {few}/amdim_episodes.yml\n{rest}\n")
+    softer.write_text(f"_BASE_: {other}\nMODEL: {{LOSSES: {{AMDIM: {{CLIP: 5.0}}}}}}\n")
+    configs = [few / "amdim_episodes.yml", other, softer, few / "instance_episodes.yml"]
+    first, second = compare.plan(configs, range(1, 2), tmp_path)
+    assert [t.config.stem for t in second] == ["other"] and len(first) == 3
 
 
 def test_a_training_that_fails_says_why_and_the_others_go_on(demo, tmp_path):

@@ -48,8 +48,8 @@ def test_a_forward_in_training_leaves_its_batch_once_and_one_in_evaluation_none(
     assert model.step.take_last_batch() is None
     model(dict(inputs, targets=torch.full_like(targets, -1)))  # fastreid's PreciseBN
     assert model.step.last_batch is None
-    model.step.start_stage(None, {})
-    assert model.active_losses(model.step) == {}
+    model.step.start_stage(None, is_warm_up=True)
+    assert model.active_losses(model.step) == {}  # the config has no warm-up
 
 
 def test_with_true_labels_there_is_no_memory_and_the_losses_are_the_config_s(

@@ -108,7 +108,7 @@ def test_theory_and_practice_trains_by_triplets_alone(
     monkeypatch.setattr(ClusterContrast, "losses", watched)
     trainer = tiny("uda-tp", tmp_path)
     hook, model = trainer._hooks[0], trainer.model
-    assert set(model.registered_losses) == {"BatchHardTriplet"} and model.step.losses is None
+    assert set(model.registered_losses) == {"BatchHardTriplet"} and not model.step.is_warm_up
     assert 0 < trainer.storage.history("total_loss").latest() < 10
     assert hook.labels.eps != hook.labeler.clusterer.eps  # found at the first labelling
     assert unused == []

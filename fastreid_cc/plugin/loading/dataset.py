@@ -32,6 +32,7 @@ class ContrastDataset(Dataset):
         first_source: row of the first source image; rows of sources are counted from there.
         style: (image, path, camera) -> image, of the target's images; None = as they are.
         two_views: also give "images_2", another augmentation of the same image.
+        views: images come so many times in a row; "views" says which time it is. 0 = no entry.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class ContrastDataset(Dataset):
         first_source: int = 0,
         style: Any = None,
         two_views: bool = False,
+        views: int = 0,
     ) -> None:
         self.paths, self.cameras, self.targets = paths, cameras, targets
         self.transform, self.entropy = transform, entropy
         self.domains, self.first_source = domains, first_source
-        self.style, self.two_views = style, two_views
+        self.style, self.two_views, self.views = style, two_views, views
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -76,6 +78,8 @@ class ContrastDataset(Dataset):
             item["indices"] -= self.first_source if item["domains"] else 0
         if role:
             item["roles"] = role[0]
+        if self.views:
+            item["views"] = place % self.views
         if self.two_views:
             item["images_2"] = self._view(image, row, place, 1)
         return item

@@ -37,7 +37,8 @@ def epoch_loader(
         parts += _target_batches(cfg, images, targets, epoch, stage)
     if sources is not None:
         parts += _source_batches(cfg, images, sources, epoch)
-    dataset = _dataset(cfg, images, sources, targets, transform, epoch)
+    views = cfg.CC.WARMUP.VIEWS if stage == "warm-up" else 0
+    dataset = _dataset(cfg, images, sources, targets, transform, epoch, views)
     where = augmentation_slots(
         [len(part[0]) for part in parts], len(parts[0]), comm.get_rank(), comm.get_world_size()
     )
@@ -51,6 +52,7 @@ def _dataset(
     targets: np.ndarray,
     transform: Any,
     epoch: int,
+    views: int,
 ) -> ContrastDataset:
     paths, cameras, domains = images.paths, images.cameras, None
     first_source = len(paths)
@@ -68,6 +70,7 @@ def _dataset(
         first_source=first_source,
         style=images.style,
         two_views=cfg.CC.TEACHER.ENABLED and cfg.CC.TEACHER.OWN_VIEW,
+        views=views,
     )
 
 

@@ -21,6 +21,7 @@ from fastreid.modeling.meta_arch.mgn import MGN
 from ...config import STOCK_LOSSES
 from ...errors import BadConfig
 from .cluster_contrast_head import ClusterContrastHead
+from .feature_maps import maps_of, wanted_maps
 from .registered_losses import (
     WithLosses,
     batch_of,
@@ -51,7 +52,9 @@ class ClusterContrast(WithSources, Baseline):
     """
 
     @configurable
-    def __init__(self, *, losses, scales, samples_per_bn, sources, test_feat, **baseline):
+    def __init__(
+        self, *, losses, warmup_losses, scales, samples_per_bn, sources, test_feat, **baseline
+    ):
         super().__init__(**baseline)
         self.test_feat = test_feat
         if test_feat == "pooled" and not isinstance(self.heads, POOLING_HEADS):
@@ -60,7 +63,7 @@ class ClusterContrast(WithSources, Baseline):
                 f" {', '.join(head.__name__ for head in POOLING_HEADS)} and those derived from"
                 f" them, found {type(self.heads).__name__}. Set it to neck."
             )
-        self.add_losses(losses, scales, samples_per_bn)
+        self.add_losses(losses, warmup_losses, scales, samples_per_bn)
         self.add_sources(**sources)
 
     @classmethod
@@ -94,12 +97,14 @@ class ClusterContrast(WithSources, Baseline):
         domains, targets = inputs.get("domains"), inputs["targets"].to(self.device)
         is_precise_bn = is_statistics_only(targets)
         classes = targets.clamp_min(0) if is_precise_bn else targets
+        wanted = wanted_maps(self.active_losses(step).values())
         with self.images_of(domains, complete=step.trains_target):
-            features = self.backbone(self.preprocess_image(inputs))
+            with maps_of(self.backbone, wanted) as maps:
+                features = self.backbone(self.preprocess_image(inputs))
             outputs = self.heads(features, classes, **self.for_head(domains))
         if is_precise_bn:
             return {"loss_none": outputs["features"].sum() * 0}, None
-        batch = batch_of(outputs.get("embedding", outputs["features"]), targets, inputs)
+        batch = batch_of(outputs.get("embedding", outputs["features"]), targets, inputs, maps)
         return self.losses(outputs, batch, step), batch_to_keep(batch, step)
 
     def losses(self, outputs, batch, step):
@@ -143,9 +148,9 @@ class ClusterContrastMGN(WithLosses, MGN):
     """
 
     @configurable
-    def __init__(self, *, losses, scales, samples_per_bn, **mgn):
+    def __init__(self, *, losses, warmup_losses, scales, samples_per_bn, **mgn):
         super().__init__(**mgn)
-        self.add_losses(losses, scales, samples_per_bn)
+        self.add_losses(losses, warmup_losses, scales, samples_per_bn)
 
     @classmethod
     def from_config(cls, cfg):

@@ -14,11 +14,23 @@ from torch import Tensor, nn
 from ...config import STOCK_LOSSES, build_part
 from ...errors import BadConfig
 from ...losses.base import Loss
+from ...losses.memory_contrast import MemoryContrast
 from ...networks.ghost_batch_norm import split_batch_norm
 from ...registry import LOSSES
 from ...structures import Batch
+from .feature_maps import find_layer
 from .step_context import StepContext
 from .stock_losses import stock_losses
+
+
+class InstanceContrast(MemoryContrast):
+    """MemoryContrast in the warm-up: plain, whatever its keys say of the epochs that follow."""
+
+    log_name = MemoryContrast.log_name
+
+    def factor(self, part: Literal["target", "source"], scale: float, source_scale: float) -> float:
+        """Always 1."""
+        return 1.0
 
 
 def loss_arguments(cfg: Any) -> dict[str, Any]:
@@ -28,20 +40,38 @@ def loss_arguments(cfg: Any) -> dict[str, Any]:
         KeyError: for a loss that neither fastreid nor the plug-in knows (stock ignores it).
     """
     ours = [name for name in cfg.MODEL.LOSSES.NAME if name not in STOCK_LOSSES]
+    warm_up = cfg.CC.WARMUP.LOSSES if cfg.CC.ENABLED and cfg.CC.WARMUP.EPOCHS else ()
     return {
         "losses": {name: build_part(cfg, LOSSES, name) for name in ours},
-        "scales": {name: float(cfg.MODEL.LOSSES[name].SCALE) for name in ours},
+        "warmup_losses": {
+            name: InstanceContrast() if name == "MemoryContrast" else build_part(cfg, LOSSES, name)
+            for name in warm_up
+        },
+        "scales": {name: float(cfg.MODEL.LOSSES[name].SCALE) for name in (*ours, *warm_up)},
         "samples_per_bn": cfg.CC.SAMPLES_PER_BN,
     }
 
 
 def refuse_memory_losses(cfg: Any) -> None:
-    """Before a training with true labels: nothing fills a memory there.
+    """Before a training with true labels: no memory, no views, no places of images there.
 
     Raises:
-        BadConfig: naming the losses that read a memory.
+        BadConfig: naming the losses that read one.
     """
     classes: dict[str, type[Loss]] = {name: LOSSES.get(name) for name in LOSSES.names()}
+    views = [name for name in cfg.MODEL.LOSSES.NAME if name in classes]
+    views = [name for name in views if classes[name].needs_views]
+    if views:
+        raise BadConfig(
+            f"MODEL.LOSSES.NAME holds {', '.join(views)}, which compares views of an image: they"
+            " are drawn in the warm-up of CC.ENABLED True alone. Name it in CC.WARMUP.LOSSES."
+        )
+    if "Prototypes" in cfg.MODEL.LOSSES.NAME and cfg.MODEL.LOSSES.Prototypes.SHOTS:
+        raise BadConfig(
+            f"MODEL.LOSSES.Prototypes.SHOTS={cfg.MODEL.LOSSES.Prototypes.SHOTS} parts images by"
+            " their place in the data set, which batches hold with CC.ENABLED True alone. Set it 0:"
+            " every image is a query then."
+        )
     reading = [name for name, loss in classes.items() if loss.needs_memory]
     found = [name for name in cfg.MODEL.LOSSES.NAME if name in reading]
     if found:
@@ -58,20 +88,30 @@ def is_statistics_only(targets: Tensor) -> bool:
     return bool((targets < 0).all())
 
 
-def batch_of(features: Tensor, targets: Tensor, inputs: Mapping[str, Any]) -> Batch:
-    """The loader's batch with its features [B, D]; indices and cameras are 0 where it has none."""
-    keys = {"indices": "indices", "cameras": "camids", "domains": "domains", "roles": "roles"}
+def batch_of(
+    features: Tensor,
+    targets: Tensor,
+    inputs: Mapping[str, Any],
+    maps: Mapping[str, Tensor] | None = None,
+) -> Batch:
+    """The loader's batch with its features [B, D]; indices and cameras are 0 where it has none.
+
+    `maps` are those of the backbone that losses read.
+    """
+    keys = {"indices": "indices", "cameras": "camids", "domains": "domains"}
+    keys |= {"roles": "roles", "views": "views"}
     given = {name: inputs[key].to(targets.device) for name, key in keys.items() if key in inputs}
     teacher_features = inputs.get("teacher_features")
-    return Batch.of(features, targets, **given, teacher_features=teacher_features)
+    return Batch.of(features, targets, **given, teacher_features=teacher_features, **(maps or {}))
 
 
 def batch_to_keep(batch: Batch, step: StepContext) -> Batch | None:
     """What the memory's update needs of a batch, without gradient; None without a memory."""
     if step.memory is None:
         return None
-    kept = replace(batch, features=batch.features.detach(), teacher_features=None)
-    return replace(kept, roles=None, class_logits=None)
+    own = ("teacher_features", "roles", "class_logits", "views", "fine_map", "coarse_map")
+    without: Any = dict.fromkeys(own)
+    return replace(batch, features=batch.features.detach(), **without)
 
 
 class WithLosses(nn.Module):
@@ -83,27 +123,41 @@ class WithLosses(nn.Module):
     """
 
     num_networks: ClassVar[int] = 1
+    backbone: Any
     registered_losses: nn.ModuleDict
+    warmup_losses: nn.ModuleDict
     scales: dict[str, float]
     step: StepContext
     loss_kwargs: dict[str, Any]
     source_scale: float = 1.0
 
     def add_losses(
-        self, losses: dict[str, Loss], scales: dict[str, float], samples_per_bn: int
+        self,
+        losses: dict[str, Loss],
+        warmup_losses: dict[str, Loss],
+        scales: dict[str, float],
+        samples_per_bn: int,
     ) -> None:
-        """Takes what `loss_arguments` gave; called at the end of the constructor."""
+        """Takes what `loss_arguments` gave; called at the end of the constructor.
+
+        Raises:
+            BadConfig: if a loss reads a layer that the backbone does not have.
+        """
         split_batch_norm(self, samples_per_bn)
         self.registered_losses = nn.ModuleDict(losses)
+        self.warmup_losses = nn.ModuleDict(warmup_losses)
+        for name, loss in (*losses.items(), *warmup_losses.items()):
+            for layer in loss.maps.values():
+                find_layer(self.backbone, layer, f"MODEL.LOSSES.{name}")
         self.scales, self.step = scales, StepContext()
 
     def active_losses(self, step: StepContext) -> dict[str, Loss]:
-        """The losses of the stage by name: the context's, else those of the config."""
-        losses: Any = self.registered_losses if step.losses is None else step.losses
+        """The losses of the stage by name: those of CC.WARMUP, else those of MODEL.LOSSES."""
+        losses: Any = self.warmup_losses if step.is_warm_up else self.registered_losses
         if step.sources_only:
             has_rows = step.memory is not None
             return {k: loss for k, loss in losses.items() if loss.learns_from_sources and has_rows}
-        if step.losses is None and step.loss_stage is not None:
+        if not step.is_warm_up and step.loss_stage is not None:
             losses = {name: loss for name, loss in losses.items() if name in step.loss_stage}
         scale_of = self.scales.get  # nothing is mined for a scale of 0
         return {k: v for k, v in losses.items() if not v.needs_roles or scale_of(k, 1.0) > 0}

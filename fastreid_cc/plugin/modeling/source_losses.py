@@ -39,7 +39,6 @@ def source_arguments(cfg: Any) -> dict[str, Any]:
 class WithSources(WithLosses):
     """Mixin of meta-architectures with one backbone and one head, to which sources may be added."""
 
-    backbone: Any
     heads: Any
     preprocess_image: Any  # of Baseline
 
@@ -139,7 +138,7 @@ class WithSources(WithLosses):
         These are the losses' own, the head's classifier and fusion, its neck where only losses of
         pooled features work, and the target's batch norm while source labels are trained on alone.
         """
-        spare = [*self.registered_losses.parameters()]
+        spare = [*self.registered_losses.parameters(), *self.warmup_losses.parameters()]
         if isinstance(self.heads, ClusterContrastHead):
             spare += self.heads.spare_parameters()
             losses = self.active_losses(step).values()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from ...losses.base import Loss
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
 from ...structures import Batch, Positives
@@ -27,7 +25,7 @@ class StepContext:
 
     | attribute | written by | when |
     |---|---|---|
-    | memory, losses, sources_only | the pseudo-label hook, `start_stage` | a stage begins |
+    | memory, is_warm_up, sources_only | the pseudo-label hook, `start_stage` | a stage begins |
     | loss_stage | the loss-stage hook | before an epoch, with CC.LOSS_STAGES |
     | teacher | the teacher hook | before training |
     | last_batch, positives | the network | in every training forward |
@@ -39,7 +37,7 @@ class StepContext:
     Attributes:
         memory: what the losses compare with, a `PairMemory` for two networks; None with true
             labels, and, unless a loss learns from sources, while source labels are learnt alone.
-        losses: the losses of the stage by name; None = those of the config.
+        is_warm_up: whether the losses of CC.WARMUP.LOSSES work, not those of MODEL.LOSSES.NAME.
         loss_stage: of MODEL.LOSSES.NAME, fastreid's own too, the losses at work; None = all.
         sources_only: whether source labels are learnt alone: no batch holds images of the target,
             and of the losses only those that learn from sources work.
@@ -51,7 +49,7 @@ class StepContext:
     """
 
     memory: Memory | None = None
-    losses: Mapping[str, Loss] | None = None
+    is_warm_up: bool = False
     sources_only: bool = False
     loss_stage: frozenset[str] | None = None
     teacher: Teacher | None = None
@@ -60,14 +58,10 @@ class StepContext:
     positives: dict[str, Positives] = field(default_factory=dict)
 
     def start_stage(
-        self,
-        memory: Memory | None,
-        losses: Mapping[str, Loss] | None = None,
-        *,
-        sources_only: bool = False,
+        self, memory: Memory | None, *, is_warm_up: bool = False, sources_only: bool = False
     ) -> None:
         """Sets what the steps from here on use; see the attributes."""
-        self.memory, self.losses, self.sources_only = memory, losses, sources_only
+        self.memory, self.is_warm_up, self.sources_only = memory, is_warm_up, sources_only
         self.last_batch, self.positives = None, {}
 
     @property
@@ -92,7 +86,7 @@ class StepContext:
         is that of the other one, so its logits are those of the other's half.
         """
         first, second = self.memory.both if isinstance(self.memory, PairMemory) else (None, None)
-        shared = self.losses, self.sources_only, self.loss_stage
+        shared = self.is_warm_up, self.sources_only, self.loss_stage
         return (
             StepContext(first, *shared, teacher_memory=second),
             StepContext(second, *shared, teacher_memory=first),

@@ -17,11 +17,13 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
 from torch import nn
 
+from ...errors import WrongUse
 from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
 from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
 from ..loading.target_images import ImageList, collect_images
+from ..seeding import seed_globals
 from ..trainer.checkpoint_state import labels_of
 from .run_folder import find_checkpoint, find_weights, load_weights, read_checkpoint, read_config
 
@@ -86,14 +88,63 @@ def embed(
         f32 [N, D], unit rows, as evaluation compares them (TEST.FLIP counts); a path.
     """
     cfg = read_config(source, [*pairs, "MODEL.BACKBONE.PRETRAIN", "False"])
+    model, weights = _network(source, cfg, checkpoint)
+    return _as_tested(cfg, model, paths, batch), weights
+
+
+def tested_sets(
+    source: str, *, pairs: Sequence[str], checkpoint: str, untrained: bool = False
+) -> tuple[list[TestSet], str]:
+    """Features of all test sets of a run or config, and what they are by.
+
+    Args:
+        source, pairs, checkpoint: as in `embed`.
+        untrained: by the random weights that a training with its CC.SEED starts from.
+
+    Raises:
+        WrongUse: if no test set has both query and gallery images.
+    """
+    random = ["MODEL.WEIGHTS", ""] if untrained else []
+    cfg = read_config(source, [*pairs, "MODEL.BACKBONE.PRETRAIN", "False", *random])
+    if untrained:
+        seed_globals(cfg.CC.SEED)
+        model, by = DefaultTrainer.build_model(cfg).eval(), f"random weights, CC.SEED {cfg.CC.SEED}"
+    else:
+        model, by = _network(source, cfg, checkpoint)
+    configure_from(cfg, draw=False)
+    found = [_test_set(cfg, model, name) for name in cfg.DATASETS.TESTS]
+    sets = [one for one in found if one is not None]
+    if not sets:
+        names = ", ".join(cfg.DATASETS.TESTS) or "()"
+        raise WrongUse(f"DATASETS.TESTS={names} holds no query and gallery images to measure with.")
+    return sets, by
+
+
+def training_features(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features f32 [N, D] of a run's training images, and its last labels i64 [N] if it has any.
+
+    No identity is read.
+
+    Raises:
+        BadConfig, UnreadableFile, WrongUse: if weights or labels are missing or do not fit.
+    """
+    cfg, checkpoint, model = _build(folder, "")
+    configure_from(cfg, draw=False)
+    images = collect_images(cfg)._replace(truth=None)
+    labels = labels_of(read_checkpoint(checkpoint).get("cc"), images.paths)
+    features = extract_features(cfg, model, images).cpu().numpy()
+    return features, None if labels is None else labels.labels
+
+
+def _network(source: str, cfg: Any, checkpoint: str) -> tuple[nn.Module, str]:
+    """The network of a run's folder or of a config's MODEL.WEIGHTS, and the checkpoint's path."""
     if Path(source).is_dir():
         weights = find_checkpoint(source, checkpoint)
-        model = load_network(cfg, weights)
-    else:
-        weights = find_weights(source, cfg)
-        model = DefaultTrainer.build_model(cfg).eval()
-        load_weights(model, weights)
-    return _as_tested(cfg, model, paths, batch), str(weights)
+        return load_network(cfg, weights), str(weights)
+    weights = find_weights(source, cfg)
+    model = DefaultTrainer.build_model(cfg).eval()
+    load_weights(model, weights)
+    return model, str(weights)
 
 
 def _as_tested(cfg: Any, model: nn.Module, paths: Sequence[str], batch: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from torch import Tensor
 from ...data.epoch_transform import transform_at
 from ...labeling.feature_refinement import refined_features
 from ...labels.numbering import outliers_as_clusters
-from ...losses.memory_contrast import MemoryContrast
 from ...memories.base import Memory
 from ...networks.domain_batch_norm import init_target_from_sources
 from ...parallel.collectives import gather_rows
@@ -137,11 +136,13 @@ class PseudoLabelHook(UpdateHook):
     # ---- stages -----------------------------------------------------------------------------
 
     def _start_warmup(self) -> None:
-        """Every image is a class of its own, in an instance memory filled anew."""
-        features = extract_features(self.cfg, self._labelling_model(), self.images)
-        self.memory = build_warmup_memory(self.cfg, self.network)
-        self._reset_memory(self.memory, features, np.arange(len(features)))
-        self.network.step.start_stage(self.memory, {"MemoryContrast": MemoryContrast()})
+        """Every image is a class of its own, in an instance memory if a loss reads one."""
+        self.memory, self.targets = None, np.arange(len(self.images.paths))
+        if any(loss.needs_memory for loss in self.network.warmup_losses.values()):
+            features = extract_features(self.cfg, self._labelling_model(), self.images)
+            self.memory = build_warmup_memory(self.cfg, self.network)
+            self._reset_memory(self.memory, features, self.targets)
+        self.network.step.start_stage(self.memory, is_warm_up=True)
 
     def _start_sources(self) -> None:
         """Source labels alone, and a memory of source rows if a loss learns from them already."""
