@@ -1,6 +1,7 @@
 """Trains a tiny data set for many label epochs and measures what a process may pile up.
 
     python -m fastreid_cc benchmarks/soak.py [--epochs 150] [--processes 1] [--workers 1]
+                                             [--device cpu]
                                              [--patience 120] [--json FILE]
 
 Every epoch extracts, labels and trains two steps; every tenth evaluates and saves. After each
@@ -24,6 +25,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import torch
 from fastreid.config import get_cfg
 from fastreid.data import build as data_build
 from fastreid.engine import DefaultTrainer, launch
@@ -33,8 +35,6 @@ from fastreid.utils import comm
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 5.0  # MiB
 OPTIONS: tuple[object, ...] = (
-    "MODEL.DEVICE",
-    "cpu",
     "MODEL.BACKBONE.NAME",
     "build_osnet_backbone",
     "MODEL.BACKBONE.DEPTH",
@@ -77,7 +77,9 @@ def census() -> dict[str, float]:
     gc.collect()
     status = Path("/proc/self/status").read_text().split()
     tasks = Path("/proc/self/task")
+    on_device = torch.cuda.memory_allocated() / 2**20 if torch.cuda.is_initialized() else 0.0
     return {
+        "device": on_device,
         "MiB": int(status[status.index("VmRSS:") + 1]) / 1024,
         "threads": len(os.listdir(tasks)),
         "files": len(os.listdir("/proc/self/fd")),
@@ -85,7 +87,7 @@ def census() -> dict[str, float]:
     }
 
 
-def train(folder: str, epochs: int, workers: int, patience: float) -> None:
+def train(folder: str, epochs: int, workers: int, patience: float, device: str) -> None:
     """Trains in this process, or its part of a job; writes FOLDER/census_<rank>.json."""
     data_build._root = folder
     counts: list[dict[str, float]] = []
@@ -100,8 +102,17 @@ def train(folder: str, epochs: int, workers: int, patience: float) -> None:
 
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / "configs/quick/usl_tiny.yml"))
-    run = ("SOLVER.MAX_EPOCH", epochs, "DATALOADER.NUM_WORKERS", workers, "OUTPUT_DIR", folder)
-    cfg.merge_from_list([str(value) for value in (*OPTIONS, *run)])
+    run = (
+        "MODEL.DEVICE",
+        device,
+        "SOLVER.MAX_EPOCH",
+        epochs,
+        "DATALOADER.NUM_WORKERS",
+        workers,
+        "OUTPUT_DIR",
+        folder,
+    )
+    cfg.merge_from_list([str(value) for value in (*OPTIONS, "MODEL.DEVICE", device, *run)])
     trainer = DefaultTrainer(cfg)
     trainer.register_hooks([Census()])
     trainer.train()
@@ -114,7 +125,7 @@ def compare(counts: list[dict[str, float]]) -> tuple[dict[str, tuple[float, floa
     epochs = len(counts)
     early, last = counts[epochs * 2 // 15 : epochs // 3], counts[epochs * 4 // 5 :]
     means = {key: (mean(c[key] for c in early), mean(c[key] for c in last)) for key in counts[0]}
-    allowed = {"threads": 0.5, "files": 0.5, "children": 0.5, "MiB": TOLERANCE}
+    allowed = {"threads": 0.5, "files": 0.5, "children": 0.5, "MiB": TOLERANCE, "device": 1}
     return means, any(means[key][1] > means[key][0] + more for key, more in allowed.items())
 
 
@@ -125,6 +136,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="loader processes of each")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds an epoch may take")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", help="write every epoch's counts to this file")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +144,7 @@ def main() -> int:
             train,
             wanted.processes,
             dist_url="auto",
-            args=(folder, wanted.epochs, wanted.workers, wanted.patience),
+            args=(folder, wanted.epochs, wanted.workers, wanted.patience, wanted.device),
         )
         found: list[Any] = [
             json.loads(Path(folder, f"census_{rank}.json").read_text())

@@ -99,6 +99,41 @@ def test_the_borrowed_names_are_given_back(report):
     assert report["left"] == [False, False]
 
 
+WITHOUT_FAISS = """
+import importlib.abc, importlib.util, sys
+
+class Nothing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "faiss":
+            raise ModuleNotFoundError("No module named 'faiss'", name="faiss")
+
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "faiss" else find_spec(name, *a)
+sys.meta_path.insert(0, Nothing())
+import torch, fastreid_cc.plugin
+from fastreid.utils.compute_dist import build_dist
+from fastreid_cc.labeling import PseudoLabeler
+features = torch.nn.functional.normalize(torch.randn(60, 8))
+distances = build_dist(features, features, metric="jaccard", k1=8, k2=2)
+labels = PseudoLabeler()(features, progress=False).labels
+print(distances.shape, len(labels), "faiss" in sys.modules)
+"""
+
+
+def test_training_and_reranking_work_without_faiss():
+    """fastreid imports it at its start; it stopped there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FAISS],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    assert answer.stdout.split("\n")[-2] == "(60, 60) 60 False"
+
+
 def test_a_missing_fastreid_is_named_with_the_command_to_type(monkeypatch):
     from fastreid_cc.errors import MissingPackage
     from fastreid_cc.plugin.compat.importing import import_fastreid

@@ -19,9 +19,10 @@ def import_fastreid() -> None:
     """Imports what the shims patch.
 
     Breaks: `from torch._six import string_classes` and `from collections import Mapping`, on torch
-    >= 2.0 and Python >= 3.10. Does: lends both names while fastreid's modules import, then takes
-    them away again. Test: test_compat_imports.py::test_fastreid_does_not_import_by_itself. May go:
-    when fastreid imports neither.
+    >= 2.0 and Python >= 3.10; `import faiss`, which only re-ranking uses. Does: lends the names
+    while fastreid's modules import, then takes them away again. Test:
+    test_compat_imports.py::test_fastreid_does_not_import_by_itself, ..._without_faiss. May go: when
+    fastreid imports none of them.
 
     Raises:
         MissingPackage: if fastreid, or something it needs, is not installed.
@@ -38,7 +39,7 @@ def import_fastreid() -> None:
 
 @contextlib.contextmanager
 def _removed_names() -> Iterator[None]:
-    """`collections.Mapping` and `torch._six`, for as long as the block runs."""
+    """`collections.Mapping`, `torch._six` and, without faiss, a stand-in, while the block runs."""
     with contextlib.ExitStack() as undo:
         if not hasattr(collections, "Mapping"):
             vars(collections)["Mapping"] = collections.abc.Mapping
@@ -47,4 +48,8 @@ def _removed_names() -> Iterator[None]:
             sys.modules["torch._six"] = types.ModuleType("torch._six")
             vars(sys.modules["torch._six"])["string_classes"] = (str, bytes)
             undo.callback(sys.modules.pop, "torch._six", None)
+        if importlib.util.find_spec("faiss") is None:  # re-ranking alone needs it, and has ours
+            sys.modules["faiss"] = types.ModuleType("faiss")
+            vars(sys.modules["faiss"])["METRIC_L2"] = 1  # a default in a signature
+            undo.callback(sys.modules.pop, "faiss", None)
         yield
