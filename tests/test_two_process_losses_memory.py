@@ -32,7 +32,7 @@ def step(name):
     batch = teach(make_batch(images @ weight, targets, cameras, indices), memory)
     if ALL_LOSSES[name].needs_roles:
         batch = replace(batch, roles=indices)  # triplets that two processes share
-    ALL_LOSSES[name].zero_grad()
+    ALL_LOSSES[name].double().zero_grad()
     loss = ALL_LOSSES[name](batch, memory)
     loss.backward()
     own = [p.grad.flatten().double() for p in ALL_LOSSES[name].parameters() if p.grad is not None]
