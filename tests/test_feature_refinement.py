@@ -1,12 +1,14 @@
-"""Features refined before clustering: one refiner after the other, alone and in two processes."""
+"""Features refined before clustering, one refiner after the other.
+
+In two processes: test_two_process_losses_memory.py, plugin/test_refined_features.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from gloo import run_in_two
-from oracles.losses import graph_correlation, unit_rows
+from oracles.losses import unit_rows
 from torch import Tensor
 
 from fastreid_cc.labeling import feature_refinement
@@ -71,12 +73,3 @@ def test_a_refiner_that_changes_the_shape_is_named() -> None:
 def test_more_neighbours_than_images_are_refused(images: int) -> None:
     with pytest.raises(ValueError, match=rf"SMOOTH_NEIGHBORS=5 needs .* found {images - 1}\."):
         refined(NeighborMean(5), x=X[:images])
-
-
-def refined_bytes() -> bytes:
-    """Every process of a group calls this."""
-    return refined(NeighborMean(2), graph_correlation()).numpy().tobytes()
-
-
-def test_two_processes_refine_to_the_bytes_of_one() -> None:
-    assert run_in_two(refined_bytes) == [refined_bytes()] * 2

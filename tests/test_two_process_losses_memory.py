@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 import torch
 from gloo import run_in_two
-from oracles.losses import ALL_LOSSES, MEMORY_OF, make_batch, memory_by_name, teach, unit_rows
+from oracles.losses import (
+    ALL_LOSSES,
+    MEMORY_OF,
+    graph_correlation,
+    make_batch,
+    memory_by_name,
+    teach,
+    unit_rows,
+)
 
+from fastreid_cc.labeling.feature_refinement import NeighborMean, refined_features
+from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.parallel.collectives import gather_rows, rank, world_size
 from fastreid_cc.structures import Batch
 
@@ -47,8 +57,14 @@ def step(name):
     return value.item(), gradient.numpy(), memory.rows.numpy().tobytes()
 
 
+def refined():
+    """Bytes of features that the mean of neighbours and a graph refined."""
+    rows, refiners = unit_rows(40, 8, seed=3).float(), (NeighborMean(2), graph_correlation())
+    return 0.0, np.zeros(1), refined_features(rows, refiners, ExactKNN()).numpy().tobytes()
+
+
 def all_steps():
-    return {name: step(name) for name in ALL_LOSSES}
+    return {name: step(name) for name in ALL_LOSSES} | {"refined features": refined()}
 
 
 def test_two_processes_equal_one():

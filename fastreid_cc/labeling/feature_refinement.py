@@ -6,6 +6,7 @@ A refiner is a `structures.FeatureRefiner`: a loss with weights of its own, or `
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,8 +58,7 @@ def refined_features(
         rows = unit_rows(features)
         k = min(refiner.neighbors_to_refine, len(rows))
         found = find_neighbors(search, rows, (Search(k),), alone=alone)
-        graph: KnnGraph = run_on_rank0(lambda found=found: found[0], alone=alone)
-        refined = refiner.refine_features(rows, graph)
+        refined = refiner.refine_features(rows, run_on_rank0(partial(_first, found), alone=alone))
         if refined.shape != rows.shape:
             raise ValueError(
                 f"{type(refiner).__name__}.refine_features gave {list(refined.shape)} of features"
@@ -66,6 +66,10 @@ def refined_features(
             )
         features = refined
     return features
+
+
+def _first(found: list[KnnGraph]) -> KnnGraph:
+    return found[0]
 
 
 class NeighborMean:

@@ -78,7 +78,12 @@ class Blind(Refiner):
 
 @LOSSES.register("Crooked")
 class Crooked(Loss):
-    """Detaches a factor, reads the order of the batch, ignores nobody, divides by zero."""
+    """Detaches a factor, reads the order of the batch, ignores nobody, divides by zero.
+
+    What it refines depends on the order of the images.
+    """
+
+    neighbors_to_refine = 3
 
     def compute(self, batch, memory):
         f = unit(batch.features)
@@ -86,6 +91,9 @@ class Crooked(Loss):
         order = torch.arange(len(f)).to(f)[:, None]
         values = (f @ f.T) * f.detach().sum(1) * order * torch.rand(()).to(f)
         return (values * same).sum() / same.sum()
+
+    def refine_features(self, features, neighbors):
+        return features.cumsum(0)
 
 
 @DISTANCES.register("lopsided")
