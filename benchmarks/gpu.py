@@ -389,10 +389,11 @@ def flat(device: str, small: bool) -> Found:
 
 def tests(device: str, small: bool) -> Found:
     """The tests marked gpu."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, "tests/contracts"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts=--strict-markers", "tests/contracts"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
-    return {"pytest": done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "passed"}
+    return {"pytest": done.stdout.strip().splitlines()[-1].strip("= ")}
 
 
 STAGES = (labels, search, steps, skipped, extract, resume, processes, flat, tests)
