@@ -245,3 +245,4 @@ def test_the_collector_finds_what_is_there() -> None:
     kinds = {kind_of(command) for command in COMMANDS}
     assert kinds == {do.__name__ for _takes, do in RULES}, "a rule that takes nothing can go"
     assert len(COMMANDS) >= 70 and len(PYTHON) >= 10
+    assert rule_of(Command("new.md", 1, ("docker", "run", "it"))) is None  # fails until it has one
