@@ -1,7 +1,7 @@
 """Times one memory + loss step (forward, backward, update) against plain restatements.
 
     python benchmarks/losses.py [--device cpu] [--batch 64 256 1024] [--clusters 700 3000]
-                                [--r50] [--repeat 9] [--cpu-time] [--json FILE]
+                                [--r50] [--repeat 9] [--cpu-time] [--json FILE] [--images 12936]
 
 Three procedures, same numbers, timed in turn in one process:
 - ours: `MemoryContrast` on `ClusterMemory`, then `update`;
@@ -10,6 +10,10 @@ Three procedures, same numbers, timed in turn in one process:
 - per_sample: every sample on its own: its logits, its loss, its gradient, its update.
 
 `--cpu-time` counts processor time instead of wall-clock: for a busy machine, with one thread.
+
+`--images` times instead the steps of GCL and SCL over a memory of that many rows, beside plain
+contrast; the refinement of all images before clustering (without its neighbour search); and what a
+labelling pays for the reach of the rows.
 
 `--r50` adds the time of a ResNet-50 training step (256x128, last stride 1, Adam), measured at batch
 `--r50-batch` and scaled linearly, and the share that memory and loss take of it.
@@ -25,13 +29,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastreid_cc.losses.base import Loss
+from fastreid_cc.losses.graph_correlation import GraphCorrelation
 from fastreid_cc.losses.memory_contrast import MemoryContrast
+from fastreid_cc.losses.selective_contrast import SelectiveContrast
 from fastreid_cc.memories.cluster import ClusterMemory
-from fastreid_cc.structures import Batch
+from fastreid_cc.memories.selective import SelectiveMemory, reach_of
+from fastreid_cc.structures import Batch, KnnGraph
 
 TEMPERATURE, MOMENTUM = 0.05, 0.1
 
@@ -158,6 +167,41 @@ def compare(
     }
 
 
+def graph_and_selection(
+    B: int, N: int, D: int, K: int, repeat: int, device: str, clock: Clock
+) -> dict[str, Any]:
+    """Times of a step of each loss, and of what they ask of a labelling."""
+    generator = torch.Generator().manual_seed(0)
+    rows = F.normalize(torch.randn(N, D, generator=generator)).to(device)
+    x = torch.randn(B, D, generator=generator).to(device).requires_grad_()
+    index = (torch.arange(B) // K * K + torch.arange(B) % K).to(device)
+    batch = Batch(x, index // K, index, torch.zeros_like(index))
+    memory = SelectiveMemory(temperature=TEMPERATURE).to(device)
+    memory.reset(rows, torch.arange(N, device=device) // K)
+    graph = GraphCorrelation(feature_size=D).to(device)
+    near = np.random.default_rng(0).integers(0, N, (N, graph.neighbors_to_refine))
+    found = KnnGraph(near, np.zeros(near.shape, np.float32))
+
+    def step(loss: Loss) -> None:
+        x.grad = None
+        loss(batch, memory).backward()
+
+    times = timed(
+        {
+            "contrast": lambda: step(MemoryContrast()),
+            "graph_correlation": lambda: step(graph),
+            "selective_contrast": lambda: step(SelectiveContrast()),
+            "selective_update": lambda: memory.update(batch),
+            "refinement": lambda: graph.refine_features(rows, found),
+            "reach": lambda: reach_of(rows, memory.reciprocal),
+        },
+        repeat,
+        clock,
+    )
+    sizes = {"device": device, "batch": B, "images": N, "dim": D}
+    return {**sizes, **{f"{k}_ms": round(v, 1) for k, v in times.items()}}
+
+
 def r50_step_ms(B: int, repeat: int, device: str, clock: Clock) -> float:
     """Milliseconds of a ResNet-50 training step on B images of 256x128, last stride 1."""
     from torchvision.models import resnet50
@@ -185,6 +229,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--instances", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--images", type=int, default=0)
     parser.add_argument("--r50", action="store_true")
     parser.add_argument("--r50-batch", type=int, default=16)
     parser.add_argument("--cpu-time", action="store_true")
@@ -193,6 +238,12 @@ def main() -> None:
     clock = time.process_time if args.cpu_time else wall
 
     results = []
+    if args.images:
+        for B in args.batch:
+            sizes = (B, args.images, args.dim, args.instances)
+            row = graph_and_selection(*sizes, args.repeat, args.device, clock)
+            print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        return
     for B in args.batch:
         for C in args.clusters:
             for rule in MOVES:

@@ -337,3 +337,18 @@ def from_file(path: Path) -> Any:
     cfg = get_cfg()
     cfg.merge_from_file(str(path))
     return cfg
+
+
+def test_an_epochs_batches_of_true_labels_hold_the_images_of_their_classes(tmp_path: Path) -> None:
+    """By the names of the files."""
+    cfg = config(tmp_path, *LABELLED)
+    images = build(cfg)._trainer.data_loader
+    names: dict[int, set[str]] = {}
+    for batch in images.epoch_loader(cfg, 0):
+        assert len(batch["targets"]) == 8
+        columns = batch["img_paths"], batch["targets"].tolist(), batch["indices"].tolist()
+        for path, target, row in zip(*columns, strict=True):
+            names.setdefault(target, set()).add(Path(path).name.split("_")[0])
+            assert images.paths[row] == path and images.targets[row] == target
+    assert len(names) > 4 and all(len(found) == 1 for found in names.values())
+    assert len(set.union(*names.values())) == len(names)
