@@ -64,6 +64,18 @@ def crops(path: Path) -> None:
                     for p in people for c in (1, 2) for s in range(3)])  # fmt: skip
 
 
+def labelled(path: Path) -> None:
+    """<person>/x_c<camera>_<shot>.png of six people."""
+    draw_all(path, [(f"{p:03d}/x_c{c}_{s}.png", p)
+                    for p in range(80, 86) for c in (1, 2) for s in range(3)])  # fmt: skip
+
+
+def unlabelled(path: Path) -> None:
+    """x<number>_c<camera>_<shot>.png of six others."""
+    draw_all(path, [(f"x{p}_c{c}_{s}.png", p)
+                    for p in range(90, 96) for c in (1, 2) for s in range(3)])  # fmt: skip
+
+
 def turning_objects(path: Path) -> None:
     """obj<number>__<angle>.png, as COIL-20 names them."""
     draw_all(path, [(f"obj{o}__{a}.png", o) for o in range(1, 11) for a in range(0, 72, 12)])
@@ -129,10 +141,13 @@ def config(path: Path) -> None:
 THINGS: dict[str, Callable[[Path], None]] = {
     "/data/my_crops": crops,
     "/data/coil20": turning_objects,
+    "/data/labelled": labelled,
+    "/data/unlabelled": unlabelled,
     "photos": photos,
     "features.npy": features,
     "model.onnx": network,
     "my_checkpoint.pth": weights,
     "osnet_x0_25_msmt17.pth": weights,
+    "clip_vit_b16.pth": weights,
     "CONFIG.yml": config,
 }

@@ -9,6 +9,9 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - run: as typed.
 - checked: a training like one that is trained, or one in several processes or with repairs switched
   off: up to the moment where it would build the network (weights are not asked for).
+- enrolled: `fewshot` with episodes of two people, for the stand-ins are few; other files parsed.
+- searched: `search` trains for hours; its words are parsed (test_search_command.py runs it).
+- archived: OpenAI's archive is a third of a GB; test_convert_command.py converts one of its kind.
 - exported: `export` takes ten seconds, test_run_commands.py runs it; here its words are parsed.
 - small: a benchmark, as typed but for its size.
 - parsed: hours of trainings; the script takes its words, and the files that they name exist.
@@ -32,7 +35,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import export
+from fastreid_cc.commands import convert, export, fewshot, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -83,6 +86,26 @@ def exported(places: Places, command: Command) -> None:
     assert export.parser().parse_args(words).source == words[0] and places.of(command.page)
 
 
+def enrolled(places: Places, command: Command) -> None:
+    words = replaced(places, command, command.after)
+    if not words[1].startswith("logs/"):
+        assert fewshot.parser().parse_args(words[1:]).run == words[1]
+        return
+    few = ["--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "20", "--any-camera"]
+    assert "accuracy" in places.call("cli", words + few, command.page, command.env)
+
+
+def searched(places: Places, command: Command) -> None:
+    args = search.parser().parse_args(command.after[1:])
+    assert (ROOT / "configs" / f"{args.config}.yml").exists() and args.gene
+
+
+def archived(places: Places, command: Command) -> None:
+    assert convert.parser().parse_args(command.after[1:]).config_file
+    test = (ROOT / "tests/plugin/test_convert_command.py").read_text()
+    assert "def test_of_torchscript_archives" in test
+
+
 def checked(places: Places, command: Command) -> None:
     for name in command.env.get("FASTREID_CC_WITHOUT_REPAIRS", "all").split(","):
         assert name == "all" or f"\ndef {name}(" in REPAIRS, f"{command}: no repair {name}"
@@ -101,8 +124,9 @@ def small(places: Places, command: Command) -> None:
 
 def parsed(places: Places, command: Command) -> None:
     words = []
-    for word in command.words[1:]:
-        found = sorted(glob.glob(str(ROOT / word))) if "/" in word else [word]
+    for before, word in zip(command.words, command.words[1:], strict=False):
+        is_read = "/" in word and before != "--output"
+        found = sorted(glob.glob(str(ROOT / word))) if is_read else [word]
         assert found, f"{command}: there is no {word}"
         words += found
     assert "understood:" in places.call("parse", words, command.page, command.env)
@@ -166,7 +190,8 @@ def only_checked(command: Command) -> bool:
     return (
         several
         or bool(command.env)
-        or command.page == "methods.md"
+        or any("done-right" in word for word in command.words)
+        or command.page in ("methods.md", "networks.md")
         and "CC.SEED" not in command.words
     )
 
@@ -180,6 +205,9 @@ RULES: list[Rule] = [
     (lambda c: is_training(c) and only_checked(c), checked),
     (is_training, trained),
     (lambda c: c.name == "export", exported),
+    (lambda c: c.name == "fewshot", enrolled),
+    (lambda c: c.name == "search", searched),
+    (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
     (lambda c: bool(c.after), run),
     (lambda c: is_python(c, "benchmarks/labels.py"), small),
     (lambda c: is_python(c, "projects/", "benchmarks/"), parsed),
