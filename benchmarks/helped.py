@@ -16,61 +16,67 @@ The figure in use was chosen on pku37 and coil20; eth80 and nyala judge it.
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import os
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-ROOT = Path(__file__).resolve().parents[1]
+from fastreid_cc import boot
+from fastreid_cc.__main__ import main as command
+
 CHOSEN_ON, REPORTED_ON = ("pku37", "coil20"), ("eth80", "nyala")
 
+ALWAYS = [
+    *("CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.CHECKPOINT_PERIOD", "100", "TEST.EVAL_PERIOD", "100", "CC.EVAL_BEFORE", "False"),
+    *("SOLVER.IMS_PER_BATCH", "32", "DATALOADER.NUM_INSTANCE", "4"),
+]
 #: Config keys of each set.
 SETS: dict[str, list[str]] = {
     "pku37": [
-        *("INPUT.SIZE_TRAIN", "[256,128]", "INPUT.SIZE_TEST", "[256,128]"),
+        *("SOLVER.MAX_EPOCH", "5", "CC.ITERS_PER_EPOCH", "20"),
+        *("INPUT.SIZE_TRAIN", "[128,64]", "INPUT.SIZE_TEST", "[128,64]"),
         *("CC.FOLDER.CAMERA", r"/(\d+)_\d+\.png$", "CC.FOLDER.IDENTITY", "folder:0"),
         *("CC.FOLDER.TEST_INCLUDE", "^(06[5-9]|0[7-9]|1)"),
     ],
     "coil20": [
-        *("INPUT.SIZE_TRAIN", "[96,96]", "INPUT.SIZE_TEST", "[96,96]"),
+        *("SOLVER.MAX_EPOCH", "3", "SOLVER.STEPS", "[2]", "CC.ITERS_PER_EPOCH", "12"),
+        *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
         *("CC.FOLDER.CAMERA", r"__(\d+)\.png$", "CC.FOLDER.CAMERA_SECTORS", "(72,4)"),
         *("CC.FOLDER.IDENTITY", r"^(obj\d+)__", "CC.FOLDER.TEST_INCLUDE", "^obj(8|9|10)__"),
     ],
     "eth80": [
-        *("INPUT.SIZE_TRAIN", "[96,96]", "INPUT.SIZE_TEST", "[96,96]"),
+        *("SOLVER.MAX_EPOCH", "3", "SOLVER.STEPS", "[2]", "CC.ITERS_PER_EPOCH", "12"),
+        *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
         *("CC.FOLDER.CAMERA", r"-(\d{3})\.jpg$", "CC.FOLDER.CAMERA_SECTORS", "(360,4)"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.TEST_INCLUDE", "^[a-z]+_[79]/"),
+        *("CC.FOLDER.EXCLUDE", r"-(022|045|066)-\d+\.jpg$"),
     ],
     "nyala": [
-        *("INPUT.SIZE_TRAIN", "[112,160]", "INPUT.SIZE_TEST", "[112,160]"),
+        *("SOLVER.MAX_EPOCH", "3", "SOLVER.STEPS", "[2]", "CC.ITERS_PER_EPOCH", "12"),
+        *("INPUT.SIZE_TRAIN", "[64,80]", "INPUT.SIZE_TEST", "[64,80]"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.INCLUDE", "_leftphoto"),
         *("CC.FOLDER.TEST_INCLUDE", "^test.*_leftphoto"),
         *("CC.DISTANCE.JACCARD.K1", "8", "CC.CLUSTER.DBSCAN.MIN_SAMPLES", "2"),
-        *("DATALOADER.NUM_INSTANCE", "4"),
     ],
 }
-SHORT = ["SOLVER.MAX_EPOCH", "4", "SOLVER.STEPS", "[3]", "TEST.EVAL_PERIOD", "4"]
 #: Shipped config of each setting, and what is changed in it.
 SETTINGS: dict[str, tuple[str, list[str]]] = {
-    "cc": ("cc_osnet_x0_25", SHORT),
-    "ecn": ("ecn_osnet_x0_25", [*SHORT, "DATALOADER.NUM_INSTANCE", "1"]),
-    "high-rate": ("cc_osnet_x0_25", [*SHORT, "SOLVER.BASE_LR", "0.0035"]),
-    "low-rate": ("cc_osnet_x0_25", [*SHORT, "SOLVER.BASE_LR", "0.0001"]),
-    "eps-small": ("cc_osnet_x0_25", [*SHORT, "CC.CLUSTER.DBSCAN.EPS", "0.3"]),
-    "eps-large": ("cc_osnet_x0_25", [*SHORT, "CC.CLUSTER.DBSCAN.EPS", "0.8"]),
-    "spcl": ("spcl_osnet_x0_25", SHORT),
+    "cc": ("cc_osnet_x0_25", []),
+    "low-rate": ("cc_osnet_x0_25", ["SOLVER.BASE_LR", "0.0001"]),
+    "ecn": ("ecn_osnet_x0_25", ["DATALOADER.NUM_INSTANCE", "1"]),
+    "high-rate": ("cc_osnet_x0_25", ["SOLVER.BASE_LR", "0.0035"]),
+    "eps-small": ("cc_osnet_x0_25", ["CC.CLUSTER.DBSCAN.EPS", "0.3"]),
+    "eps-large": ("cc_osnet_x0_25", ["CC.CLUSTER.DBSCAN.EPS", "0.8"]),
+    "spcl": ("spcl_osnet_x0_25", []),
     "scratch": (
         "cc_scratch_R18",
-        [
-            *("SOLVER.MAX_EPOCH", "6", "TEST.EVAL_PERIOD", "6", "CC.WARMUP.EPOCHS", "3"),
-            *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
-        ],
+        ["CC.WARMUP.EPOCHS", "1", "INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"],
     ),
 }
 
@@ -81,18 +87,28 @@ def train(args: argparse.Namespace, name: str, setting: str) -> Path:
     if (folder / "model_final.pth").is_file():
         return folder
     config, changed = SETTINGS[setting]
-    line = [sys.executable, "-m", "fastreid_cc", "train", "--config-file", f"OwnImages/{config}"]
-    line += ["OUTPUT_DIR", str(folder), "CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu"]
-    line += ["CC.FOLDER.ROOT", str((args.data / name).resolve()), "DATALOADER.NUM_WORKERS", "0"]
-    line += ["CC.ITERS_PER_EPOCH", "10", "SOLVER.CHECKPOINT_PERIOD", "100", *SETS[name], *changed]
+    words = ["train", "--config-file", f"OwnImages/{config}", "OUTPUT_DIR", str(folder)]
+    words += ["CC.FOLDER.ROOT", str((args.data / name).resolve()), *ALWAYS, *SETS[name], *changed]
     if "osnet" in config:
-        line += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
-    place = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    print(f"{name} {setting}", flush=True)
-    done = subprocess.run(line, env={**os.environ, **place}, text=True, capture_output=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(line)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        words += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
+    print(f"{name} {setting}: python -m fastreid_cc {shlex.join(words)}", flush=True)
+    child = multiprocessing.get_context("fork").Process(target=_command, args=(folder, words))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit(Path(f"{folder}.txt").read_text()[-2000:])
     return folder
+
+
+def _command(folder: Path, words: list[str]) -> None:
+    """`python -m fastreid_cc`, without starting Python anew; what it prints goes to a file."""
+    os.nice(10)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    out = os.open(f"{folder}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.argv = ["fastreid_cc", *words]
+    raise SystemExit(command(words))
 
 
 class View(nn.Module):
@@ -107,30 +123,22 @@ class View(nn.Module):
         return self.model({**batch, "images": self.change(batch["images"].clone())})
 
 
-def zoomed(images: Tensor) -> Tensor:
-    """The middle of the images, 80 % of each side, at the old size."""
-    height, width = images.shape[2:]
-    top, left = height // 10, width // 10
-    middle = images[:, :, top : height - top, left : width - left]
-    return F.interpolate(middle, size=(height, width), mode="bilinear", align_corners=False)
-
-
 VIEWS: dict[str, Any] = {
     "plain": lambda images: images,
     "flip": lambda images: images.flip(dims=[3]),
-    "zoom": zoomed,
-    "gray": lambda images: images.mean(dim=1, keepdim=True).expand_as(images).contiguous(),
 }
 
 
 def extract(folder: Path) -> None:
-    """Writes features.npz: before and after, of training and test images, of every view."""
+    """Writes features.npz: before and after, of training and test images, of every view.
+
+    The networks before are the same in all runs of a set and backbone: one file for these.
+    """
     if (folder / "features.npz").is_file():
         return
     from fastreid.engine.defaults import DefaultTrainer
 
     from fastreid_cc.plugin.loading.datasets import UnlabeledFolder, configure_from
-    from fastreid_cc.plugin.loading.extract import extract_features
     from fastreid_cc.plugin.loading.target_images import ImageList, collect_images
     from fastreid_cc.plugin.offline.run_features import load_network
     from fastreid_cc.plugin.offline.run_folder import find_checkpoint, read_config
@@ -138,42 +146,45 @@ def extract(folder: Path) -> None:
 
     cfg = read_config(folder)
     configure_from(cfg)
-    seed_globals(cfg.CC.SEED)  # as the trainer does: the network at the start, bit for bit
-    models = {"before": DefaultTrainer.build_model(cfg).eval()}
-    models["after"] = load_network(cfg, find_checkpoint(folder))
     data, train = UnlabeledFolder(), collect_images(cfg)
     items = sorted([*data.query, *data.gallery])
     labels = np.array([item[1:] for item in items])
-    test = ImageList([item[0] for item in items], labels[:, 1])
-    found = {"train/cameras": train.cameras, "test/cameras": test.cameras}
-    found |= {"train/truth": train.truth, "test/truth": labels[:, 0]}
-    cfg.defrost()
-    cfg.CC.EXTRACT.FLIP = False
-    for when, model in models.items():
-        for part, images in (("train", train), ("test", test)):
-            cfg.CC.EXTRACT.BN = "running"
-            for view, change in VIEWS.items():
-                features = extract_features(cfg, View(model, change), images, tested=True)
-                found[f"{part}/{when}/{view}"] = features.numpy()
-            cfg.CC.EXTRACT.BN = "camera"
-            features = extract_features(cfg, model, images)
-            found[f"{part}/{when}/labelled"] = features.numpy()
+    parts = {"train": train, "test": ImageList([item[0] for item in items], labels[:, 1])}
+    found = {"train/cameras": train.cameras, "test/cameras": labels[:, 1]}
+    found["test/truth"] = labels[:, 0]
+    backbone = "-".join(cfg.MODEL.BACKBONE[key] for key in ("NAME", "DEPTH"))
+    start = folder.parent / f"{backbone}.npz"
+    if not start.is_file():
+        seed_globals(cfg.CC.SEED)  # as the trainer does: the network at the start, bit for bit
+        np.savez(start, **_features(cfg, DefaultTrainer.build_model(cfg).eval(), parts, "before"))
+    found |= np.load(start)
+    found |= _features(cfg, load_network(cfg, find_checkpoint(folder)), parts, "after")
     np.savez(folder / "features.npz", **found)
 
 
-def precision(features: np.ndarray, truth: np.ndarray, cameras: np.ndarray) -> float:
-    """mAP in per cent: each image asks all others but those of its identity and camera.
+def _features(cfg: Any, model: nn.Module, parts: dict[str, Any], when: str) -> dict[str, Any]:
+    from fastreid_cc.plugin.loading.extract import extract_features
 
-    Where there is one camera only the image itself is left out.
-    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.CC.EXTRACT.FLIP, cfg.CC.EXTRACT.BN = False, "running"
+    return {
+        f"{part}/{when}/{view}": extract_features(
+            cfg, View(model, change), images, tested=True
+        ).numpy()
+        for part, images in parts.items()
+        for view, change in VIEWS.items()
+    }
+
+
+def precision(features: np.ndarray, truth: np.ndarray, cameras: np.ndarray) -> float:
+    """mAP in per cent: each image asks those of other cameras; where there is one, all others."""
     cosine, found = features @ features.T, []
     several = len(np.unique(cameras)) > 1
     for row, alike in enumerate(cosine):
-        left_out = np.arange(len(truth)) == row
-        if several:
-            left_out |= (truth == truth[row]) & (cameras == cameras[row])
-        order = np.argsort(-alike[~left_out], kind="stable")
-        hits = (truth[~left_out] == truth[row])[order]
+        asked = cameras != cameras[row] if several else np.arange(len(truth)) != row
+        order = np.argsort(-alike[asked], kind="stable")
+        hits = (truth[asked] == truth[row])[order]
         if hits.any():
             found.append((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
     return 100 * float(np.mean(found))
@@ -189,9 +200,6 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    from fastreid_cc import boot
-
     boot.activate()
     for name in args.sets:
         for setting in args.settings:

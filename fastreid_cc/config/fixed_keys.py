@@ -22,6 +22,12 @@ FIXED_KEYS: dict[str, Key] = {
         0, "Steps per epoch; 0 = images // SOLVER.IMS_PER_BATCH. Papers: 200, 400.", "[0, inf)"
     ),
     "CC.EVAL_BEFORE": Key(False, "Evaluate before the first epoch too (direct transfer)."),
+    "CC.COMPARE_IMAGES": Key(
+        2000,
+        "Training images, at most, whose features before and after training are compared, without"
+        " identities, for a warning where training seems to have harmed; 0 = none.",
+        "0 or [2, inf)",
+    ),
     "CC.SAMPLES_PER_BN": Key(
         0, "Images of a batch that share a batch-norm statistic; 0 = all.", "0 or [2, inf)"
     ),

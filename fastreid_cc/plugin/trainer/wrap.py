@@ -29,6 +29,7 @@ from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .closing_hook import ClosingHook
+from .comparison_hook import ComparisonHook
 from .consistency_hook import ConsistencyHook
 from .positives_hook import PositivesHook
 from .pseudo_label_hook import PseudoLabelHook
@@ -97,6 +98,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
     if self.cfg.SOLVER.AMP.ENABLED and self.cfg.CC.AMP_DTYPE == "bfloat16":
         use_bfloat16(self._trainer)
     teacher = TeacherHook(self.cfg) if self.cfg.CC.TEACHER.ENABLED else None
+    comparison = None
     if self.cfg.CC.ENABLED:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
@@ -105,6 +107,10 @@ def build_hooks(stock: Any, self: Any) -> Any:
         if hook.images.sources is not None and hook.images.sources.held_out is not None:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
+        if self.cfg.CC.COMPARE_IMAGES:
+            comparison = ComparisonHook(self.cfg, hook.images, teacher)
+            self.checkpointer.checkpointables["cc_comparison"] = comparison
+            ours.append(comparison)
         hooks[:0] = ours
     if teacher is not None:
         self.checkpointer.checkpointables["cc_teacher"] = teacher
@@ -115,7 +121,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
                 break
         hooks.insert(0, teacher)
     if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
-        hooks += [ReportHook(self.cfg), ClosingHook(self.cfg)]
+        hooks += [ReportHook(self.cfg), ClosingHook(self.cfg, comparison)]
     return hooks
 
 
