@@ -33,7 +33,7 @@ CHOSEN_ON, REPORTED_ON = ("pku37", "coil20"), ("eth80", "nyala")
 
 ALWAYS = [
     *("CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"),
-    *("SOLVER.CHECKPOINT_PERIOD", "100", "TEST.EVAL_PERIOD", "100", "CC.EVAL_BEFORE", "False"),
+    *("SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "100", "CC.EVAL_BEFORE", "False"),
     *("SOLVER.IMS_PER_BATCH", "32", "DATALOADER.NUM_INSTANCE", "4"),
 ]
 #: Config keys of each set.
@@ -51,14 +51,14 @@ SETS: dict[str, list[str]] = {
         *("CC.FOLDER.IDENTITY", r"^(obj\d+)__", "CC.FOLDER.TEST_INCLUDE", "^obj(8|9|10)__"),
     ],
     "eth80": [
-        *("SOLVER.MAX_EPOCH", "3", "SOLVER.STEPS", "[2]", "CC.ITERS_PER_EPOCH", "12"),
+        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "8"),
         *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
         *("CC.FOLDER.CAMERA", r"-(\d{3})\.jpg$", "CC.FOLDER.CAMERA_SECTORS", "(360,4)"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.TEST_INCLUDE", "^[a-z]+_[79]/"),
         *("CC.FOLDER.EXCLUDE", r"-(022|045|066)-\d+\.jpg$"),
     ],
     "nyala": [
-        *("SOLVER.MAX_EPOCH", "3", "SOLVER.STEPS", "[2]", "CC.ITERS_PER_EPOCH", "12"),
+        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "8"),
         *("INPUT.SIZE_TRAIN", "[64,80]", "INPUT.SIZE_TEST", "[64,80]"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.INCLUDE", "_leftphoto"),
         *("CC.FOLDER.TEST_INCLUDE", "^test.*_leftphoto"),
@@ -130,20 +130,21 @@ VIEWS: dict[str, Any] = {
 
 
 def extract(folder: Path) -> None:
-    """Writes features.npz: before and after, of training and test images, of every view.
+    """Writes start.npz and, for each epoch with a checkpoint, features of every view beside it.
 
     The networks before are the same in all runs of a set and backbone: one file for these.
     """
-    if (folder / "features.npz").is_file():
-        return
     from fastreid.engine.defaults import DefaultTrainer
 
     from fastreid_cc.plugin.loading.datasets import UnlabeledFolder, configure_from
     from fastreid_cc.plugin.loading.target_images import ImageList, collect_images
     from fastreid_cc.plugin.offline.run_features import load_network
-    from fastreid_cc.plugin.offline.run_folder import find_checkpoint, read_config
+    from fastreid_cc.plugin.offline.run_folder import read_config
     from fastreid_cc.plugin.seeding import seed_globals
 
+    missing = [path for path in checkpoints(folder) if not path.with_suffix(".npz").is_file()]
+    if not missing:
+        return
     cfg = read_config(folder)
     configure_from(cfg)
     data, train = UnlabeledFolder(), collect_images(cfg)
@@ -158,8 +159,14 @@ def extract(folder: Path) -> None:
         seed_globals(cfg.CC.SEED)  # as the trainer does: the network at the start, bit for bit
         np.savez(start, **_features(cfg, DefaultTrainer.build_model(cfg).eval(), parts, "before"))
     found |= np.load(start)
-    found |= _features(cfg, load_network(cfg, find_checkpoint(folder)), parts, "after")
-    np.savez(folder / "features.npz", **found)
+    for path in missing:
+        after = _features(cfg, load_network(cfg, path), parts, "after")
+        np.savez(path.with_suffix(".npz"), **found, **after)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """One for each epoch."""
+    return sorted(path for path in folder.glob("model_*.pth") if path.stem != "model_best")
 
 
 def _features(cfg: Any, model: nn.Module, parts: dict[str, Any], when: str) -> dict[str, Any]:
@@ -203,15 +210,7 @@ def main() -> None:
     boot.activate()
     for name in args.sets:
         for setting in args.settings:
-            folder = args.output / name / setting
-            if not args.table_only:
-                extract(train(args, name, setting))
-            if (folder / "features.npz").is_file():
-                with np.load(folder / "features.npz") as found:
-                    truth, cameras = found["test/truth"], found["test/cameras"]
-                    before = precision(found["test/before/plain"], truth, cameras)
-                    after = precision(found["test/after/plain"], truth, cameras)
-                print(f"{name} {setting}: mAP {before:.1f} -> {after:.1f}", flush=True)
+            extract(train(args, name, setting))
 
 
 if __name__ == "__main__":

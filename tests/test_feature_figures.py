@@ -67,6 +67,7 @@ def test_the_rank_of_an_image_by_its_view(features: np.ndarray, views: np.ndarra
     assert view_rank(features, features) == 1
     same = np.tile(features[:1], (N, 1))
     assert view_rank(same, same) == pytest.approx(1 / N)
+    assert view_rank(same * np.nan, same * np.nan) <= 1 / N
 
 
 def test_cameras_of_neighbours(features: np.ndarray) -> None:
