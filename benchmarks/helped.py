@@ -51,14 +51,14 @@ SETS: dict[str, list[str]] = {
         *("CC.FOLDER.IDENTITY", r"^(obj\d+)__", "CC.FOLDER.TEST_INCLUDE", "^obj(8|9|10)__"),
     ],
     "eth80": [
-        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "8"),
+        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "5"),
         *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
         *("CC.FOLDER.CAMERA", r"-(\d{3})\.jpg$", "CC.FOLDER.CAMERA_SECTORS", "(360,4)"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.TEST_INCLUDE", "^[a-z]+_[79]/"),
         *("CC.FOLDER.EXCLUDE", r"-(022|045|066)-\d+\.jpg$"),
     ],
     "nyala": [
-        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "8"),
+        *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "5"),
         *("INPUT.SIZE_TRAIN", "[64,80]", "INPUT.SIZE_TEST", "[64,80]"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.INCLUDE", "_leftphoto"),
         *("CC.FOLDER.TEST_INCLUDE", "^test.*_leftphoto"),

@@ -46,8 +46,8 @@ def shared_links(one: np.ndarray, other: np.ndarray) -> float:
 def view_rank(features: np.ndarray, views: np.ndarray) -> float:
     """Mean reciprocal rank of an image among all, by cosine to its changed view; in (0, 1].
 
-    Others as near as the image itself come before it, so features that are all the same give 1 / N, and
-    features that are no numbers no more.
+    Others as near as the image itself come before it, so features that are all the same give 1 / N,
+    and features that are no numbers no more.
     Cost: O(N^2 D) time.
     """
     own = np.einsum("nd,nd->n", features, views)
