@@ -4,32 +4,53 @@
                                 [--settings cc ecn ...] [--table-only]
 
 DATA_ROOT holds the folders pku37, coil20, eth80 and nyala, WEIGHTS is an OSNet x0.25. Each setting
-trains on each set by `python -m fastreid_cc train`, one run at a time, seconds to minutes each; a
-run that has ended is not trained again. The features before and after, of training and test images
-and of changed views of them, lie in the run's features.npz, so that a figure thought of later needs
-no training. `results.json` and the tables printed hold, for each run, mAP before and after (every
-test image asks, images of its own camera left out) and every figure; and for each set Spearman's
-rank correlation of a figure's change with the gain in mAP, and of its last value with the last mAP.
-The figure in use was chosen on pku37 and coil20; eth80 and nyala judge it.
+trains on each set by the command `train` (a process of its own, one at a time, some ten seconds of
+one core each); a training that has ended is not repeated. Every checkpoint counts as a run, cut
+short after its epoch. Features before and after, of training and test images and of their mirror
+images, lie beside the checkpoint, so that a figure thought of later needs no training.
+`results.json` and the tables printed hold, for each run, mAP before and after (each test image asks
+those of other cameras) and every figure; and for each set Spearman's rank correlation of a figure's
+change with the gain in mAP, and of its last value with the last mAP. The figure in use was chosen
+on pku37 and coil20; eth80 and nyala judge it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 
 from fastreid_cc import boot
 from fastreid_cc.__main__ import main as command
-
-CHOSEN_ON, REPORTED_ON = ("pku37", "coil20"), ("eth80", "nyala")
+from fastreid_cc.labeling import PseudoLabeler
+from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
+from fastreid_cc.labeling.distances.jaccard import JaccardDistance
+from fastreid_cc.labels.diagnostics import stability
+from fastreid_cc.labels.feature_figures import (
+    cross_camera_share,
+    effective_rank,
+    intrinsic_dimension,
+    kept_links,
+    neighbor_contrast,
+    neighbor_density,
+    reciprocity,
+    view_agreement,
+    view_rank,
+)
+from fastreid_cc.labels.helped import is_worse
 
 ALWAYS = [
     *("CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"),
@@ -197,6 +218,94 @@ def precision(features: np.ndarray, truth: np.ndarray, cameras: np.ndarray) -> f
     return 100 * float(np.mean(found))
 
 
+def measured(found: Mapping[str, np.ndarray], part: str) -> dict[str, tuple[float, float]]:
+    """Every figure, before and after, of the training or the test images."""
+    cameras = found[f"{part}/cameras"]
+    plain, mirrored, labels = {}, {}, {}
+    made: dict[str, list[float]] = {}
+    for when in ("before", "after"):
+        x = plain[when] = found[f"{part}/{when}/plain"]
+        view = mirrored[when] = found[f"{part}/{when}/flip"]
+        labels[when] = _labels(x)
+        now = {
+            "mirror_rank": view_rank(x, view),
+            "mirror_agreement": view_agreement(x, view, 3),
+            "mirror_labels": stability(labels[when], _labels(view)),
+            "silhouette": _silhouette(x, labels[when]),
+            "reciprocity": reciprocity(x, 5),
+            "cross_camera": cross_camera_share(x, cameras),
+            "effective_rank": effective_rank(x),
+            "density": neighbor_density(x),
+            "contrast": neighbor_contrast(x),
+            "dimension": intrinsic_dimension(x),
+        }
+        for name, value in now.items():
+            made.setdefault(name, []).append(value)
+    made["kept_links"] = [1.0, kept_links(plain["before"], plain["after"], 5)]
+    made["kept_labels"] = [1.0, stability(labels["before"], labels["after"])]
+    return {name: (before, after) for name, (before, after) in made.items()}
+
+
+def _labels(features: np.ndarray) -> np.ndarray:
+    labeler = PseudoLabeler(distance=JaccardDistance(k1=10, k2=3), clusterer=DBSCAN(min_samples=3))
+    return labeler(torch.from_numpy(features)).labels
+
+
+def _silhouette(features: np.ndarray, labels: np.ndarray) -> float:
+    kept = labels >= 0
+    if not 1 < len(np.unique(labels[kept])) < kept.sum():
+        return float("nan")
+    return float(silhouette_score(features[kept], labels[kept], metric="cosine"))
+
+
+def results(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One entry for each epoch of each run that has its features, also in results.json."""
+    made = []
+    for name, setting in product(args.sets, args.settings):
+        for path in sorted((args.output / name / setting).glob("model_*.npz")):
+            with np.load(path) as stored:
+                found = dict(stored)
+            truth, cameras = found["test/truth"], found["test/cameras"]
+            gains = [
+                precision(found[f"test/{when}/plain"], truth, cameras)
+                for when in ("before", "after")
+            ]
+            entry = {"set": name, "setting": setting, "checkpoint": path.stem, "mAP": gains}
+            made.append(entry | {part: measured(found, part) for part in ("train", "test")})
+    (args.output / "results.json").write_text(json.dumps(made, indent=1))
+    return made
+
+
+def print_tables(made: list[dict[str, Any]]) -> None:
+    """The runs with the figure in use, and the rank correlations of all figures."""
+    for run in made:
+        (before, after), figure = run["mAP"], run["train"]["mirror_rank"]
+        warned = "warned" if is_worse(*figure) else ""
+        name = f"{run['set']} {run['setting']} {run['checkpoint'].removeprefix('model_')}"
+        print(
+            f"{name:26s} mAP {before:5.1f} -> {after:5.1f} ({after - before:+5.1f})"
+            f"  mirror_rank {figure[0]:.3f} -> {figure[1]:.3f} {warned}"
+        )
+    sets = list(dict.fromkeys(run["set"] for run in made))
+    for part in ("train", "test"):
+        print(f"\n{part} images: Spearman of change with gain, of last value with last mAP")
+        print(" " * 18 + "".join(f"{name:>14s}" for name in sets))
+        for figure in made[0][part]:
+            cells = [_correlations([r for r in made if r["set"] == n], part, figure) for n in sets]
+            print(f"{figure:18s}" + "".join(f"{a:+7.2f}{b:+7.2f}" for a, b in cells))
+
+
+def _correlations(runs: list[dict[str, Any]], part: str, figure: str) -> tuple[float, float]:
+    precisions = np.array([run["mAP"] for run in runs])
+    values = np.array([run[part][figure] for run in runs])
+    change, gain = (np.diff(array, axis=1)[:, 0] for array in (values, precisions))
+    found = []
+    for one, other in ((change, gain), (values[:, 1], precisions[:, 1])):
+        usable = len(runs) > 2 and np.ptp(one) > 0 and np.isfinite(one).all()
+        found.append(float(spearmanr(one, other).statistic) if usable else float("nan"))
+    return found[0], found[1]
+
+
 def main() -> None:
     """Trains what is not there yet, extracts, prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -208,9 +317,10 @@ def main() -> None:
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     args = parser.parse_args()
     boot.activate()
-    for name in args.sets:
-        for setting in args.settings:
+    if not args.table_only:
+        for name, setting in product(args.sets, args.settings):
             extract(train(args, name, setting))
+    print_tables(results(args))
 
 
 if __name__ == "__main__":
