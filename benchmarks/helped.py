@@ -74,9 +74,9 @@ SETS: dict[str, list[str]] = {
     "eth80": [
         *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "5"),
         *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
-        *("CC.FOLDER.CAMERA", r"-(\d{3})\.jpg$", "CC.FOLDER.CAMERA_SECTORS", "(360,4)"),
+        *("CC.FOLDER.CAMERA", r"[-](\d{3})\.jpg$", "CC.FOLDER.CAMERA_SECTORS", "(360,4)"),
         *("CC.FOLDER.IDENTITY", "folder:0", "CC.FOLDER.TEST_INCLUDE", "^[a-z]+_[79]/"),
-        *("CC.FOLDER.EXCLUDE", r"-(022|045|066)-\d+\.jpg$"),
+        *("CC.FOLDER.EXCLUDE", r"[-](022|045|066)-\d+\.jpg$"),
     ],
     "nyala": [
         *("SOLVER.MAX_EPOCH", "3", "CC.ITERS_PER_EPOCH", "5"),

@@ -66,8 +66,9 @@ class ComparisonHook(HookBase):
 
     def said(self) -> str:
         """The comparison in a line, "" if there is none."""
-        known = self.before is not None and self.after is not None
-        return sentence(self.before, self.after) if known else ""
+        if self.before is None or self.after is None:
+            return ""
+        return sentence(self.before, self.after)
 
     def _measure(self, name: str) -> float:
         model = unwrapped(self.trainer.model if self.teacher is None else self.teacher.evaluated)
