@@ -29,6 +29,6 @@ def warning(before: float, after: float) -> str:
         "The trained model looks worse than the one it started from: fewer images are found by"
         f" their mirror image (mirror_rank {before:.3f} → {after:.3f}, a fall of more than"
         f" {MARGIN}). Lower SOLVER.BASE_LR or SOLVER.MAX_EPOCH, or keep the starting weights; look"
-        " at both by `report`. How far it fell does not tell how much was lost, and it may miss"
-        " harm: docs/own-images.md says what was measured."
+        " at both by `report`. How far it fell does not tell how much was lost, it may miss harm"
+        " and be wrong: docs/own-images.md says what was measured."
     )
