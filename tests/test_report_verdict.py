@@ -71,6 +71,20 @@ def test_too_few_clusters_for_a_batch_and_harm_are_said(run: Run) -> None:
     assert found.advice == ADVICE["harm"] and "from 60.0 to 57.8 %" in found.figure
 
 
+@pytest.mark.parametrize(("before", "after", "is_said"), [(0.99, 0.9, True), (0.99, 0.99, False)])
+def test_harm_is_seen_without_identities_where_there_is_no_map(
+    run: Run, before: float, after: float, is_said: bool
+) -> None:
+    run.scalars["start/mirror_rank"] = (np.array([0]), np.array([before]))
+    run.scalars["mirror_rank"] = (np.array([80]), np.array([after]))
+    assert f"found by their mirror image {before:.3f} → {after:.3f}" in judge(run).figures
+    found = judge(run).findings
+    assert [finding.advice for finding in found] == [ADVICE["less"]] * is_said
+    assert ("mirror_rank went from 0.990 to 0.900" in build_page([run])) is is_said
+    run.scalars["start/mAP"] = (np.array([0]), np.array([10.0]))  # identities know better
+    assert judge(run).findings == []
+
+
 def test_one_camera_is_no_sign(run: Run) -> None:
     put(run, cameras_per_cluster=1.0)
     assert judge(run).findings == [] and "camera" not in " ".join(judge(run).figures)

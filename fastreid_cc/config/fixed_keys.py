@@ -34,6 +34,12 @@ FIXED_KEYS: dict[str, Key] = {
         " ...))); () = all in every epoch. Works with true labels too.",
     ),
     "CC.EVAL_BEFORE": Key(False, "Evaluate before the first epoch too (direct transfer)."),
+    "CC.COMPARE_IMAGES": Key(
+        2000,
+        "Training images, at most, whose features before and after training are compared, without"
+        " identities, for a warning where training seems to have harmed; 0 = none.",
+        "0 or [2, inf)",
+    ),
     "CC.SAMPLES_PER_BN": Key(
         0, "Images of a batch that share a batch-norm statistic; 0 = all.", "0 or [2, inf)"
     ),

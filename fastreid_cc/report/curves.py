@@ -63,6 +63,12 @@ GROUPS = (
         top=1.05,
     ),
     Group(
+        "Found by their mirror image",
+        "Before and after: how surely an image is found among all by its mirror image; 1: always.",
+        ("mirror_rank",),
+        top=1.05,
+    ),
+    Group(
         "Cameras per cluster",
         "Near 1, clusters follow the camera rather than the identity.",
         ("cc/cameras_per_cluster",),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..labels.helped import is_worse
 from .runs import Run
 
 # Rules of thumb, from which a sign is said to show.
@@ -51,6 +52,11 @@ ADVICE = {
         "training harms here",
         "a lower rate, fewer epochs, or the weights it started from",
     ),
+    "less": Advice(
+        "`mirror_rank` well below that of the start, no mAP",
+        "images are confused that were not: training probably harms",
+        "a lower rate, fewer epochs, or the weights it started from",
+    ),
 }
 
 
@@ -87,7 +93,15 @@ def _figures(run: Run) -> list[str]:
         found.append(f"{cameras:.1f} cameras per cluster")
     if (alike := run.last("cc/stability")) is not None:
         found.append(f"labels {alike:.2f} like those before (ARI)")
+    if (ranks := _mirror_ranks(run)) is not None:
+        found.append("found by their mirror image {:.3f} → {:.3f}".format(*ranks))
     return found
+
+
+def _mirror_ranks(run: Run) -> tuple[float, float] | None:
+    """The figure of the start and of the end that needs no identities."""
+    before, after = run.last("start/mirror_rank"), run.last("mirror_rank")
+    return None if before is None or after is None else (before, after)
 
 
 def has_cameras(run: Run) -> bool:
@@ -120,5 +134,8 @@ def _findings(run: Run) -> Iterator[Finding]:
         text = f"the last two labellings are {alike:.2f} alike (ARI)"
         yield Finding(text, ADVICE["unsettled"])
     before, after = run.before(), run.last(run.measured("mAP"))
-    if before is not None and after is not None and after < before:
-        yield Finding(f"mAP went from {before:.1f} to {after:.1f} %", ADVICE["harm"])
+    if before is not None and after is not None:
+        if after < before:
+            yield Finding(f"mAP went from {before:.1f} to {after:.1f} %", ADVICE["harm"])
+    elif (ranks := _mirror_ranks(run)) is not None and is_worse(*ranks):
+        yield Finding("mirror_rank went from {:.3f} to {:.3f}".format(*ranks), ADVICE["less"])

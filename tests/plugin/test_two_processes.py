@@ -11,6 +11,7 @@ a near-zero gradient into a whole step, so the optimizer is SGD.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from tiny_runs import command, digest, run, torchrun
 
 EPOCHS, STEPS = 3, 3
+NAMES = ("one", "two", "torchrun")
 OPTIONS = (
     "SOLVER.IMS_PER_BATCH",
     16,
@@ -39,6 +41,8 @@ OPTIONS = (
     "SGD",
     "SOLVER.BASE_LR",
     0.0001,
+    "CC.COMPARE_IMAGES",
+    24,
 )
 
 
@@ -132,6 +136,12 @@ def test_the_parts_of_the_batch_are_printed_at_the_start(reports: dict[str, Any]
 
 def test_one_labelling_is_logged_by_one_process(reports: dict[str, Any]) -> None:
     assert reports["two log"].count("min/median/max") == reports["one log"].count("min/median/max")
+
+
+def test_two_processes_compare_start_and_end_as_one_does(reports: dict[str, Any]) -> None:
+    """The extraction of the sample is divided among them; one of them says what came out."""
+    said = {name: re.findall("mirror_rank, .*", reports[f"{name} log"]) for name in NAMES}
+    assert all(len(lines) == 1 and lines == said["one"] for lines in said.values())
 
 
 def test_a_failure_in_one_process_ends_both(tmp_path: Path, data_root: Path) -> None:

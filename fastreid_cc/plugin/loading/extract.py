@@ -101,6 +101,18 @@ def extract_features(
     return features
 
 
+class Mirrored(nn.Module):
+    """A network that is shown the mirror images."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """What the network makes of a batch whose images are mirrored."""
+        return self.model({**batch, "images": batch["images"].flip(dims=[3])})
+
+
 @torch.no_grad()
 def reestimate_target_statistics(cfg: Any, model: nn.Module, images: Images) -> None:
     """Sets the running statistics of the target's batch norm from its images, once through all.

@@ -10,29 +10,37 @@ from typing import Any
 from fastreid.engine.train_loop import HookBase
 
 from ...errors import printable
+from .comparison_hook import ComparisonHook
 
 logger = logging.getLogger("fastreid.cc.engine")
 
 
 class ClosingHook(HookBase):
-    """Says at the end of a training what its folder holds and which commands go on from there."""
+    """Says at the end of a training what its folder holds and which commands go on from there.
 
-    def __init__(self, cfg: Any) -> None:
-        self.cfg = cfg
+    Args:
+        cfg: of the run.
+        comparison: the hook that compared the network with that of the start, if there is one.
+    """
+
+    def __init__(self, cfg: Any, comparison: ComparisonHook | None = None) -> None:
+        self.cfg, self.comparison = cfg, comparison
 
     def after_train(self) -> None:
         """Says it, unless training broke off."""
         if self.trainer.iter >= self.trainer.max_iter:
             measured = bool(getattr(self.trainer, "_last_eval_results", None))
-            logger.info(closing_lines(self.cfg, is_measured=measured))
+            compared = "" if self.comparison is None else self.comparison.said()
+            logger.info(closing_lines(self.cfg, is_measured=measured, compared=compared))
 
 
-def closing_lines(cfg: Any, *, is_measured: bool) -> str:
+def closing_lines(cfg: Any, *, is_measured: bool, compared: str = "") -> str:
     """What a run wrote and what comes next.
 
     Args:
         cfg: of the run.
         is_measured: there were figures at the end.
+        compared: what is to be said of the network and that of the start, if anything.
     """
     names = ["model_final.pth", "model_best.pth", "metrics.json", "config.yaml", "log.txt"]
     there = [name for name in names if Path(cfg.OUTPUT_DIR, name).is_file()]
@@ -43,6 +51,7 @@ def closing_lines(cfg: Any, *, is_measured: bool) -> str:
         if cfg.TEST.EVAL_PERIOD <= 0:
             why = f"TEST.EVAL_PERIOD={cfg.TEST.EVAL_PERIOD}"
         lines.append(f"Nothing was measured: {why}.")
+    lines += [compared] if compared else []
     lines.append(f"next: python -m fastreid_cc report {folder}      # a page to look at")
     if cfg.CC.ENABLED:
         lines.append(f"      python -m fastreid_cc clusters {folder}    # who is with whom")

@@ -33,6 +33,7 @@ from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
 from .closing_hook import ClosingHook
+from .comparison_hook import ComparisonHook
 from .consistency_hook import ConsistencyHook
 from .figures_hook import FiguresHook
 from .labelled_hook import LabelledHook, LossStageHook
@@ -118,6 +119,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
     if self.cfg.SOLVER.AMP.ENABLED and self.cfg.CC.AMP_DTYPE == "bfloat16":
         use_bfloat16(self._trainer)
     teacher = TeacherHook(self.cfg) if self.cfg.CC.TEACHER.ENABLED else None
+    comparison = None
     if self.cfg.CC.ENABLED:
         hook = PseudoLabelHook(self.cfg, self._trainer.data_loader, teacher)
         self.checkpointer.checkpointables["cc"] = hook
@@ -127,6 +129,10 @@ def build_hooks(stock: Any, self: Any) -> Any:
         if hook.images.sources is not None and hook.images.sources.held_out is not None:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
+        if self.cfg.CC.COMPARE_IMAGES:
+            comparison = ComparisonHook(self.cfg, hook.images, teacher)
+            self.checkpointer.checkpointables["cc_comparison"] = comparison
+            ours.append(comparison)
         hooks[:0] = ours
     labelled: Any = hook if self.cfg.CC.ENABLED else None
     if isinstance(self._trainer.data_loader, LabelledImages):
@@ -146,7 +152,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
                 break
         hooks.insert(0, teacher)
     if (self.cfg.CC.ENABLED or self.cfg.CC.REPORT) and comm.is_main_process():
-        hooks += [ReportHook(self.cfg), ClosingHook(self.cfg)]
+        hooks += [ReportHook(self.cfg), ClosingHook(self.cfg, comparison)]
     return hooks
 
 

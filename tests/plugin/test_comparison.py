@@ -1,0 +1,90 @@
+"""The network before and after training, compared without identities, in runs of seconds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_no_label_leak import replace_identities
+from test_resume import same_end
+from tiny_runs import build, config, digest, metrics, train, weights
+
+from fastreid_cc.data.items import fingerprint
+from fastreid_cc.plugin.loading.target_images import ImageList
+from fastreid_cc.plugin.trainer.comparison_hook import ComparisonHook, sample
+
+pytestmark = pytest.mark.usefixtures("plugin")
+
+ON = ("CC.COMPARE_IMAGES", 20)
+NAMES = ("start/mirror_rank", "mirror_rank")
+
+
+def figures(output: Path) -> dict[str, float]:
+    """The figure in metrics.json, before and after."""
+    lines = metrics(output)
+    found = {key: value for line in lines for key, value in line.items()}
+    return {key: found[key] for key in NAMES}
+
+
+def test_figures_are_recorded_said_at_the_end_and_change_no_byte(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config(tmp_path / "off"))
+    assert "it started from" not in caplog.text
+    train(config(tmp_path / "on", *ON))
+    found = figures(tmp_path / "on")
+    assert all(1 / 20 <= value <= 1 for value in found.values())
+    assert digest(weights(tmp_path / "on")) == digest(weights(tmp_path / "off"))
+    on, off = (torch.load(tmp_path / n / "model_final.pth") for n in ("on", "off"))
+    assert torch.equal(on["cc"]["labels"], off["cc"]["labels"])
+    (closing,) = [r.getMessage() for r in caplog.records if "it started from" in r.getMessage()]
+    assert f"{found['start/mirror_rank']:.3f} → {found['mirror_rank']:.3f}" in closing
+    lines = metrics(tmp_path / "on")
+    steps = [[line["iteration"] for line in lines if name in line] for name in NAMES]
+    assert steps == [[0], [4]]
+
+
+def test_a_network_that_lost_its_features_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last weights are noise; the run goes on to say so."""
+    trainer = build(config(tmp_path, *ON))
+    stock = ComparisonHook.after_train
+
+    def after_train(hook: Any) -> None:
+        for values in hook.trainer.model.parameters():
+            values.data.zero_()
+        stock(hook)
+
+    monkeypatch.setattr(ComparisonHook, "after_train", after_train)
+    trainer.train()
+    (said,) = [r for r in caplog.records if "looks worse" in r.getMessage()]
+    assert said.levelno == logging.WARNING and "SOLVER.BASE_LR" in said.getMessage()
+
+
+def test_the_figures_of_the_start_outlive_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_end(tmp_path, monkeypatch, 3, *ON, "SOLVER.MAX_EPOCH", 3)
+    assert figures(tmp_path / "whole") == figures(tmp_path / "parts")
+
+
+def test_identities_change_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(config(tmp_path / "true", *ON))
+    generator = np.random.default_rng(3)
+    replace_identities(monkeypatch, lambda ids: [ids[i] for i in generator.permutation(len(ids))])
+    train(config(tmp_path / "permuted", *ON))
+    assert figures(tmp_path / "true") == figures(tmp_path / "permuted")
+
+
+def test_a_sample_is_drawn_once_in_the_order_of_the_data() -> None:
+    images = ImageList([f"{i:03d}" for i in range(50)], np.arange(50) % 4)
+    one, again = sample(images, 20, 1), sample(images, 20, 1)
+    assert one.paths == again.paths == sorted(set(one.paths)) and len(one.paths) == 20
+    assert one.cameras.tolist() == [int(path) % 4 for path in one.paths]
+    assert sample(images, 20, 2).paths != one.paths
+    assert fingerprint(sample(images, 50, 1).paths) == fingerprint(images.paths)
