@@ -70,9 +70,9 @@ def is_published_method(cfg: Any) -> bool:
 
 
 def method_of(cfg: Any) -> str:
-    """Name of a run's method in `PUBLISHED`: its memory, and CLIP where that is the network."""
-    is_clip = cfg.MODEL.BACKBONE.NAME == "build_clip_backbone"
-    return str(cfg.CC.MEMORY.NAME) + ", CLIP" * is_clip
+    """Name of a run's method in `PUBLISHED`: its memory, and a network that fastreid lacks."""
+    networks = {"build_clip_backbone": ", CLIP", "build_timm_backbone": ", timm"}
+    return str(cfg.CC.MEMORY.NAME) + networks.get(cfg.MODEL.BACKBONE.NAME, "")
 
 
 def difference_from_published(method: str, setting: Setting) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..limits import Limit
 from ..registry import LOSSES, Part, Registry, keyword_arguments
 
+_LINES: dict[type, dict[str, str]] = {}
 STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 
 
@@ -55,11 +56,13 @@ def argument_lines(cls: type) -> dict[str, str]:
     Returns:
         Argument -> its text on one line. An argument nobody describes is left out.
     """
-    found: dict[str, str] = {}
-    for owner in cls.__mro__:
-        for name, text in _section(owner.__dict__.get("__doc__") or ""):
-            found.setdefault(name, text)
-    return found
+    if cls not in _LINES:  # asked for every key of every config that is checked
+        found: dict[str, str] = {}
+        for owner in cls.__mro__:
+            for name, text in _section(owner.__dict__.get("__doc__") or ""):
+                found.setdefault(name, text)
+        _LINES[cls] = found
+    return _LINES[cls]
 
 
 def _section(docstring: str) -> list[tuple[str, str]]:

@@ -48,6 +48,16 @@ def test_figures_are_recorded_said_at_the_end_and_change_no_byte(
     assert steps == [[0], [4]]
 
 
+def test_a_teacher_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    """It was left in training mode, and what learns from it failed."""
+    taught = ("CC.TEACHER.ENABLED", True, "MODEL.LOSSES.NAME", "('MemoryContrast','SoftContrast')")
+    for name, more in (("off", ()), ("on", ON)):
+        train(config(tmp_path / name, *taught, *more))
+    for part in (".", "teacher"):
+        on, off = (digest(weights(tmp_path / name / part)) for name in ("on", "off"))
+        assert on == off
+
+
 def test_a_network_that_lost_its_features_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

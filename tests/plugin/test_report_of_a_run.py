@@ -102,7 +102,7 @@ def test_what_is_missing_becomes_a_note(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes()[:-999])
     (tmp_path / "last_checkpoint").write_text("model_final.pth")
     assert "model_final.pth is damaged" in collect(tmp_path).notes[0]
-    text = (finished / "config.yaml").read_text().replace("TRAIN_IDS: 8", "TRAIN_IDS: 9")
+    text = (finished / "config.yaml").read_text().replace("TRAIN_IDS: 8", "TRAIN_IDS: 13")
     (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "model_final.pth").write_bytes((finished / "model_final.pth").read_bytes())
     found = collect(tmp_path)  # draws nothing

@@ -107,6 +107,7 @@ class Mirrored(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training  # extraction puts back the mode that it found
 
     def forward(self, batch: dict[str, Any]) -> Any:
         """What the network makes of a batch whose images are mirrored."""
