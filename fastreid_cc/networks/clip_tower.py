@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import BadConfig, MissingWeights
 from ..registry import Part
+from .weights import refuse_other_shapes
 
 
 class ClipTower(Part, nn.Module):
@@ -298,16 +299,7 @@ def load_clip(tower: ClipTower, found: Mapping[str, Tensor]) -> str:
     if old is not None:
         weights["positional_embedding"] = resize_positions(old, tower.grid)
     own = tower.state_dict()
-    wrong = [
-        f"{name} {tuple(weights[name].shape) if name in weights else 'is missing'}"
-        f" (wanted {tuple(weight.shape)})"
-        for name, weight in own.items()
-        if name not in weights or weights[name].shape != weight.shape
-    ]
-    if wrong:
-        raise MissingWeights(
-            f"{len(wrong)} of {len(own)} weights do not fit {tower.key}: {'; '.join(wrong[:3])}"
-        )
+    refuse_other_shapes(own, weights, tower.key)
     tower.load_state_dict({name: weights[name] for name in own})
     text = f"{len(own)} weights read, {len(found) - len(own)} others left out"
     if old is not None and len(old) != len(tower.positional_embedding):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import BadConfig, MissingWeights
 from ..registry import Part
+from .weights import refuse_other_shapes
 
 
 class TimmNetwork(Part, nn.Module):
@@ -183,17 +184,7 @@ def load_timm(network: TimmNetwork, found: Mapping[str, Tensor]) -> str:
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if translate is not None:
         weights = translate(weights, model)
-    wrong = [
-        f"{name} {tuple(weights[name].shape) if name in weights else 'is missing'}"
-        f" (wanted {tuple(weight.shape)})"
-        for name, weight in own.items()
-        if name not in weights or weights[name].shape != weight.shape
-    ]
-    if wrong:
-        raise MissingWeights(
-            f"{len(wrong)} of {len(own)} weights do not fit {network.key}: {'; '.join(wrong[:3])}"
-            f" (it holds {', '.join(list(found)[:3])}, ...)"
-        )
+    refuse_other_shapes(own, weights, network.key)
     model.load_state_dict({name: weights[name] for name in own})
     left = [name for name in weights if name not in own]
     text = f"{len(own)} weights read"
