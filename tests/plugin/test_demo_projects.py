@@ -55,9 +55,10 @@ def test_a_shared_beginning_gives_the_bytes_of_the_whole_run(demo, tmp_path, beg
     first = [replace(t, options=(*t.options, *options, *period)) for t in first]
     start = first[0].output / f"model_{int(epochs) - 1:04d}.pth"
     second = [replace(t, options=(*t.options, *options), start=start) for t in second]
-    trainings.run_all(first, 2)  # as many threads each as below
+    jobs = trainings.cores()  # one thread each: more wait for each other where tests share them
+    trainings.run_all(first, jobs)
     alone = trainings.Training("alone", other, tmp_path / "alone", ("CC.SEED", "1", *options))
-    found = trainings.run_all([*second, alone], 2)
+    found = trainings.run_all([*second, alone], jobs)
     assert found["alone"][scalar] == found["other seed 1"][scalar]
     assert same_weights(tmp_path / "other/seed1", tmp_path / "alone")
     assert not same_weights(first[0].output, tmp_path / "alone")
@@ -69,7 +70,7 @@ def test_a_shared_beginning_gives_the_bytes_of_the_whole_run(demo, tmp_path, beg
     (alone.output / "last_checkpoint").write_text(start.name)
     (alone.output / start.name).write_bytes(start.read_bytes())
     assert "--resume" in alone.command
-    trainings.run_all([alone], 2)
+    trainings.run_all([alone], jobs)
     assert same_weights(tmp_path / "other/seed1", tmp_path / "alone")
 
 
@@ -147,11 +148,10 @@ def test_a_warm_up_by_another_loss_is_shared_by_its_keys(demo, tmp_path):
 def test_a_training_that_fails_says_why_and_the_others_go_on(demo, tmp_path):
     trainings, _ = demo
     broken = trainings.Training("broken", QUICK, tmp_path / "b", ("CC.LABELS.PERIOD", "0"))
-    other = trainings.Training(
-        "other", QUICK, tmp_path / "o", ("CC.WARMUP.EPOCHS", "0", "SOLVER.MAX_EPOCH", "1")
-    )
+    once = ("CC.WARMUP.EPOCHS", "0", "SOLVER.MAX_EPOCH", "1", *SHORT)
+    other = trainings.Training("other", QUICK, tmp_path / "o", once)
     with pytest.raises(RuntimeError, match=r"broken failed[\s\S]*CC.LABELS.PERIOD=0"):
-        trainings.run_all([broken, other], 2)
+        trainings.run_all([broken, other], max(2, trainings.cores()))
     assert (tmp_path / "o" / "model_final.pth").exists()
 
 

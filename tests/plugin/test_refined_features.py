@@ -11,7 +11,7 @@ import torch
 from source_runs import JOINT, watched
 from test_no_label_leak import checkpoints, replace_identities
 from test_resume import same_end
-from tiny_runs import build, command, config, digest, metrics, run, train, weights
+from tiny_runs import build, config, digest, metrics, train, weights
 
 from fastreid_cc.errors import BadConfig
 
@@ -200,46 +200,6 @@ def test_the_teacher_refines_by_its_own_weights(
     (teacher,) = {id(loss): loss for loss in used}.values()
     assert teacher is trainer._hooks[0].model.registered_losses["GraphCorrelation"]
     assert teacher is not trainer.model.registered_losses["GraphCorrelation"]
-
-
-def test_two_processes_train_what_one_trains(
-    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Labels of both epochs, rows and parameters at the end; in double precision."""
-    from test_two_processes import OPTIONS, free_port
-
-    options = (*OPTIONS, *GCL_SCL, "CC.MEMORY.SELECTIVE.TEMPERATURE", 0.5, "SOLVER.MAX_EPOCH", 2)
-    options += ("MODEL.LOSSES.GraphCorrelation.LR_FACTOR", 1000.0, "CC.ITERS_PER_EPOCH", 2)
-    with monkeypatch.context() as patch:
-        seen = Clustered(patch)
-        torch.set_default_dtype(torch.float64)
-        try:
-            alone = train(config(tmp_path / "one", *options))
-        finally:
-            torch.set_default_dtype(torch.float32)
-    monkeypatch.setenv("REPORT", str(tmp_path))
-    flags = ("--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{free_port()}")
-    line = command(tmp_path / "two", *options, flags=flags, imports=("run_report", "in_double"))
-    done = run(data_root, line, timeout=600)
-    assert done.returncode == 0, done.stdout
-    first, second = (torch.load(path) for path in sorted(tmp_path.glob("*.pth")))
-    assert digest(first["parameters"]) == digest(second["parameters"])
-    assert digest({"rows": first["memory"]}) == digest({"rows": second["memory"]})
-    assert [x.tolist() for x in seen.labels] == [x.tolist() for x in first["labels"]]
-    torch.testing.assert_close(alone._hooks[0].memory.rows, first["memory"], atol=1e-5, rtol=0)
-    for name, value in alone.model.named_parameters():
-        torch.testing.assert_close(value, first["parameters"][name], atol=1e-7, rtol=0)
-    moved = first["parameters"]["registered_losses.GraphCorrelation.message.weight"]
-    assert moved.abs().max() > 1e-4
-    accepted = [
-        [
-            line["cc/memory_accepted"]
-            for line in metrics(tmp_path / run)
-            if "cc/memory_accepted" in line
-        ]
-        for run in ("one", "two")
-    ]
-    assert len(accepted[0]) == 2 and accepted[0] == pytest.approx(accepted[1])
 
 
 @pytest.mark.parametrize(
