@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastreid_cc.labels.feature_figures import effective_rank
 from fastreid_cc.labels.fitness import (
     SHARES,
     cluster_shares,
     criteria,
     kl_to_zipf,
-    rank_of,
     zipf,
 )
 
@@ -100,7 +100,7 @@ def test_criteria_prefer_people_apart_to_noise_and_see_a_collapse() -> None:
     same = criteria(np.tile(people()[:1], (50, 1)), clusters=12)
     assert same["fitness"] == pytest.approx(math.log(harmonic(12)))
     assert math.isnan(same["silhouette"]) and same["rank"] == pytest.approx(1)
-    assert rank_of(np.eye(7)) == pytest.approx(7)
+    assert effective_rank(np.eye(7)) == pytest.approx(7)
 
 
 @pytest.mark.parametrize("shares", SHARES)

@@ -104,14 +104,15 @@ def cross_camera_share(features: np.ndarray, cameras: np.ndarray, k: int = 10) -
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """exp of the entropy of the singular values of features, from 1 to min(N, D).
+    """exp of the entropy of the singular values of features [N, D], from 1 to min(N, D).
+
+    Features that are all 0 have rank 1.
 
     Source: Garrido et al., RankMe, arXiv:2210.02885, eq. 1-2 (there without scaling to unit rows).
     Cost: O(N D^2) time.
     """
     values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
-    share = values / values.sum()
-    share = share[share > 0]
+    share = values[values > 0] / values.sum() if values.any() else np.ones(1)
     return float(np.exp(-(share * np.log(share)).sum()))
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from .feature_figures import effective_rank
+
 Shares = Literal["hard", "variance", "paper"]
 SHARES: tuple[Shares, ...] = ("hard", "variance", "paper")
 MOST = 2000  # images of the silhouette
@@ -112,19 +114,12 @@ def criteria(
         kl_to_zipf(hard, 1.0),
         _silhouette(features, one, seed),
         float(adjusted_rand_score(one, other)),
-        rank_of(features),
+        effective_rank(features),
     )
     found = {**dict(zip(names, values, strict=True)), **found}
     if found.get("outliers") == 1.0:
         found["fitness"] = math.inf
     return found
-
-
-def rank_of(features: np.ndarray) -> float:
-    """RankMe: exp of the entropy of the singular values' shares; D directions alike give D."""
-    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
-    shares = values[values > 0] / values.sum() if values.any() else np.ones(1)
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _kmeans(features: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

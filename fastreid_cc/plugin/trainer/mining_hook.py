@@ -18,6 +18,7 @@ from ...parallel.rank_zero import run_on_rank0
 from ..compat import swap_loader
 from ..loading.dataset import ContrastDataset, build_loader
 from ..loading.extract import extract_features
+from ..loading.target_images import ImageList
 from .checkpoint_state import ADVICE, OtherImages, torn
 from .stages import Stages
 
@@ -36,13 +37,6 @@ class Labelled(Protocol):
     images: Any
     targets: np.ndarray
     transform: Any
-
-
-class Pool(NamedTuple):
-    """Images to embed."""
-
-    paths: list[str]
-    cameras: np.ndarray
 
 
 class Round(NamedTuple):
@@ -117,7 +111,7 @@ class MiningHook(HookBase):
         rows = np.sort(generator.choice(rows, min(options.pool, len(rows)), replace=False))
         labels = self.labelled.targets[rows]
         queries = draw_queries(labels, count, generator)
-        pool = Pool([images.paths[row] for row in rows], images.cameras[rows])
+        pool = ImageList([images.paths[row] for row in rows], images.cameras[rows])
         features = extract_features(self.cfg, unwrapped(self.trainer.model), pool)
         skip = options.skip if self.cfg.CC.ENABLED else 0.0
         chosen = run_on_rank0(
