@@ -172,6 +172,20 @@ FIXED_KEYS: dict[str, Key] = {
     "MODEL.BACKBONE.FROZEN": Key(
         (), "Parameters of the backbone that never learn: patterns at the beginning of their names."
     ),
+    "MODEL.BACKBONE.CHANNELS_LAST": Key(
+        False, "Give the backbone its images channels last, the order that convolutions like."
+    ),
+    "MODEL.BACKBONE.COMPILE": Key(
+        "off",
+        "Compile the backbone by torch.compile, with its backend of this name: minutes at the start"
+        " for faster steps. It needs a C++ compiler or, on CUDA, Triton.",
+        ("off", "inductor", "aot_eager", "eager"),
+    ),
+    "TEST.AMP": Key(
+        False,
+        "Extract and test in the number format of CC.AMP_DTYPE, whatever training does; labels move"
+        " with the rounding (docs/speed.md).",
+    ),
     "SOLVER.WARMUP_BY_EPOCH": Key(
         False, "The rate of SOLVER.WARMUP_ITERS rises once an epoch instead of once a step."
     ),

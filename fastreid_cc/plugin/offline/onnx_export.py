@@ -48,6 +48,7 @@ def build_embedder(cfg: Any) -> Embedder:
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.BACKBONE.COMPILE, cfg.TEST.AMP = "off", False
     return Embedder(build_model(cfg)).eval()
 
 
