@@ -15,10 +15,11 @@ PARTS = {
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "merge_proposals min_size self_paced single_camera",
-    "memory": "camera_proxy classifier cluster hybrid instance selective",
-    "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
-    " EasyPositive GraphCorrelation GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity"
-    " PairwiseCircle PairwiseCosface Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
+    "memory": "bidirectional camera_proxy classifier cluster hybrid instance selective",
+    "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN EasyPositive"
+    " GraphCorrelation GraphPositives ImplicitExtension MemoryContrast MinedTriplet MpRL"
+    " MultiSimilarity NeighborConsistency OnlineAssociation PairwiseCircle PairwiseCosface"
+    " Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
 }
 
 #: Node -> its keys that are no part's arguments.
