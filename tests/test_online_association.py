@@ -49,7 +49,7 @@ def test_value_and_gradient_equal_loops(positives: int, negatives: int) -> None:
     memory = proxies(temperature=0.3)
     x = (2 * unit_rows(10, 8, seed=3)).requires_grad_()
     batch = make_batch(x, LABELS, CAMERAS)
-    loss = OnlineAssociation(balance=0.4, positives=positives, negatives=negatives)
+    loss = OnlineAssociation(balance=0.4, proxies=positives, negatives=negatives)
     found, own = loss(batch, memory), memory.targets(batch)
     rows = (memory.rows, memory.row_cameras)
     wanted = o2cap(x, *rows, own, CAMERAS, 0.3, 0.4, positives, negatives)
@@ -73,7 +73,7 @@ def test_proxies_of_other_clusters_are_joined_by_features() -> None:
     memory.reset(unit(x), torch.arange(3), cameras=cameras)
     x = x.clone().requires_grad_()
     batch = make_batch(x, torch.arange(3), cameras)
-    pull = -torch.autograd.grad(OnlineAssociation(positives=2)(batch, memory), x)[0][0]
+    pull = -torch.autograd.grad(OnlineAssociation(proxies=2)(batch, memory), x)[0][0]
     assert pull @ memory.rows[1] > 0 > pull @ memory.rows[2]
     offline = CameraProxyContrast(intra_scale=0.0, inter_scale=1.0, start_epoch=0)
     push = -torch.autograd.grad(offline(batch, memory), x)[0][0]

@@ -33,7 +33,7 @@ class OnlineAssociation(Loss):
     """O2CAP's online term: proxies associated by features, not by clusters; needs "camera_proxy".
 
     On unit features f with own proxy c: the similarity of a proxy r is s_r = `balance` f r +
-    (1 - balance) c r. Of the best proxy of each camera, the own one included, the `positives` best
+    (1 - balance) c r. Of the best proxy of each camera, the own one included, the `proxies` best
     are taken for the image's; the loss is the mean of their -log softmax against these and the
     `negatives` most similar other proxies. Those of its cluster that were not taken are negatives
     like all others. Summed over the cameras of the batch, a mean over the images of each. Images
@@ -44,7 +44,7 @@ class OnlineAssociation(Loss):
 
     Args:
         balance: share of the image's own feature in the similarity.
-        positives: proxies taken, at most one of a camera.
+        proxies: those taken, at most one of a camera.
         negatives: number of hard negative proxies.
 
     Cost: two products B·R·D and two sorts of B x R for R proxies. Source: Wang et al., O2CAP, TIP
@@ -55,16 +55,16 @@ class OnlineAssociation(Loss):
     >>> x, targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 0, 1])
     >>> memory, cameras = CameraProxyMemory(temperature=0.5), torch.tensor([0, 1, 0])
     >>> memory.reset(x, targets, cameras=cameras)
-    >>> OnlineAssociation(positives=2)(Batch.of(x, targets, cameras=cameras), memory)
+    >>> OnlineAssociation(proxies=2)(Batch.of(x, targets, cameras=cameras), memory)
     tensor(1.7769)
     """
 
     needs_memory = True
-    limits = {"balance": "[0, 1]", "positives": "[1, inf)", "negatives": "[1, inf)"}
+    limits = {"balance": "[0, 1]", "proxies": "[1, inf)", "negatives": "[1, inf)"}
 
-    def __init__(self, *, balance: float = 0.15, positives: int = 3, negatives: int = 50) -> None:
+    def __init__(self, *, balance: float = 0.15, proxies: int = 3, negatives: int = 50) -> None:
         super().__init__()
-        self.balance, self.positives, self.negatives = balance, positives, negatives
+        self.balance, self.proxies, self.negatives = balance, proxies, negatives
 
     def compute(self, batch: Batch, memory: MemoryLike) -> Tensor:
         """Sum over cameras of means over their images."""
@@ -90,7 +90,7 @@ class OnlineAssociation(Loss):
     def _associated(self, similarity: Tensor, memory: CameraRows) -> Tensor:
         """bool [B, R], the proxies taken for positives."""
         best, value = best_of_cameras(similarity, memory.row_cameras, memory.proxy_of.shape[1])
-        k = min(self.positives, best.shape[1])
+        k = min(self.proxies, best.shape[1])
         values, at = value.topk(k, dim=1)
         chosen = torch.zeros_like(similarity)  # rows of absent cameras repeat one: add, not set
         chosen = chosen.scatter_add(1, best.gather(1, at), (values > LOW).to(chosen.dtype))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_runs import PAIRS, ROOT, train
 
 METHODS = ROOT / "configs" / "demo" / "methods"
@@ -22,6 +24,9 @@ LOSS = {
     "cc_adasp": {"MemoryContrast", "AdaSP"},
     "cc_average_k": {"AverageK"},
     "cc_gcl": {"MemoryContrast", "GraphCorrelation"},
+    "cc_ise": {"ImplicitExtension"},
+    "cc_ncplr": {"MemoryContrast", "NeighborConsistency"},
+    "cc_o2cap": {"CameraProxyContrast", "OnlineAssociation"},
     "cc_scl": {"MemoryContrast", "SelectiveContrast"},
     "cc_gcl_scl": {"MemoryContrast", "GraphCorrelation", "SelectiveContrast"},
     "cap": {"CameraProxyContrast"},
@@ -45,3 +50,15 @@ def test_a_demo_method_trains_with_its_loss(path: Path, tmp_path: Path) -> None:
     losses = getattr(trainer.model, "registered_losses", {})  # stock networks have none
     assert set(losses) == LOSS.get(path.stem, {"MemoryContrast"})
     assert not losses or not trainer.model.step.is_warm_up  # the stage uses those of the config
+    histories = trainer.storage.histories()
+    for loss in (
+        losses.values() if len(losses) > 1 else ()
+    ):  # fastreid logs a single one as the total
+        assert any(value for value, _ in histories[f"loss_{loss.log_name}"].values())
+    if path.stem == "cc_bmw":
+        memory, batch = trainer.model.step.memory, trainer.model.step.last_batch
+        plain = copy.deepcopy(memory)
+        plain.push = 0.0
+        for each in (memory, plain):
+            each.update(batch)
+        assert not torch.equal(memory.rows, plain.rows)  # it acts on what the network gives
