@@ -176,6 +176,7 @@ def train(folder: Path) -> None:
         SystemExit: if their weights differ.
     """
     os.environ.setdefault("FASTREID_DATASETS", str(folder / "datasets"))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     line = ["-m", "fastreid_cc", "train", "--config-file", "quick/usl_tiny", *TINY, "OUTPUT_DIR"]
     start = time.perf_counter()
     run_nodes([[*line, str(folder / f"node{rank}")] for rank in (0, 1)], 1)
