@@ -15,10 +15,11 @@ PARTS = {
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
     "refiner": "merge_proposals min_size self_paced single_camera",
-    "memory": "camera_proxy classifier cluster hybrid instance selective",
-    "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
-    " EasyPositive GraphCorrelation GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity"
-    " PairwiseCircle PairwiseCosface Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
+    "memory": "bidirectional camera_proxy classifier cluster hybrid instance selective",
+    "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN EasyPositive"
+    " GraphCorrelation GraphPositives ImplicitExtension MemoryContrast MinedTriplet MpRL"
+    " MultiSimilarity NeighborConsistency OnlineAssociation PairwiseCircle PairwiseCosface"
+    " Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
 }
 
 #: Node -> its keys that are no part's arguments.
@@ -49,7 +50,7 @@ KEYS = {
     "MODEL.BACKBONE": "FROZEN",
     "MODEL.BACKBONE.CLIP": "WIDTH DEPTH HEADS EMBED_DIM PATCH STRIDE TOKENS CHECKPOINTING"
     " LAYER_DECAY",
-    "MODEL.BACKBONE.TIMM": "NAME FEATURES PIXELS ARGUMENTS LAYER_DECAY CHECKPOINTING",
+    "MODEL.BACKBONE.TIMM": "NAME FEATURES PIXELS ARGUMENTS STEM LAYER_DECAY CHECKPOINTING",
     "SOLVER": "WARMUP_BY_EPOCH",
     "MODEL.HEADS": "TEST_FEAT",
     "MODEL.HEADS.MDIF": "SCALE EVALUATE FUSION MOMENTUM TEMPERATURE",

@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config-file", default="", metavar="FILE", help=text)
     text = "write it even if weights of the backbone are missing; they stay random"
     made.add_argument("--partial", action="store_true", help=text)
+    text = "write the whole model, the batch norm behind the backbone too, for MODEL.WEIGHTS of the"
+    text += " config: of PCL-CLIP, whose two batch norms become one"
+    made.add_argument("--whole", action="store_true", help=text)
     made.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     text = "config keys on top of the file, e.g. MODEL.BACKBONE.DEPTH 101x"
     made.add_argument("opts", nargs="*", metavar="KEY VALUE", help=text)
@@ -45,6 +48,8 @@ def main(argv: list[str]) -> int:
         raise WrongUse(f"{printable(args.file)}: no such file.")
     if args.opts and not args.config_file:
         raise WrongUse(f"{printable(' '.join(args.opts))}: keys change a config; name one.")
+    if args.whole and (args.partial or not args.config_file):
+        raise WrongUse("--whole needs --config-file, which names the head, and no --partial.")
     require_folder_of(args.out)
     if args.out.exists() and not args.overwrite:
         raise WrongUse(f"{printable(args.out)} is there already; --overwrite replaces it.")
@@ -56,7 +61,10 @@ def main(argv: list[str]) -> int:
     from ..plugin.weight_layouts import find_weights
 
     cfg = read_config(args.config_file, args.opts) if args.config_file else None
-    found = find_weights(read_file(args.file))
+    content = read_file(args.file)
+    if args.whole:
+        return _write_whole(content, cfg, args.out)
+    found = find_weights(content)
     weights = found.weights
     if not any(weight.ndim > 1 for name, weight in weights.items() if name not in found.heads):
         raise ClearError(f"{printable(args.file)} holds no weights of a backbone.")
@@ -73,6 +81,21 @@ def main(argv: list[str]) -> int:
         torch.save({name: weight.contiguous() for name, weight in weights.items()}, part)
     print(f"wrote    {printable(args.out)}, {len(weights)} weights; train with")
     print(f"  MODEL.BACKBONE.PRETRAIN True MODEL.BACKBONE.PRETRAIN_PATH {printable(args.out)}")
+    return 0
+
+
+def _write_whole(content: Any, cfg: Any, out: Path) -> int:
+    """Writes backbone and neck as a checkpoint of the config's network."""
+    import torch
+
+    from ..plugin.offline.foreign_weights import whole_model
+
+    weights, said = whole_model(content, cfg)
+    print(f"found    {printable(said)}")
+    with write_atomically(out) as part:
+        torch.save({"model": {name: weight.clone() for name, weight in weights.items()}}, part)
+    print(f"wrote    {printable(out)}, {len(weights)} weights; measure or train with")
+    print(f"  MODEL.WEIGHTS {printable(out)}")
     return 0
 
 

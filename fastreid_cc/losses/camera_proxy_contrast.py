@@ -26,13 +26,14 @@ class ProxyMemory(MemoryLike, Protocol):
 class CameraProxyContrast(Loss):
     """Contrast within and between cameras on camera proxies (CAP); needs the memory "camera_proxy".
 
-    Sum over the cameras of the batch of the mean of (within + inter_scale · between). Within:
-    cross-entropy among the proxies of the image's camera. Between, from `start_epoch` on: mean over
-    the proxies of the image's cluster, in every camera, of -log softmax against these and the
-    `negatives` most similar proxies of other clusters.
+    Sum over the cameras of the batch of the mean of intra_scale · within + inter_scale · between.
+    Within: cross-entropy among the proxies of the image's camera. Between, from `start_epoch` on:
+    mean over the proxies of the image's cluster, in every camera, of -log softmax against these and
+    the `negatives` most similar proxies of other clusters.
 
     Args:
-        inter_scale: factor of the term between cameras.
+        intra_scale: factor of the term within cameras (O2CAP: 0).
+        inter_scale: factor of the term between cameras (O2CAP: 1).
         negatives: number of hard negative proxies.
         start_epoch: first epoch with the term between cameras, 0 = the first with
             pseudo-labels.
@@ -50,12 +51,23 @@ class CameraProxyContrast(Loss):
     """
 
     needs_memory = True
-    limits = {"inter_scale": "[0, inf)", "negatives": "[1, inf)", "start_epoch": "[0, inf)"}
+    limits = {
+        "intra_scale": "[0, inf)",
+        "inter_scale": "[0, inf)",
+        "negatives": "[1, inf)",
+        "start_epoch": "[0, inf)",
+    }
 
     def __init__(
-        self, *, inter_scale: float = 0.5, negatives: int = 50, start_epoch: int = 5
+        self,
+        *,
+        intra_scale: float = 1.0,
+        inter_scale: float = 0.5,
+        negatives: int = 50,
+        start_epoch: int = 5,
     ) -> None:
         super().__init__()
+        self.intra_scale = intra_scale
         self.inter_scale = inter_scale
         self.negatives = negatives
         self.start_epoch = start_epoch
@@ -67,7 +79,7 @@ class CameraProxyContrast(Loss):
         logits = memory.logits(unit(batch.features), batch)
         targets = memory.targets(batch)
         mask = memory.loss_mask(batch)
-        losses = cross_entropy(logits, targets, mask=mask)
+        losses = self.intra_scale * cross_entropy(logits, targets, mask=mask)
         if memory.epoch >= self.start_epoch and self.inter_scale:
             positives = memory.positives(batch)
             losses = losses + self.inter_scale * self._inter(logits, positives)

@@ -202,27 +202,30 @@ class _Attention(nn.Module):
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+def resize_positions(positions: Tensor, grid: tuple[int, int], ratio: int = 1) -> Tensor:
     """Position embeddings for another grid of patches: bilinear, no antialias; row 0 is kept.
 
     Args:
-        positions: [1 + rows * columns, D] of a square grid, or of `grid` itself, which is kept.
+        positions: [1 + rows * columns, D] of a grid of that ratio, or of `grid` itself, which is
+            kept.
         grid: rows and columns wanted.
+        ratio: rows over columns of the grid they were made for.
 
     Raises:
-        MissingWeights: if the grid they were made for is neither square nor the one wanted.
+        MissingWeights: if the grid they were made for is neither of that ratio nor the one wanted.
     """
     count = len(positions) - 1
     if count == grid[0] * grid[1]:
         return positions
-    side = math.isqrt(count)
-    if side * side != count:
+    rows = math.isqrt(count * ratio)
+    if rows * rows != count * ratio:
+        kind = "square grid" if ratio == 1 else f"grid of ratio {ratio}"
         raise MissingWeights(
-            f"positional_embedding holds {count} patches: no square grid, and not the"
+            f"positional_embedding holds {count} patches: no {kind}, and not the"
             f" {grid[0]}x{grid[1]} of INPUT.SIZE_TRAIN and MODEL.BACKBONE.CLIP.PATCH, STRIDE."
         )
-    square = positions[1:].T.reshape(1, -1, side, side)
-    resized = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
+    made_for = positions[1:].T.reshape(1, -1, rows, rows // ratio)
+    resized = F.interpolate(made_for, size=grid, mode="bilinear", align_corners=False)
     return torch.cat([positions[:1], resized[0].flatten(1).T])
 
 

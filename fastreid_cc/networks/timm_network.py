@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import BadConfig, MissingWeights
 from ..registry import Part
+from .clip_tower import resize_positions
+from .ics_stem import IcsStem
 from .weights import refuse_other_shapes
 
 
@@ -30,6 +33,8 @@ class TimmNetwork(Part, nn.Module):
         pixels: "config": images are normalised by MODEL.PIXEL_MEAN and PIXEL_STD; "model": by the
             mean and deviation that the weights were trained with.
         arguments: further arguments of the network, as "name=value", e.g. "drop_path_rate=0.1".
+        stem: "own": what the network cuts patches with; "ics": four convolutions in its place, for
+            a ViT with LUPerson's weights (`IcsStem`).
         layer_decay: factor of the learning rate from a layer to the one below it; 1 = one rate.
         checkpointing: compute blocks again in the backward pass: less memory, more time.
 
@@ -48,6 +53,7 @@ class TimmNetwork(Part, nn.Module):
     limits = {
         "features": ("auto", "map", "class", "mean", "pooled"),
         "pixels": ("config", "model"),
+        "stem": ("own", "ics"),
         "layer_decay": "(0, 1]",
     }
     scale: Tensor
@@ -63,12 +69,22 @@ class TimmNetwork(Part, nn.Module):
         features: str = "auto",
         pixels: str = "config",
         arguments: tuple[str, ...] = (),
+        stem: str = "own",
         layer_decay: float = 1.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.layer_decay = layer_decay
-        self.model = _create(name, image_size, download, dict(map(_argument, arguments)))
+        more = dict(map(_argument, arguments))
+        if stem == "ics":
+            if download:
+                raise MissingWeights(
+                    f"{self.key}.STEM=ics: nobody's download has that stem. Name a file of"
+                    " TransReID-SSL in MODEL.BACKBONE.PRETRAIN_PATH (docs/networks.md), or set"
+                    " MODEL.BACKBONE.PRETRAIN False to start from random weights."
+                )
+            more["embed_layer"] = IcsStem
+        self.model = _create(name, image_size, download, more)
         if checkpointing:
             self.model.set_grad_checkpointing()
         with torch.no_grad():
@@ -149,6 +165,8 @@ def _create(name: str, size: tuple[int, int], download: bool, arguments: dict[st
     for more in sizes:  # networks without positions take no size
         try:
             return timm.create_model(name, pretrained=download, num_classes=0, **more, **arguments)
+        except BadConfig:  # what our own stem says
+            raise
         except (TypeError, AssertionError, ValueError) as error:
             faults.append(str(error).splitlines()[0])
         except Exception as error:  # what a hub, a network or a disk may raise
@@ -181,11 +199,29 @@ def load_timm(network: TimmNetwork, found: Mapping[str, Tensor]) -> str:
     inside = {k.removeprefix("model."): w for k, w in found.items() if k.startswith("model.")}
     weights = {name: weight.float() for name, weight in (inside or found).items()}
     own = model.state_dict()
+    resized = _resize_portrait(weights, model)
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if translate is not None:
         weights = translate(weights, model)
     refuse_other_shapes(own, weights, network.key)
     model.load_state_dict({name: weights[name] for name in own})
     left = [name for name in weights if name not in own]
-    text = f"{len(own)} weights read"
+    text = f"{len(own)} weights read{resized}"
     return text + (f", {len(left)} left out ({', '.join(left[:3])})" if left else "")
+
+
+def _resize_portrait(weights: dict[str, Tensor], model: nn.Module) -> str:
+    """Resizes positions of a grid twice as high as wide, for which timm takes a square; says so.
+
+    As in TransReID-SSL, whose ViTs were trained at 256x128: bilinear, without antialias.
+    """
+    old = weights.get("pos_embed")
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if old is None or grid is None or getattr(model, "num_prefix_tokens", 0) != 1:
+        return ""
+    count = old.shape[-2] - 1
+    rows = math.isqrt(2 * count)
+    if rows * rows != 2 * count or count == grid[0] * grid[1]:
+        return ""
+    weights["pos_embed"] = resize_positions(old[0], grid, ratio=2)[None]
+    return f"; positions resized from {rows}x{rows // 2} patches to {grid[0]}x{grid[1]}, bilinear"

@@ -25,6 +25,8 @@ HEADS = (
     *("classifier", "fc", "head", "heads", "head_dist", "last_linear", "linear", "bottleneck"),
     *("feat_bn", "projector", "predictor", "queue", "queue_ptr"),
 )
+#: Batch norms behind a backbone, in the order of the features they normalise.
+NECKS = ("bottleneck", "bottleneck_proj")
 #: The children of an unnamed ResNet, `nn.Sequential(conv1, bn1, ..., layer4)`.
 RESNET = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 
@@ -47,15 +49,7 @@ class Found(NamedTuple):
 
 def find_weights(content: Any) -> Found:
     """A backbone's weights in a file of any layout; empty if it holds no tensors."""
-    layout: list[str] = []
-    while isinstance(content, Mapping):
-        entry = next((n for n in ENTRIES if isinstance(content.get(n), Mapping)), None)
-        if entry is None:
-            break
-        layout.append(entry)
-        content = content[entry]
-    whole = content if isinstance(content, Mapping) else {}
-    weights = {str(k): torch.as_tensor(v) for k, v in whole.items() if hasattr(v, "shape")}
+    weights, layout = _unwrapped(content)
     inside = {name: name for name in weights}  # what is left of a name -> the name in the file
     while prefix := next((p for p in PREFIXES if any(n.startswith(p) for n in inside)), None):
         layout.append(prefix)
@@ -68,6 +62,36 @@ def find_weights(content: Any) -> Found:
     used = set(named.values())
     left_out = tuple(old for old in weights if old not in used)
     return Found(kept, heads, tuple(layout), left_out)
+
+
+def find_neck(content: Any) -> dict[str, Tensor]:
+    """The batch norm between backbone and features of a whole model, under a batch norm's names.
+
+    PCL-CLIP's two, of its class token and of the projected one, are joined, which computes the
+    same. Empty if there is none.
+    """
+    weights, _ = _unwrapped(content)
+    names = {name.removeprefix("module."): weight for name, weight in weights.items()}
+    parts = [n for n in NECKS if f"{n}.running_mean" in names]
+    return {
+        entry: torch.cat([names[f"{part}.{entry}"].float() for part in parts])
+        for entry in ("weight", "bias", "running_mean", "running_var")
+        if parts
+    }
+
+
+def _unwrapped(content: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a file, and the entries that led to them."""
+    layout: list[str] = []
+    while isinstance(content, Mapping):
+        entry = next((n for n in ENTRIES if isinstance(content.get(n), Mapping)), None)
+        if entry is None:
+            break
+        layout.append(entry)
+        content = content[entry]
+    whole = content if isinstance(content, Mapping) else {}
+    weights = {str(k): torch.as_tensor(v) for k, v in whole.items() if hasattr(v, "shape")}
+    return weights, layout
 
 
 def _is_head(name: str, weight: Tensor) -> bool:

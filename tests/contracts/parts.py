@@ -83,6 +83,8 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "camera_proxy": {},
         "camera_proxy:hard": {"update": "hard"},
         "camera_proxy:mean": {"update": "mean"},
+        "bidirectional": {"push": 0.2, "nearest": 2},
+        "bidirectional:hard": {"update": "hard"},
         "selective": {"reciprocal": 4},
         "selective:all": {"accept": "all"},
         "selective:kept": {"reinit": False, "outliers": "singleton"},
@@ -111,6 +113,8 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "hidden": 16,
             "threshold": 0.49,
         },
+        "ImplicitExtension": {"neighbors": 2, "ramp_epochs": 6},
+        "NeighborConsistency": {"neighbors": 3, "temperature": 0.5},
         "GraphCorrelation": {"feature_size": 8, "hidden": 6, "neighbors": 4, "candidates": 7},
     },
 }
@@ -120,6 +124,7 @@ MEMORY_OF = {
     "ECN": "instance",
     "GraphPositives": "instance",
     "MemoryContrast:spcl": "hybrid",
+    "OnlineAssociation": "camera_proxy",
     "SelectiveContrast": "selective",
 }
 #: Parts that need an optional package.

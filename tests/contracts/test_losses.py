@@ -39,6 +39,7 @@ HELD_CONSTANT = {
     "AverageK:soft_positives": "the bias of the second head",
     "AverageK:rescue": "the bias of the second head",
     "MpRL": "the graded label",
+    "NeighborConsistency": "the refined label",
     "PairwiseCircle": "how far a pair is from its optimum",
 }
 #: Losses on the features as they are; the others scale them to unit length.

@@ -438,6 +438,8 @@ def test_the_rows_of_a_batch_move_and_no_others(shipped: Case) -> None:
 @by_rule("all")
 def test_by_the_sequential_rule_two_updates_are_one_of_both_batches(shipped: Case) -> None:
     once, twice = reset(shipped.build()), reset(shipped.build())
+    if getattr(once, "push", 0):
+        pytest.skip("a step pushes once, whatever its images")
     first, second = batch_of(once, seed=3), batch_of(once, seed=4)
     twice.update(first)
     twice.update(second)

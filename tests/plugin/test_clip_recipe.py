@@ -161,6 +161,50 @@ def _compare_weights(model: Any, data: dict[str, Any], at: int, tolerance: float
     assert torch.equal(state["backbone.conv1.weight"], first)  # frozen
 
 
+def test_a_whole_published_checkpoint_gives_the_recorded_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`convert --whole`: image encoder and both batch norms, for MODEL.WEIGHTS."""
+    from fastreid.utils.checkpoint import Checkpointer
+
+    from fastreid_cc import __main__ as cli
+
+    monkeypatch.setenv("FASTREID_CC_IMPORT", "")
+    data = load("tower_w64_d2.npz")
+    cfg = small(data)
+    published = {f"module.{k[2:]}": torch.from_numpy(v) for k, v in data.items() if k[:2] == "w/"}
+    torch.save({"state_dict": published, "epoch": 60}, tmp_path / "checkpoint.pth.tar")
+    pairs = [
+        x for k in ("WIDTH", "DEPTH", "HEADS", "EMBED_DIM", "PATCH", "STRIDE") for x in clip(k, cfg)
+    ]
+    size, features = str(list(cfg.INPUT.SIZE_TRAIN)), str(cfg.MODEL.BACKBONE.FEAT_DIM)
+    out = tmp_path / "whole.pth"
+    words = ["convert", str(tmp_path / "checkpoint.pth.tar"), "--out", str(out), "--whole"]
+    words += [
+        "--config-file",
+        "Market1501/cc_CLIP-B16",
+        *pairs,
+        "MODEL.BACKBONE.FEAT_DIM",
+        features,
+    ]
+    assert cli.main([*words, "INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size]) == 0
+    assert "batch norm of 96 channels" in capsys.readouterr().out
+
+    from fastreid.modeling import build_model
+
+    model = build_model(cfg).eval()
+    Checkpointer(model).load(str(out))
+    images = torch.from_numpy(data["images"]).float()
+    with torch.no_grad():
+        found = model.heads(model.backbone(images))
+    torch.testing.assert_close(found, torch.from_numpy(data["eval_bn"]), rtol=0, atol=2e-5)
+
+
+def clip(key: str, cfg: Any) -> tuple[str, str]:
+    """KEY VALUE of the tower's sizes."""
+    return f"MODEL.BACKBONE.CLIP.{key}", str(cfg.MODEL.BACKBONE.CLIP[key])
+
+
 def test_the_optimizer_gets_what_was_published() -> None:
     from fastreid.engine import DefaultTrainer
     from fastreid.modeling import build_model

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...errors import UnreadableFile, printable
-from ...networks.timm_network import TimmNetwork
+from ...errors import MissingWeights, UnreadableFile, printable
+from ...networks.clip_tower import ClipTower, load_clip
+from ...networks.timm_network import TimmNetwork, load_timm
+from ...networks.weights import refuse_other_shapes
 from ..checkpoint_files import load_file
 from ..compat.patching import with_values
+from ..weight_layouts import find_neck, find_weights
 
 #: sha256 of OpenAI's published archives -> what they hold.
 OPENAI = {
@@ -87,6 +91,42 @@ def fit(weights: Mapping[str, Tensor], cfg: Any) -> Fit:
         tuple(name for name in weights if name not in own),
         other,
     )
+
+
+def whole_model(content: Any, cfg: Any) -> tuple[dict[str, Tensor], str]:
+    """A config's network with backbone and neck of another project's whole model.
+
+    Args:
+        content: of a file, e.g. a checkpoint of PCL-CLIP.
+        cfg: names the backbone and the head.
+    Returns:
+        its state dict, for MODEL.WEIGHTS; and a sentence on what was read.
+
+    Raises:
+        MissingWeights: if the file has no batch norm behind its backbone, the config's head has
+            none, or something is missing or of another shape.
+    """
+    cpu = with_values(cfg, "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu")
+    model, neck = build_model(cpu), find_neck(content)
+    weights = find_weights(content).weights
+    if isinstance(model.backbone, ClipTower):
+        said = load_clip(model.backbone, weights)
+    elif isinstance(model.backbone, TimmNetwork):
+        said = load_timm(model.backbone, weights)
+    else:
+        own = model.backbone.state_dict()
+        refuse_other_shapes(own, weights, cfg.MODEL.BACKBONE.NAME)
+        model.backbone.load_state_dict({name: weights[name] for name in own})
+        said = f"{len(own)} weights read"
+    norms = [m for m in model.heads.bottleneck if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not neck or not norms:
+        where = "the file" if not neck else "the config's head (MODEL.HEADS.WITH_BNNECK)"
+        raise MissingWeights(f"{where} has no batch norm behind the backbone; leave --whole out.")
+    kept = {k: v for k, v in norms[0].state_dict().items() if k not in neck}
+    own_neck = {k: v for k, v in norms[0].state_dict().items() if k in neck}
+    refuse_other_shapes(own_neck, neck, "the neck of MODEL.HEADS")
+    norms[0].load_state_dict({**kept, **neck})
+    return model.state_dict(), f"{said}; batch norm of {len(neck['weight'])} channels"
 
 
 def _is_resized(name: str, weight: Tensor, own: Tensor) -> bool:
