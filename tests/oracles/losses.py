@@ -388,6 +388,7 @@ MEMORY_OF = {
     "CameraProxyContrast": "camera_proxy",
     "ECN": "instance",
     "GraphPositives": "instance",
+    "OnlineAssociation": "camera_proxy",
     "SelectiveContrast": "selective",
     "spcl": "hybrid",
 }
