@@ -13,6 +13,7 @@ from ...data.items import fingerprint
 from ...files import write_atomically
 from ...report.runs import TestSet
 from .run_features import embed, tested_sets
+from .run_folder import read_config
 
 logger = logging.getLogger("fastreid.cc.styles")
 BATCH = 128
@@ -57,7 +58,10 @@ def sets_with_views(
 
 def _key(source: str, paths: list[str]) -> str:
     """Says what features are of: the files of a run or config, and images by size and time."""
-    stated = sorted(Path(source).glob("*.pth")) if Path(source).is_dir() else [Path(source)]
+    folder = Path(source)
+    stated = (
+        sorted(folder.rglob("*.pth")) if folder.is_dir() else [read_config(source).MODEL.WEIGHTS]
+    )
     files = [*map(str, stated), *paths]
     marks = []
     for name in files:
