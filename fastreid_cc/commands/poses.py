@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import numpy as np
 from PIL import Image
 
 from .. import boot
+from ..data.checks import fault
+from ..data.naming import list_images
 from ..data.poses import (
     canonical_poses,
     draw_skeleton,
+    fusion,
     pose_map,
     read_poses,
     resize_keypoints,
     write_coco,
 )
-from ..data.poses.fusion import HOW
 from ..data.poses.sheets import canonical_sheet, tile
-from ..errors import BadConfig, WrongUse, printable
+from ..errors import BadConfig, MissingData, WrongUse, printable
 from ..files import write_atomically
 from ._frame import STATUSES, Formatter, at_least_1, make_parser, print_json, table
 
@@ -154,7 +157,7 @@ def render(args: argparse.Namespace) -> int:
     poses, size = read_poses(args.poses).of, tuple(args.size)
     images: dict[str, Path] = {}
     if args.images is not None:
-        images = {path.stem: path for path in sorted(args.images.rglob("*")) if path.is_file()}
+        images = {Path(name).stem: args.images / name for name in list_images(args.images)}
         if not set(images) & set(poses):
             raise WrongUse(
                 f"--images {printable(args.images)} holds no image that has a pose; looked for"
@@ -166,6 +169,8 @@ def render(args: argparse.Namespace) -> int:
         if images:
             if stem not in images:
                 continue
+            if (why := fault(str(images[stem]))) is not None:
+                raise MissingData(f"{printable(images[stem])} cannot be read: {printable(why)}.")
             with Image.open(images[stem]) as image:
                 over = image.convert("RGB")
             own = resize_keypoints(points, (over.height, over.width), size)
@@ -176,7 +181,7 @@ def render(args: argparse.Namespace) -> int:
         shown.append(drawn)
     sheet = shown[:SHOWN]
     tile([sheet[i : i + 8] for i in range(0, len(sheet), 8)]).save(out / "sheet.png")
-    print(f"{printable(out)}: {len(shown):,} drawings; sheet.png shows the first {len(sheet)}")
+    print(f"{printable(out)}: {len(shown):,} poses drawn; sheet.png shows the first {len(sheet)}")
     return 0
 
 
@@ -191,14 +196,9 @@ def fuse(args: argparse.Namespace) -> int:
     for test, views, missing in sets:
         rows = {"images alone": rank(test)}
         for what, real in (("views alone", None), ("images and views", test.features)):
-            for how in HOW:
-                from ..data.poses import fuse as join
-
-                joined = join(views, how, real=real)
-                fused = type(test)(
-                    test.name, test.paths, test.identities, test.cameras, joined, test.num_query
-                )
-                rows[f"{what}, {how}"] = rank(fused)
+            for how in fusion.HOW:
+                joined = fusion.fuse(views, how, real=real)
+                rows[f"{what}, {how}"] = rank(replace(test, features=joined))
         told[test.name] = {
             "views": views.shape[1],
             "missing_views": missing,
@@ -224,7 +224,7 @@ def _made(folder: Path) -> Path:
         WrongUse: if its place is missing or taken.
     """
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WrongUse(f"--out {printable(folder)}: {printable(error.strerror)}.") from error
     return folder

@@ -87,7 +87,7 @@ def test_faults_of_the_command_line_say_what_to_do(tmp_path: Path, capsys: Any) 
     for words, message in (
         (("canonical", tmp_path / "no.json", "--out", tmp_path / "o"), "no such file or folder"),
         (("canonical", given, "--out", tmp_path / "o"), "1 different poses show neck and hip"),
-        (("canonical", given, "--out", tmp_path / "n" / "o"), "--out"),
+        (("canonical", given, "--out", given), "poses.json: File exists"),
         (("canonical", given, "--seed", -1, "--out", tmp_path / "o"), "--seed must be 0"),
         (
             ("render", given, "--images", tmp_path / "empty", "--out", tmp_path / "o"),

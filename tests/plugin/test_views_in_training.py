@@ -76,29 +76,33 @@ def test_views_are_trained_on_with_the_rows_of_their_images(
 def test_fused_features_are_those_of_fuse_and_make_the_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from fastreid_cc.plugin.loading.datasets import configure_from
     from fastreid_cc.plugin.loading.extract import extract_features
-    from fastreid_cc.plugin.loading.target_images import ImageList
+    from fastreid_cc.plugin.loading.target_images import ImageList, collect_images
     from fastreid_cc.plugin.loading.view_features import extract_with_views
 
-    images = build(config(tmp_path / "list", *PLAIN)).data_loader
+    cfg = config(tmp_path, *PLAIN)
+    configure_from(cfg)
+    images = collect_images(cfg)
     folder = views_of(images.paths, tmp_path / "views", (40, 90, 200))
     missing = folder / f"{Path(images.paths[3]).stem}_to_2.png"
     missing.unlink()
+    cfg = config(tmp_path, *PLAIN, "CC.POSES.FOLDER", folder, "CC.POSES.FUSE", "mean")
+    with caplog.at_level(logging.WARNING, "fastreid.cc.styles"):
+        trainer = build(cfg)
+    assert f"lacks 1 of {len(images.paths)} x 3 views, all of 0 images" in caplog.text
+    assert trainer.data_loader.style is None
+    plain = extract_features(cfg, trainer.model, images)
+    views = np.full((len(images.paths), 3, plain.shape[1]), np.nan, np.float32)
+    there = np.ones((len(images.paths), 3), bool)
+    there[3, 1] = False
+    for view in (1, 2, 3):
+        rows = np.flatnonzero(there[:, view - 1])
+        files = [str(folder / f"{Path(images.paths[r]).stem}_to_{view}.png") for r in rows]
+        listed = ImageList(files, images.cameras[rows])
+        views[rows, view - 1] = extract_features(cfg, trainer.model, listed)
     for how in ("max", "mean"):
-        cfg = config(tmp_path / how, *PLAIN, "CC.POSES.FOLDER", folder, "CC.POSES.FUSE", how)
-        with caplog.at_level(logging.WARNING, "fastreid.cc.styles"):
-            trainer = build(cfg)
-        assert f"lacks 1 of {len(images.paths)} x 3 views, all of 0 images" in caplog.text
-        assert trainer.data_loader.style is None
-        plain = extract_features(cfg, trainer.model, images)
-        views = np.full((len(images.paths), 3, plain.shape[1]), np.nan, np.float32)
-        there = np.ones((len(images.paths), 3), bool)
-        there[3, 1] = False
-        for view in (1, 2, 3):
-            rows = np.flatnonzero(there[:, view - 1])
-            files = [str(folder / f"{Path(images.paths[r]).stem}_to_{view}.png") for r in rows]
-            listed = ImageList(files, images.cameras[rows])
-            views[rows, view - 1] = extract_features(cfg, trainer.model, listed)
+        trainer.data_loader.views.fuse = how
         wanted = fuse(views, how, real=plain.numpy(), there=there)
         found = extract_with_views(cfg, trainer.model, trainer.data_loader)
         np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
