@@ -124,6 +124,9 @@ def test_a_tail_follows_zipf_and_none_leaves_name_and_pictures_alone():
     assert all(max(c) - min(c) <= 1 for c in counts)
     assert counts[80] == [4] * 4  # a test person
     few = np.array([c for c in counts[:80] if sum(c) == 3])
+    small = SyntheticOptions(train_ids=4, test_ids=1, cameras=2, images_per_camera=2, tail=2.0)
+    assert [s[:4] for s in synthetic_poses(small)].count("0001") == sum(small.pictures_of(1)) == 11
+    assert [s[:4] for s in synthetic_poses(small)].count("0005") == 4
     assert len(few) > 4 and (few.sum(0) > 0).all()  # the cameras left out differ
 
 

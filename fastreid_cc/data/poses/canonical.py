@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from ...errors import WrongUse
 from .keypoints import INDEX
@@ -75,6 +74,8 @@ def canonical_poses(poses: np.ndarray, *, count: int = 8, seed: int = 0) -> Cano
 
     Cost: ten k-means of N x 54 numbers: under a second for 10,000 images.
     """
+    from sklearn.cluster import KMeans  # takes seconds; poses are read without it
+
     normal, placed, usable = normalize(poses)
     rows = np.flatnonzero(usable)
     normal = normal[rows].astype(np.float64)

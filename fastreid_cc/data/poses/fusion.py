@@ -29,7 +29,9 @@ def fuse(
 
     Where the features of `real` and `views` are by two networks (PN-GAN's A and B), an entry of one
     means nothing to the other: max and mean of both are as published, and arbitrary. Concat is not.
-    Cost: O(N·K·D). Source: Qian et al., arXiv:1712.02225: max; its script has all three.
+    Differs: the joined row is scaled to unit length too, since all comparisons here are by cosine;
+    they take the Euclidean distance of the maxima as they are. Cost: O(N·K·D).
+    Source: Qian et al., arXiv:1712.02225: max; its script has all three.
     """
     if real is not None and real.shape[-1] != views.shape[-1]:
         raise WrongUse(
