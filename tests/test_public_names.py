@@ -42,6 +42,7 @@ KEYS = {
     "MODEL.LOSSES": "NAME",
     "CC.TEACHER": "ENABLED USE_FOR_LABELS EVALUATE OWN_VIEW MOMENTUM RAMP",
     "CC.CAMSTYLE": "MODE FOLDER IMAGES_PER_CAMERA",
+    "CC.POSES": "FOLDER SHOW FUSE",
     "CC.SOURCES": "NAMES MODE PRETRAIN_EPOCHS STEPS IMS_PER_BATCH NUM_INSTANCE LOSSES IN_MEMORY"
     " SCALE BN GATE_SCALE SAMPLER VALIDATION FOLDERS",
     "CC.WARMUP": "EPOCHS LOSSES VIEWS TEMPERATURE MOMENTUM COLOR_ROBUST NEGATIVES",
@@ -54,7 +55,7 @@ KEYS = {
     "SOLVER": "WARMUP_BY_EPOCH",
     "MODEL.HEADS": "TEST_FEAT",
     "MODEL.HEADS.MDIF": "SCALE EVALUATE FUSION MOMENTUM TEMPERATURE",
-    "CC.SYNTHETIC": "SEED TRAIN_IDS TEST_IDS CAMERAS IMAGES_PER_CAMERA HEIGHT WIDTH",
+    "CC.SYNTHETIC": "SEED TRAIN_IDS TEST_IDS CAMERAS IMAGES_PER_CAMERA HEIGHT WIDTH TAIL",
     "CC.FOLDER": "ROOT INCLUDE EXCLUDE CAMERA CAMERA_SECTORS IDENTITY QUERY GALLERY TEST_INCLUDE"
     " QUERY_CAMERAS GALLERY_CAMERAS MAX_BAD_SHARE",
 }
@@ -70,6 +71,7 @@ MODULES = {
     "fastreid_cc.networks.clip_tower": "ClipTower clip_weights load_clip resize_positions",
     "fastreid_cc.memories.pair": "PairMemory",
     "fastreid_cc.data.camera_style": "StyleFolder StyleStatistics",
+    "fastreid_cc.data.generated_views": "ViewFolder",
     "fastreid_cc.config": "faults validate build_part all_keys",
     "fastreid_cc.labeling.collapse": "CollapsedError CollapsePolicy recover_from_collapse",
     "fastreid_cc.networks.ghost_batch_norm": "split_batch_norm batch_statistics",
@@ -83,7 +85,9 @@ MODULES = {
     "fastreid_cc.memories.updates": "update_all update_hard update_mean",
     "fastreid_cc.losses.base": "Loss PairwiseLoss mean_over pair_masks unit",
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
-    "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
+    "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic synthetic_poses",
+    "fastreid_cc.data.poses": "Canonical NAMES Poses canonical_poses draw_skeleton fuse"
+    " mean_pose_images normalize pose_map read_poses resize_keypoints to_18 write_coco",
     "fastreid_cc.boot": "run",
     "fastreid_cc.report": "Clustered Run RunFeatures TestSet build_page read_run",
     "fastreid_cc.plugin.compat": "REPAIRS REQUIRED apply_shims close_loader swap_loader",
