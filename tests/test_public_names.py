@@ -55,7 +55,7 @@ KEYS = {
     "SOLVER": "WARMUP_BY_EPOCH",
     "MODEL.HEADS": "TEST_FEAT",
     "MODEL.HEADS.MDIF": "SCALE EVALUATE FUSION MOMENTUM TEMPERATURE",
-    "CC.SYNTHETIC": "SEED TRAIN_IDS TEST_IDS CAMERAS IMAGES_PER_CAMERA HEIGHT WIDTH",
+    "CC.SYNTHETIC": "SEED TRAIN_IDS TEST_IDS CAMERAS IMAGES_PER_CAMERA HEIGHT WIDTH TAIL",
     "CC.FOLDER": "ROOT INCLUDE EXCLUDE CAMERA CAMERA_SECTORS IDENTITY QUERY GALLERY TEST_INCLUDE"
     " QUERY_CAMERAS GALLERY_CAMERAS MAX_BAD_SHARE",
 }
@@ -86,7 +86,8 @@ MODULES = {
     "fastreid_cc.losses.base": "Loss PairwiseLoss mean_over pair_masks unit",
     "fastreid_cc.generators.base": "Drawn Generator Photos",
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
-    "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic",
+    "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic synthetic_poses",
+    "fastreid_cc.data.poses": "NAMES draw_skeleton pose_map resize_keypoints to_18",
     "fastreid_cc.boot": "run",
     "fastreid_cc.report": "Clustered Run RunFeatures TestSet build_page read_run",
     "fastreid_cc.plugin.compat": "REPAIRS REQUIRED apply_shims close_loader swap_loader",

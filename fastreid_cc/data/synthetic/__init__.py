@@ -5,6 +5,7 @@ from .build import VERSION, StyledOptions, SyntheticOptions, build_synthetic
 from .camera import Camera, sample_camera
 from .figure import draw_figure
 from .identity import Identity, sample_identity
+from .keypoints import key_points, synthetic_poses
 from .market import read_market
 from .picture import draw_picture, sample_pose
 from .style import STYLES, Style
@@ -21,8 +22,10 @@ __all__ = [
     "build_synthetic",
     "draw_figure",
     "draw_picture",
+    "key_points",
     "read_market",
     "sample_camera",
     "sample_identity",
     "sample_pose",
+    "synthetic_poses",
 ]

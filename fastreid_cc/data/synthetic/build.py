@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import sys
@@ -15,8 +14,8 @@ from tqdm import tqdm
 
 from ...files import make_folder_atomically
 from ...registry import Part
-from .camera import sample_camera
-from .identity import sample_identity
+from .camera import Camera, sample_camera
+from .identity import Identity, sample_identity
 from .picture import draw_picture
 from .style import STYLES, WORLD, Style
 
@@ -41,6 +40,9 @@ class SyntheticOptions(Part):
             query and the others are gallery.
         height: height of the stored pictures, in pixels.
         width: width of the stored pictures, in pixels.
+        tail: exponent s of Zipf's law for pictures per training person: the i-th has i^-s of all
+            TRAIN_IDS · CAMERAS · IMAGES_PER_CAMERA, rounded, at least 1; 0 = all the same. Test
+            people are not touched.
     """
 
     key = "CC.SYNTHETIC"
@@ -52,6 +54,7 @@ class SyntheticOptions(Part):
         "images_per_camera": "[1, 999]",
         "height": "[16, 1024]",
         "width": "[8, 1024]",
+        "tail": "[0, 4]",
     }
 
     seed: int = 1
@@ -61,6 +64,7 @@ class SyntheticOptions(Part):
     images_per_camera: int = 4
     height: int = 128
     width: int = 64
+    tail: float = 0.0
 
     def __post_init__(self) -> None:
         if self.has_test and self.images_per_camera < 2:
@@ -82,10 +86,21 @@ class SyntheticOptions(Part):
     @property
     def folder(self) -> str:
         """Name of the folder that holds the files; says everything the files depend on."""
+        tail = f"-tail{self.tail:g}" if self.tail else ""
         return (
             f"synthetic-v{VERSION}-seed{self.seed}-ids{self.train_ids}+{self.test_ids}"
-            f"-cams{self.cameras}x{self.images_per_camera}-{self.height}x{self.width}"
+            f"-cams{self.cameras}x{self.images_per_camera}-{self.height}x{self.width}{tail}"
         )
+
+    def pictures_of(self, person: int) -> list[int]:
+        """How many pictures each camera takes of a person; people count from 1."""
+        if not self.tail or person > self.train_ids:
+            return [self.images_per_camera] * self.cameras
+        shares = np.arange(1, self.train_ids + 1, dtype=np.float64) ** -self.tail
+        every = self.train_ids * self.cameras * self.images_per_camera
+        total = max(1, round(every * shares[person - 1] / shares.sum()))
+        whole, rest = divmod(total, self.cameras)  # a rest goes to cameras from person's own on
+        return [whole + ((c - person) % self.cameras < rest) for c in range(self.cameras)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,31 +132,61 @@ class StyledOptions(SyntheticOptions):
         return f"{super().folder}-{self.look}"
 
 
-def _shots(options: SyntheticOptions) -> Iterator[tuple[str, int, int, int]]:
+Shot = tuple[str, int, int, int]
+
+
+def _shots(options: SyntheticOptions) -> Iterator[Shot]:
     """(sub-folder, person, camera, number) of every picture; people and cameras count from 1."""
     people = options.train_ids + (options.test_ids if options.has_test else 0)
-    counts = (people, options.cameras, options.images_per_camera)
-    for person, camera, shot in itertools.product(*(range(1, n + 1) for n in counts)):
-        folder = "query" if shot == 1 else "bounding_box_test"
-        yield "bounding_box_train" if person <= options.train_ids else folder, person, camera, shot
+    for person in range(1, people + 1):
+        for camera, count in enumerate(options.pictures_of(person), 1):
+            for shot in range(1, count + 1):
+                folder = "query" if shot == 1 else "bounding_box_test"
+                if person <= options.train_ids:
+                    folder = "bounding_box_train"
+                yield folder, person, camera, shot
+
+
+def name_of(shot: Shot) -> str:
+    """The file of a picture below the data set's folder, in Market-1501 naming."""
+    folder, person, camera, number = shot
+    return f"{folder}/{person:04d}_c{camera}s1_{number:06d}_00.jpg"
+
+
+class World:
+    """People, cameras and pictures of a set, each drawn from its own random numbers.
+
+    Attributes:
+        shots: of all pictures. cameras, people: by number, from 1.
+    """
+
+    def __init__(self, options: SyntheticOptions) -> None:
+        self.options, self.shots = options, list(_shots(options))
+        self.size = options.height, options.width
+        self.cameras, self.people = {}, {}
+        for c in {camera for _, _, camera, _ in self.shots}:
+            rng = np.random.default_rng([options.seed, _CAMERA, c])
+            place = c / options.cameras
+            self.cameras[c] = sample_camera(rng, *self.size, place, options.style)
+        for p in {person for _, person, _, _ in self.shots}:
+            rng = np.random.default_rng([options.seed, _PERSON, p])
+            self.people[p] = sample_identity(rng, options.style)
+
+    def of(self, shot: Shot) -> tuple[Identity, Camera, np.random.Generator, int, int]:
+        """What `draw_picture` and `replay` need of a picture."""
+        _, p, c, number = shot
+        rng = np.random.default_rng([self.options.seed, _PICTURE, p, c, number])
+        return self.people[p], self.cameras[c], rng, *self.size
 
 
 def _write(options: SyntheticOptions, target: Path) -> None:
-    seed, size = options.seed, (options.height, options.width)
     for name in ("bounding_box_train", "query", "bounding_box_test"):
         (target / name).mkdir()
-    cameras, people = {}, {}
-    shots = list(_shots(options))
-    for c in {camera for _, _, camera, _ in shots}:
-        rng = np.random.default_rng([seed, _CAMERA, c])
-        cameras[c] = sample_camera(rng, *size, c / options.cameras, options.style)
-    for p in {person for _, person, _, _ in shots}:
-        people[p] = sample_identity(np.random.default_rng([seed, _PERSON, p]), options.style)
-    for folder, p, c, shot in tqdm(shots, "drawing people", disable=not sys.stderr.isatty()):
-        rng = np.random.default_rng([seed, _PICTURE, p, c, shot])
-        picture = draw_picture(people[p], cameras[c], rng, *size)
-        name = f"{p:04d}_c{c}s1_{shot:06d}_00.jpg"
-        picture.save(target / folder / name, "JPEG", quality=cameras[c].quality, subsampling=2)
+    world = World(options)
+    for shot in tqdm(world.shots, "drawing people", disable=not sys.stderr.isatty()):
+        quality = world.cameras[shot[2]].quality
+        picture = draw_picture(*world.of(shot))
+        picture.save(target / name_of(shot), "JPEG", quality=quality, subsampling=2)
 
 
 def build_synthetic(root: str | os.PathLike[str], options: SyntheticOptions) -> Path:
