@@ -19,7 +19,7 @@ PARTS = {
     "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN"
     " EasyPositive GraphCorrelation GraphPositives MemoryContrast MinedTriplet MpRL MultiSimilarity"
     " PairwiseCircle PairwiseCosface Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
-    "generator": "blend dcgan",
+    "generator": "blend dcgan pose_transfer",
 }
 
 #: Node -> its keys that are no part's arguments.
@@ -39,7 +39,7 @@ KEYS = {
     "CC.CLUSTER": "NAME",
     "CC.REFINE": "NAMES",
     "CC.MEMORY": "NAME",
-    "CC.GENERATE": "NAME PEOPLE",
+    "CC.GENERATE": "NAME PEOPLE POSES",
     "MODEL.LOSSES": "NAME",
     "CC.TEACHER": "ENABLED USE_FOR_LABELS EVALUATE OWN_VIEW MOMENTUM RAMP",
     "CC.CAMSTYLE": "MODE FOLDER IMAGES_PER_CAMERA",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     made = make_parser(
         "generate",
         "Trains the config's generator (CC.GENERATE.NAME) on its training images (DATASETS.NAMES) "
-        "and writes OUT/images, OUT/origins.csv (what each was made of) and OUT/beside.jpg (made "
+        "and writes OUT/images, OUT/origins.csv (what each was made of) and OUT/beside.png (made "
         "ones beside real ones: look at it first). The same command goes on where it was stopped.",
     )
     text = "YAML file, or a shipped config such as demo/mprl/generate"
@@ -53,12 +54,13 @@ def main(argv: list[str]) -> int:
 
     cfg = read_config(find_config(args.config), args.pairs)
     generator = build_part(cfg, GENERATORS, cfg.CC.GENERATE.NAME)
-    photos = photos_of(cfg, generator, with_tests=args.tests)
-    on_cuda = cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available()
-    generator.prepare(photos, seed=cfg.CC.SEED, device="cuda" if on_cuda else "cpu")
-    count = count_of(generator, args.count, len(photos))
     if args.trained and not (args.trained / workshop.CHECKPOINT).is_file():
         raise WrongUse(f"--trained {printable(args.trained)}: no {workshop.CHECKPOINT} in it.")
+    photos = photos_of(cfg, generator, learns=not args.trained, with_tests=args.tests)
+    on_cuda = cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available()
+    device = "cuda" if on_cuda else "cpu"
+    generator.prepare(photos, seed=cfg.CC.SEED, device=device, learns=not args.trained)
+    count = count_of(generator, args.count, len(photos))
     with workshop.room_in(args.out):
         if not workshop.claim(args.out, order(cfg, args, photos, count)):
             first = generator.draw([0])[0].pixels
@@ -76,8 +78,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def photos_of(cfg: Any, generator: Any, *, with_tests: bool) -> Any:
-    """The images of a config, and who is on them as CC.GENERATE.PEOPLE says.
+def photos_of(cfg: Any, generator: Any, *, learns: bool, with_tests: bool) -> Any:
+    """The images of a config, and who in which pose is on them, by the keys of CC.GENERATE.
 
     Raises:
         BadConfig: if there is no image, or the generator needs to know who is on them.
@@ -91,7 +93,7 @@ def photos_of(cfg: Any, generator: Any, *, with_tests: bool) -> Any:
     names, by = tuple(cfg.DATASETS.NAMES), cfg.CC.GENERATE.PEOPLE
     if not images.paths:
         raise BadConfig(f"DATASETS.NAMES={names} holds no image to start from.")
-    if generator.needs_people and not by:
+    if learns and generator.needs_people and not by:
         raise BadConfig(
             f"{generator.key} learns from pairs of one person: say by {PEOPLE} who is on an image"
             " (identities, a .csv of `clusters`, or a rule over paths)."
@@ -103,7 +105,29 @@ def photos_of(cfg: Any, generator: Any, *, with_tests: bool) -> Any:
             raise BadConfig(f"{PEOPLE}=identities, but DATASETS.NAMES={names} knows none.")
     elif by:
         people = people_of(images.paths, by, PEOPLE)
-    return Photos(images.paths, people, shown=test_paths(cfg) if with_tests else ())
+    poses = poses_of(cfg, images.paths) if learns and generator.needs_poses else {}
+    return Photos(images.paths, people, poses, test_paths(cfg) if with_tests else ())
+
+
+def poses_of(cfg: Any, paths: Sequence[str]) -> dict[str, Any]:
+    """Path -> key points of the images that have them.
+
+    Raises:
+        BadConfig: if CC.GENERATE.POSES names none. WrongUse: see `read_poses`.
+    """
+    from ..config import from_config
+    from ..data.poses import Poses, read_poses
+    from ..data.synthetic import SyntheticOptions, synthetic_poses
+
+    source = cfg.CC.GENERATE.POSES
+    if not source:
+        raise BadConfig(
+            "CC.GENERATE.POSES is empty: name the key points of the images, a file or folder of a"
+            " pose estimator, or synthetic for SyntheticReID."
+        )
+    if source == "synthetic":
+        return Poses(synthetic_poses(from_config(cfg, SyntheticOptions))).by_path(paths)
+    return read_poses(Path(source).expanduser()).by_path(paths)
 
 
 def count_of(generator: Any, wanted: int | None, num_photos: int) -> int:
@@ -128,6 +152,7 @@ def order(cfg: Any, args: argparse.Namespace, photos: Any, count: int) -> dict[s
     return {
         part.key: arguments(cfg, part),
         PEOPLE: cfg.CC.GENERATE.PEOPLE,
+        "CC.GENERATE.POSES": cfg.CC.GENERATE.POSES,
         "people": people,
         "CC.SEED": cfg.CC.SEED,
         "images": f"{len(photos)}, {fingerprint(photos.paths)}",

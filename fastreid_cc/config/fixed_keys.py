@@ -104,6 +104,11 @@ FIXED_KEYS: dict[str, Key] = {
         " with columns image and cluster (of `clusters` or `label`); or a rule over its path, as"
         " CC.FOLDER.CAMERA has them (a tracklet's number); \"\" = not known.",
     ),
+    "CC.GENERATE.POSES": Key(
+        "",
+        "Key points of the images for pose_transfer: a file or folder of OpenPose, AlphaPose or COCO"
+        " form, or of Pose-Transfer's CSV; \"synthetic\" = those of SyntheticReID.",
+    ),
     "MODEL.LOSSES.NAME": Key(
         ("CrossEntropyLoss",),
         "Losses, each added with its SCALE. Without labels at least one of this plug-in.",

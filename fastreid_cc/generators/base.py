@@ -42,7 +42,7 @@ class Photos:
         paths: of N images, in data-set order.
         people: i64 [N], who is on each: identities, clusters or tracklets; -1 = nobody known. None
             where it is not known of any.
-        poses: path -> key points, f32 [18, 3], of the images that have them.
+        poses: path -> key points, f32 [18, 3] in pixels of the image, of those that have them.
         shown: further images, not to be learnt from, of which views are wanted.
 
     Pixels are read once and kept: 3·H·W bytes for each image that was asked for.
@@ -108,14 +108,28 @@ class Generator(Part):
     photos: Photos
     seed: int
     device: torch.device
+    learns: bool
 
-    def prepare(self, photos: Photos, *, seed: int, device: str | torch.device = "cpu") -> None:
+    def prepare(
+        self,
+        photos: Photos,
+        *,
+        seed: int,
+        device: str | torch.device = "cpu",
+        learns: bool = True,
+    ) -> None:
         """Takes the photos and builds what is trained; called once, before all else.
 
+        Args:
+            photos: to start from.
+            seed: of all that is random.
+            device: of the networks.
+            learns: False = it only draws, after `load_state_dict` of one that learnt from others.
         Raises:
             BadConfig: if there is too little to work from, with the counts.
         """
         self.photos, self.seed, self.device = photos, seed, torch.device(device)
+        self.learns = learns
         self.start()
 
     def start(self) -> None:  # noqa: B027  most have something to do

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BadConfig
+from ..networks.image_translation import small_weights
 from ..registry import GENERATORS
 from .adversarial import Average, set_rate, trained_state
 from .base import Drawn, Generator, to_pixels, to_tensor
@@ -84,7 +85,7 @@ class DCGAN(Generator):
                 f"{self.key}.HEIGHT={self.height}, WIDTH={self.width}: both must be multiples of 16"
                 " to be halved four times."
             )
-        if len(self.photos) < self.batch:
+        if self.learns and len(self.photos) < self.batch:
             raise BadConfig(
                 f"{self.key}.BATCH={self.batch} asks for more images than there are to learn from,"
                 f" {len(self.photos)}. Lower it, or name more images."
@@ -171,7 +172,7 @@ def _maker(noise: int, channels: int, small: tuple[int, int]) -> nn.Sequential:
     for ins, outs in zip(widths, [*widths[1:], 3], strict=True):
         layers += [nn.BatchNorm2d(ins), nn.ReLU(inplace=True)]
         layers.append(nn.ConvTranspose2d(ins, outs, 4, 2, 1, bias=outs == 3))
-    return _small_weights(nn.Sequential(*layers, nn.Tanh()))
+    return nn.Sequential(*layers, nn.Tanh()).apply(small_weights)
 
 
 def _judge(channels: int, small: tuple[int, int]) -> nn.Sequential:
@@ -181,13 +182,5 @@ def _judge(channels: int, small: tuple[int, int]) -> nn.Sequential:
     for ins, outs in zip(widths, widths[1:], strict=False):
         layers.append(nn.Conv2d(ins, outs, 4, 2, 1, bias=ins == 3))
         layers += [nn.BatchNorm2d(outs)] * (ins > 3) + [nn.LeakyReLU(0.2, inplace=True)]
-    return _small_weights(nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, small), nn.Flatten(0)))
-
-
-def _small_weights(network: nn.Sequential) -> nn.Sequential:
-    for layer in network:
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
-    return network
+    layers += [nn.Conv2d(widths[-1], 1, small), nn.Flatten(0)]
+    return nn.Sequential(*layers).apply(small_weights)

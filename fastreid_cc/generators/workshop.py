@@ -1,7 +1,7 @@
 """A folder in which a generator is trained and its images are written, resumable at any moment.
 
 The folder holds `generate.json` (what was asked for), `checkpoint.pth`, and at the end `images/`,
-`origins.csv` and `beside.jpg`. Images lie in a hidden folder until all of them are there, so that no
+`origins.csv` and `beside.png`. Images lie in a hidden folder until all of them are there, so that no
 training finds half of them.
 """
 
@@ -29,7 +29,7 @@ from ..errors import BadConfig, ClearError, UnreadableFile, Unwritable, WrongUse
 from ..files import write_atomically
 from .base import Generator, Photos
 
-IMAGES, ORIGINS, BESIDE = "images", "origins.csv", "beside.jpg"
+IMAGES, ORIGINS, BESIDE = "images", "origins.csv", "beside.png"
 CLAIM, CHECKPOINT = "generate.json", "checkpoint.pth"
 CHUNK = 64  # images drawn at once; what a killed process draws again
 SECONDS = 60.0  # between two checkpoints
@@ -235,4 +235,4 @@ def compare(generator: Generator, photos: Photos, path: Path, *, columns: int = 
     scale = max(1, 128 // height)
     large = Image.fromarray(sheet).resize((scale * sheet.shape[1], scale * sheet.shape[0]), 0)
     with write_atomically(path) as part:
-        large.save(part, "JPEG", quality=92)
+        large.save(part, "PNG")

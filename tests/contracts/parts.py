@@ -126,6 +126,16 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "steps": 4,
             "rate": 0.01,
         },
+        "pose_transfer": {
+            "height": 32,
+            "width": 24,
+            "channels": 2,
+            "blocks": 1,
+            "views": 3,
+            "steps": 4,
+            "batch": 2,
+            "rate": 0.01,
+        },
     },
 }
 #: The memory a loss is made for, where that is not "cluster".

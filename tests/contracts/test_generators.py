@@ -28,7 +28,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
         pixels = rng.integers(0, 256, (40 + i, 20, 3), dtype=np.uint8)
         paths.append(str(folder / f"{i:02d}.png"))
         Image.fromarray(pixels).save(paths[-1])
-    poses = {path: rng.random((18, 3)).astype(np.float32) for path in paths}
+    scale = np.array([20, 40, 1])
+    poses = {path: (rng.random((18, 3)) * scale).astype(np.float32) for path in paths}
     return Photos(paths, np.array([0, 1, 2] * 4 + [-1]), poses)
 
 
