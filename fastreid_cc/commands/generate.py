@@ -160,4 +160,3 @@ def order(cfg: Any, args: argparse.Namespace, photos: Any, count: int) -> dict[s
         "--trained": str(args.trained.absolute()) if args.trained else "",
         "--count": count,
     }
-

@@ -97,17 +97,19 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.CLUSTER.NAME": Key("dbscan", "Clusterer that makes the pseudo-labels.", CLUSTERERS),
     "CC.REFINE.NAMES": Key((), "Refiners of the pseudo-labels, applied in this order.", REFINERS),
     "CC.MEMORY.NAME": Key("cluster", "Memory that the losses contrast with.", MEMORIES),
-    "CC.GENERATE.NAME": Key("blend", "Generator of images, for the command `generate`.", GENERATORS),
+    "CC.GENERATE.NAME": Key(
+        "blend", "Generator of images, for the command `generate`.", GENERATORS
+    ),
     "CC.GENERATE.PEOPLE": Key(
         "",
-        "Who is on an image that a generator starts from: \"identities\" of the data set; a .csv file"
+        'Who is on an image that a generator starts from: "identities" of the data set; a .csv file'
         " with columns image and cluster (of `clusters` or `label`); or a rule over its path, as"
-        " CC.FOLDER.CAMERA has them (a tracklet's number); \"\" = not known.",
+        ' CC.FOLDER.CAMERA has them (a tracklet\'s number); "" = not known.',
     ),
     "CC.GENERATE.POSES": Key(
         "",
-        "Key points of the images for pose_transfer: a file or folder of OpenPose, AlphaPose or COCO"
-        " form, or of Pose-Transfer's CSV; \"synthetic\" = those of SyntheticReID.",
+        "Key points of the images for pose_transfer: a file or folder of OpenPose, AlphaPose or"
+        ' COCO form, or of Pose-Transfer\'s CSV; "synthetic" = those of SyntheticReID.',
     ),
     "MODEL.LOSSES.NAME": Key(
         ("CrossEntropyLoss",),

@@ -1,4 +1,4 @@
-"""Who is on an image, by a table of clusters or by a rule over its path: for pairs of one person."""
+"""Who is on an image, by a table of clusters or a rule over its path: for pairs of one person."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Average:
 
     Args:
         network: copied.
-        momentum: weight of the old average in the long run; in step t it is (1 + t) / (10 + t) where
+        momentum: weight of the old average in the long run; in step t it is (1 + t) / (10 + t) if
             that is less, so the random weights of the start are soon gone.
 
     Attributes:

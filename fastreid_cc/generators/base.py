@@ -89,7 +89,9 @@ def read(path: str, height: int, width: int) -> np.ndarray:
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         name, why = printable(Path(path).name), printable(error)
-        raise MissingData(f"{printable(path)} cannot be read as an image ({name}: {why}).") from error
+        raise MissingData(
+            f"{printable(path)} cannot be read as an image ({name}: {why})."
+        ) from error
 
 
 class Generator(Part):

@@ -20,9 +20,8 @@ from .base import Drawn, Generator, to_pixels, to_tensor
 class DCGAN(Generator):
     """Draws images from noise after training against a network that tells them from real ones.
 
-    The generator's noise [B, noise] becomes a map of height/16 x width/16 pixels and is doubled four
-    times by transposed convolutions with batch norm and ReLU, tanh at the end; the discriminator
-    goes the same way back by strided convolutions and leaky ReLU. Weights start from N(0, 0.02).
+    Noise [B, noise] becomes a map of height/16 x width/16 pixels that is doubled four times by
+    transposed convolutions with batch norm and ReLU, tanh at the end; the discriminator goes back by strided convolutions and leaky ReLU. Weights start from N(0, 0.02).
 
     What keeps it stable beside that: Adam with beta 0.5; real and made images in batches of their
     own; real ones are asked to be 0.9 instead of 1 (Salimans et al., arXiv:1606.03498); the rate
@@ -50,7 +49,7 @@ class DCGAN(Generator):
     limits = {
         "height": "[32, 1024]",
         "width": "[16, 1024]",
-        "channels": "[4, 512]",
+        "channels": "[1, 512]",
         "noise": "[2, 4096]",
         "steps": "[1, inf)",
         "batch": "[2, 4096]",

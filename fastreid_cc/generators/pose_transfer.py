@@ -26,12 +26,12 @@ class PoseTransfer(Generator):
     """Views of every image in the canonical poses of the set, named <stem>_to_<k>.png, k from 1.
 
     The generator sees an image and the map of a pose, and learns to give another image of the same
-    person that has that pose: L1 distance to it, times `closeness`, and a least-squares loss against
-    a discriminator of patches. The pose of the image itself is never an input, so a generator that
+    person that has that pose: L1 distance to it, times `closeness`, and a least-squares loss
+    against a discriminator of patches. The pose of the image itself is never an input, so a generator that
     was trained needs neither poses nor identities of new images (`generate --trained`).
 
-    A pair is an image and another one of the same person, whose pose is known. Who is on an image is
-    said by CC.GENERATE.PEOPLE: identities, pseudo-labels, tracklets. Canonical poses are the means
+    A pair is an image and another one of the same person, of known pose. Who is on an image is said
+    by CC.GENERATE.PEOPLE: identities, pseudo-labels, tracklets. Canonical poses are the means
     of a k-means over the key points of the training images.
 
     Args:
@@ -136,8 +136,8 @@ class PoseTransfer(Generator):
         stem, count = counts.most_common(1)[0] if counts else ("", 0)
         if count > 1:
             raise BadConfig(
-                f"{self.key}: {count} images are called {stem!r}, and views are found by the name of"
-                " their image. Give them names of their own (a sub-folder is not part of it)."
+                f"{self.key}: {count} images are called {stem!r}; views are found by the name of their"
+                " image. Give them names of their own (a sub-folder is not part of it)."
             )
 
     def _poses(self) -> dict[int, np.ndarray]:
@@ -177,7 +177,7 @@ class PoseTransfer(Generator):
         found = np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
         if not len(found):
             raise BadConfig(
-                f"{self.key} learns from two images of one person, one of them with a pose; found no"
+                f"{self.key} learns from two images of one person, one with a known pose; found no"
                 f" such pair among {len(people)} images of {len(parts)} people known, {posed.sum()}"
                 " of them with a pose. See CC.GENERATE.PEOPLE and CC.GENERATE.POSES."
             )

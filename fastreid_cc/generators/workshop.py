@@ -1,7 +1,7 @@
 """A folder in which a generator is trained and its images are written, resumable at any moment.
 
 The folder holds `generate.json` (what was asked for), `checkpoint.pth`, and at the end `images/`,
-`origins.csv` and `beside.png`. Images lie in a hidden folder until all of them are there, so that no
+`origins.csv` and `beside.png`. Images lie in a hidden folder until all of them are there, so no
 training finds half of them.
 """
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import YAML, PAIRS
 from stand_ins import draw_all
+from tiny_runs import PAIRS, YAML
 
 from fastreid_cc import __main__ as cli
 
@@ -84,7 +84,11 @@ def test_dcgan_and_a_second_call_that_draws_by_its_checkpoint(
     first, second = content(tmp_path / "a" / "images"), content(tmp_path / "b" / "images")
     assert first == second and len(first) == 12
     assert not (tmp_path / "b" / "checkpoint.pth").exists()
-    assert np.asarray(Image.open(tmp_path / "a" / "images" / "dcgan_0000003.png")).shape == (32, 16, 3)
+    assert np.asarray(Image.open(tmp_path / "a" / "images" / "dcgan_0000003.png")).shape == (
+        32,
+        16,
+        3,
+    )
 
 
 def test_views_of_generated_people_and_of_test_images(tmp_path: Path, capsys: Any) -> None:
@@ -103,7 +107,11 @@ def test_views_of_generated_people_and_of_test_images(tmp_path: Path, capsys: An
         (("--count", 0), 2, "0 must be at least 1"),
         (("CC.GENERATE.NAME", "dcgn"), 2, "Did you mean 'dcgan'?"),
         (("CC.SEED",), 2, "come in pairs"),
-        ((*DCGAN, "CC.GENERATE.DCGAN.BATCH", 64), 2, "more images than there are to learn from, 48"),
+        (
+            (*DCGAN, "CC.GENERATE.DCGAN.BATCH", 64),
+            2,
+            "more images than there are to learn from, 48",
+        ),
         ((*DCGAN, "CC.GENERATE.DCGAN.RATE", 2.0), 2, "CC.GENERATE.DCGAN.RATE=2.0 must lie in"),
         (TRANSFER, 2, "say by CC.GENERATE.PEOPLE who is on an image"),
         ((*TRANSFER, "CC.GENERATE.PEOPLE", "identities"), 2, "CC.GENERATE.POSES is empty"),
