@@ -87,8 +87,8 @@ MODULES = {
     "fastreid_cc.generators.base": "Drawn Generator Photos",
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic synthetic_poses",
-    "fastreid_cc.data.poses": "Canonical NAMES Poses canonical_poses draw_skeleton fuse mean_pose_images"
-    " normalize pose_map read_poses resize_keypoints to_18 write_coco",
+    "fastreid_cc.data.poses": "Canonical NAMES Poses canonical_poses draw_skeleton fuse"
+    " mean_pose_images normalize pose_map read_poses resize_keypoints to_18 write_coco",
     "fastreid_cc.boot": "run",
     "fastreid_cc.report": "Clustered Run RunFeatures TestSet build_page read_run",
     "fastreid_cc.plugin.compat": "REPAIRS REQUIRED apply_shims close_loader swap_loader",

@@ -30,6 +30,17 @@ class Blend(Generator):
 
     Source: the two forms are those of Zhang et al., arXiv:1710.09412, and Yun et al.,
     arXiv:1905.04899, which mix labels too; as a stand-in for a GAN's images they are ours.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from fastreid_cc.generators.base import Photos
+    >>> paths = [f"{tempfile.mkdtemp()}/{colour}.png" for colour in ("red", "blue")]
+    >>> for path, colour in zip(paths, ("red", "blue")):
+    ...     Image.new("RGB", (8, 16), colour).save(path)
+    >>> blend = Blend(mode="mix", least=0.5, height=16, width=8)
+    >>> blend.prepare(Photos(paths), seed=1)
+    >>> blend.draw([0])[0].pixels[0, 0]
+    array([128,   0, 128], dtype=uint8)
     """
 
     limits = {

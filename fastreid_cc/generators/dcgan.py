@@ -21,7 +21,8 @@ class DCGAN(Generator):
     """Draws images from noise after training against a network that tells them from real ones.
 
     Noise [B, noise] becomes a map of height/16 x width/16 pixels that is doubled four times by
-    transposed convolutions with batch norm and ReLU, tanh at the end; the discriminator goes back by strided convolutions and leaky ReLU. Weights start from N(0, 0.02).
+    transposed convolutions with batch norm and ReLU, tanh at the end; the discriminator goes back
+    by strided ones with batch norm and leaky ReLU. Weights start from N(0, 0.02).
 
     What keeps it stable beside that: Adam with beta 0.5; real and made images in batches of their
     own; real ones are asked to be 0.9 instead of 1 (Salimans et al., arXiv:1606.03498); the rate
@@ -44,6 +45,12 @@ class DCGAN(Generator):
 
     Source: Radford et al., arXiv:1511.06434; as MpRL's generated images (Huang et al., 1801.06742)
     at 64x32 instead of 128x128. Differs: see above; no weights are taken from theirs.
+
+    >>> from fastreid_cc.generators.base import Photos
+    >>> gan = DCGAN(height=32, width=16, channels=2)
+    >>> gan.prepare(Photos([]), seed=1, learns=False)
+    >>> [(made.name, made.pixels.shape) for made in gan.draw([7])]
+    [('dcgan_0000007.png', (32, 16, 3))]
     """
 
     limits = {

@@ -27,8 +27,8 @@ class PoseTransfer(Generator):
 
     The generator sees an image and the map of a pose, and learns to give another image of the same
     person that has that pose: L1 distance to it, times `closeness`, and a least-squares loss
-    against a discriminator of patches. The pose of the image itself is never an input, so a generator that
-    was trained needs neither poses nor identities of new images (`generate --trained`).
+    against a discriminator of patches. The pose of the image itself is never an input, so a trained
+    generator needs neither poses nor identities of new images (`generate --trained`).
 
     A pair is an image and another one of the same person, of known pose. Who is on an image is said
     by CC.GENERATE.PEOPLE: identities, pseudo-labels, tracklets. Canonical poses are the means
@@ -57,6 +57,12 @@ class PoseTransfer(Generator):
     beta (0.5, 0.999), the decay, and that the real images the discriminator sees are the sources.
     Differs: 32 channels and 6 blocks by default; poses are clustered by key points, not by VGG
     features, and a canonical pose is a mean of key points, not of pictures; pairs are capped.
+
+    >>> from fastreid_cc.generators.base import Photos
+    >>> views = PoseTransfer(height=32, width=24, channels=2, views=3)
+    >>> views.prepare(Photos(["a.png", "b.png"]), seed=1, learns=False)
+    >>> views.capacity, views.num_steps
+    (6, 20000)
     """
 
     needs_people = True
@@ -136,8 +142,8 @@ class PoseTransfer(Generator):
         stem, count = counts.most_common(1)[0] if counts else ("", 0)
         if count > 1:
             raise BadConfig(
-                f"{self.key}: {count} images are called {stem!r}; views are found by the name of their"
-                " image. Give them names of their own (a sub-folder is not part of it)."
+                f"{self.key}: {count} images are called {stem!r}; views are found by the name of"
+                " their image. Give them names of their own (a sub-folder is not part of it)."
             )
 
     def _poses(self) -> dict[int, np.ndarray]:
