@@ -84,6 +84,7 @@ MODULES = {
     "fastreid_cc.memories.base": "Memory",
     "fastreid_cc.memories.updates": "update_all update_hard update_mean",
     "fastreid_cc.losses.base": "Loss PairwiseLoss mean_over pair_masks unit",
+    "fastreid_cc.errors": "BadConfig",
     "fastreid_cc.generators.base": "Drawn Generator Photos",
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic synthetic_poses",

@@ -34,7 +34,7 @@ class DCGAN(Generator):
         width: width of the images, in pixels, a multiple of 16.
         channels: channels at half the size; doubled with every halving.
         noise: numbers that an image is drawn from.
-        steps: training steps.
+        steps: steps of the training.
         batch: real images of a step, and made ones.
         rate: learning rate of both networks.
         average: weight of the old average, in the long run; 0 = draw by the last weights.

@@ -42,9 +42,9 @@ class PoseTransfer(Generator):
         blocks: residual blocks of the generator (9 as published).
         pose: "skeleton": a colour picture of the limbs, as published. "maps": a heat map for each
             of the 18 key points.
-        views: canonical poses.
+        views: canonical poses to be made of each image.
         pairs: ordered pairs of a person that are learnt from, at most; of more, so many are drawn.
-        steps: training steps.
+        steps: steps of the training.
         batch: pairs of a step.
         rate: learning rate of both networks; it falls to 0 over the second half.
         closeness: factor of the L1 distance.
