@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
     from ..registry import GENERATORS
 
     cfg = read_config(find_config(args.config), args.pairs)
-    generator = build_part(cfg, GENERATORS, cfg.CC.GENERATE.NAME)
+    try:
+        generator = build_part(cfg, GENERATORS, cfg.CC.GENERATE.NAME)
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
     if args.trained and not (args.trained / workshop.CHECKPOINT).is_file():
         raise WrongUse(f"--trained {printable(args.trained)}: no {workshop.CHECKPOINT} in it.")
     photos = photos_of(cfg, generator, learns=not args.trained, with_tests=args.tests)

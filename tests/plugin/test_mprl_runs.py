@@ -171,7 +171,9 @@ def experiment(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         for row in ("ce", "weight-0", "rank"):
             cfg = get_cfg()
             cfg.merge_from_file(str(ROOT / f"configs/demo/mprl/{row}.yml"))
-            cfg.merge_from_list(pairs(output / row, *TINY, "CC.FOLDER.ROOT", output / "images"))
+            own = ("CC.SOURCES.PRETRAIN_EPOCHS", min(1, cfg.CC.SOURCES.PRETRAIN_EPOCHS))
+            own += ("CC.FOLDER.ROOT", output / "images")
+            cfg.merge_from_list(pairs(output / row, *TINY, *own))
             with pytest.MonkeyPatch.context() as patch:
                 seen = spied(patch)
                 train(cfg)
