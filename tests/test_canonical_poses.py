@@ -125,3 +125,5 @@ def test_max_and_mean_know_no_order_and_a_missing_view_is_the_image_itself():
         fuse(views, "max", there=there)
     with pytest.raises(ValueError, match="'median' is no way"):
         fuse(views, "median")
+    with pytest.raises(WrongUse, match="of 3 and 7 numbers"):
+        fuse(views, "concat", real=real[:, :3])

@@ -43,6 +43,7 @@ KEYS = {
     "MODEL.LOSSES": "NAME",
     "CC.TEACHER": "ENABLED USE_FOR_LABELS EVALUATE OWN_VIEW MOMENTUM RAMP",
     "CC.CAMSTYLE": "MODE FOLDER IMAGES_PER_CAMERA",
+    "CC.POSES": "FOLDER SHOW FUSE",
     "CC.SOURCES": "NAMES MODE PRETRAIN_EPOCHS STEPS IMS_PER_BATCH NUM_INSTANCE LOSSES IN_MEMORY"
     " SCALE BN GATE_SCALE SAMPLER VALIDATION FOLDERS",
     "CC.WARMUP": "EPOCHS LOSSES VIEWS TEMPERATURE MOMENTUM COLOR_ROBUST NEGATIVES",
@@ -72,6 +73,7 @@ MODULES = {
     "fastreid_cc.networks.clip_tower": "ClipTower clip_weights load_clip resize_positions",
     "fastreid_cc.memories.pair": "PairMemory",
     "fastreid_cc.data.camera_style": "StyleFolder StyleStatistics",
+    "fastreid_cc.data.generated_views": "ViewFolder",
     "fastreid_cc.config": "faults validate build_part all_keys",
     "fastreid_cc.labeling.collapse": "CollapsedError CollapsePolicy recover_from_collapse",
     "fastreid_cc.networks.ghost_batch_norm": "split_batch_norm batch_statistics",

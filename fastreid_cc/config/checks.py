@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..data.cut_out import CutOut
+from ..data.generated_views import ViewFolder
 from ..data.triplet_mining import TripletMining
 from ..errors import BadConfig
 from ..limits import fault
 from ..losses.base import Loss
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
-from .loss_stages import loss_stages, mining, pictures
+from .loss_stages import loss_stages, mining
+from .picture_checks import pictures, views
 from .signatures import STOCK_LOSSES
 from .source_checks import source_faults
 from .source_folders import source_names
@@ -325,11 +327,13 @@ def refining(cfg: Any, world_size: int) -> Iterator[str]:
 
 def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
     """`values`, of keys that work with true labels and that no part checks."""
-    yield from values(cfg, world_size, (f"{TripletMining.key}.", f"{CutOut.key}."))
+    yield from values(
+        cfg, world_size, tuple(f"{p.key}." for p in (TripletMining, CutOut, ViewFolder))
+    )
 
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, losses, outliers, merges, classifier, contrast)
 CHECKS += (warm_up, graph, feature_sizes, refining, graded_classes, source_faults)
-CHECKS += (loss_stages, mining, pictures)
-LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures)
+CHECKS += (loss_stages, mining, pictures, views)
+LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures, views)

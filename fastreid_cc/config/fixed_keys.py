@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..data.augment import ColorRobust
 from ..data.camera_style import StyleStatistics
 from ..data.cut_out import CutOut
+from ..data.generated_views import ViewFolder
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions
 from ..data.triplet_mining import TripletMining
@@ -214,6 +215,7 @@ FIXED_KEYS: dict[str, Key] = {
     **argument_keys(DomainFusion),
     **argument_keys(MeanTeacher),
     **argument_keys(StyleStatistics),
+    **argument_keys(ViewFolder),
     **argument_keys(ColorRobust),
     **argument_keys(CutOut),
     **argument_keys(TripletMining),

@@ -98,11 +98,3 @@ def mining(cfg: Any, world_size: int) -> Iterator[str]:
             f"{loss} would learn from pooled features (MODEL.HEADS.NECK_FEAT=before), but CC.MINING"
             " compares the neck's output; set NECK_FEAT after."
         )
-
-
-def pictures(cfg: Any, world_size: int) -> Iterator[str]:
-    """Images that keep their ratio have a frame to fit into."""
-    for key in ("SIZE_TRAIN", "SIZE_TEST"):
-        size = tuple(cfg.INPUT[key])
-        if cfg.INPUT.KEEP_RATIO and (len(size) != 2 or min(size) < 1):
-            yield f"INPUT.KEEP_RATIO=True needs a frame: set INPUT.{key}={size} to (height, width)."

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import BadConfig
 from ..registry import Part
+from .ready_made import ReadyMade, open_as
 
-_FAKE = re.compile(r"^(?P<stem>.+)_fake_(?:(?P<source>\d+)to)?(?P<target>\d+)$")
+#: A transfer to the image's own camera is none.
+_FAKE = re.compile(r"^(?P<stem>.+)_fake_(?:(?P<source>\d+)to(?!(?P=source)$))?(?P<target>\d+)$")
 _SMALL = (16, 32)  # width, height: enough for means
 
 
@@ -39,22 +40,16 @@ class StyleFolder:
     """
 
     def __init__(self, folder: str, paths: Sequence[str]) -> None:
-        root = Path(folder)
-        if not folder or not root.is_dir():
-            raise BadConfig(f"CC.CAMSTYLE.FOLDER={folder!r} is no folder.")
-        wanted = {Path(path).stem for path in paths}
-        self.fakes: dict[str, list[str]] = {}
-        for path in sorted(p for p in root.rglob("*") if p.is_file()):
-            match = _FAKE.match(path.stem)
-            if match and match["stem"] in wanted and match["source"] != match["target"]:
-                self.fakes.setdefault(match["stem"], []).append(str(path))
-        self.num_without = len(wanted) - len(self.fakes)
-        if not self.fakes:
-            example = f"{min(wanted, default='0001_c1s1_000151_01')}_fake_1to2.jpg"
-            raise BadConfig(
-                f"CC.CAMSTYLE.FOLDER={folder!r} holds no transfer of a training image; looked for"
-                f" names like {example}. Without such images set CC.CAMSTYLE.MODE statistics."
-            )
+        listed = ReadyMade(
+            folder,
+            paths,
+            key="CC.CAMSTYLE.FOLDER",
+            pattern=_FAKE,
+            example="{stem}_fake_1to2.jpg",
+            what=("transfer", "Without such images set CC.CAMSTYLE.MODE statistics."),
+        )
+        self.fakes = {stem: [path for _, path in found] for stem, found in listed.found.items()}
+        self.num_without = listed.num_without
 
     def __call__(self, image: Image.Image, path: str, camera: int) -> Image.Image:
         """`image`, or one of its transfers, scaled to its size; from Python's global `random`."""
@@ -62,8 +57,7 @@ class StyleFolder:
         pick = random.randrange(len(choices) + 1)
         if pick == len(choices):
             return image
-        with Image.open(choices[pick]) as found:
-            return found.convert("RGB").resize(image.size, Image.Resampling.BICUBIC)
+        return open_as(choices[pick], image)
 
 
 class StyleStatistics(Part):

@@ -138,6 +138,15 @@ def config(path: Path) -> None:
 
 
 #: Name in the docs -> what makes it. Runs below logs/ and outputs/ are copies of a tiny one.
+def key_points(path: Path) -> None:
+    """Poses of generated people."""
+    from fastreid_cc.data.poses import write_coco
+    from fastreid_cc.data.synthetic import SyntheticOptions, synthetic_poses
+
+    options = SyntheticOptions(train_ids=6, test_ids=0, images_per_camera=1)
+    write_coco(path, [(f"{stem}.jpg", pose) for stem, pose in synthetic_poses(options).items()])
+
+
 THINGS: dict[str, Callable[[Path], None]] = {
     "/data/my_crops": crops,
     "/data/coil20": turning_objects,
@@ -150,4 +159,5 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "osnet_x0_25_msmt17.pth": weights,
     "clip_vit_b16.pth": weights,
     "CONFIG.yml": config,
+    "keypoints.json": key_points,
 }

@@ -12,6 +12,7 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - enrolled: `fewshot` with episodes of two people, for the stand-ins are few; other files parsed.
 - generated: `generate` with few people, images and steps; with key points of one's own, parsed.
 - searched: `search` trains for hours; its words are parsed (test_search_command.py runs it).
+- posed: `poses` as typed, `world` with a few people; `fuse` is parsed (test_poses_command.py).
 - archived: OpenAI's archive is a third of a GB; test_convert_command.py converts one of its kind.
 - exported: `export` takes ten seconds, test_run_commands.py runs it; here its words are parsed.
 - small: a benchmark, as typed but for its size.
@@ -36,7 +37,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import convert, export, fewshot, generate, search
+from fastreid_cc.commands import convert, export, fewshot, generate, poses, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -111,6 +112,18 @@ def generated(places: Places, command: Command) -> None:
 def searched(places: Places, command: Command) -> None:
     args = search.parser().parse_args(command.after[1:])
     assert (ROOT / "configs" / f"{args.config}.yml").exists() and args.gene
+
+
+def posed(places: Places, command: Command) -> None:
+    verb = command.after[1]
+    if verb == "fuse":
+        assert poses.parser().parse_args(command.after[1:]).views
+        return
+    words = replaced(places, command, command.after)
+    few = {"TRAIN_IDS": 6, "TEST_IDS": 2, "IMAGES_PER_CAMERA": 2, "HEIGHT": 32, "WIDTH": 16}
+    for key, value in few.items() if verb == "world" else ():
+        words += ["--set", f"CC.SYNTHETIC.{key}", str(value)]
+    assert "poses" in places.call("cli", words, command.page, command.env)
 
 
 def archived(places: Places, command: Command) -> None:
@@ -203,7 +216,7 @@ def only_checked(command: Command) -> bool:
     return (
         several
         or bool(command.env)
-        or any("done-right" in word for word in command.words)
+        or any("done-right" in word or "pn-gan" in word for word in command.words)
         or command.page in ("methods.md", "networks.md")
         and "CC.SEED" not in command.words
     )
@@ -221,6 +234,7 @@ RULES: list[Rule] = [
     (lambda c: c.name == "fewshot", enrolled),
     (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
+    (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
     (lambda c: bool(c.after), run),
     (lambda c: is_python(c, "benchmarks/labels.py"), small),

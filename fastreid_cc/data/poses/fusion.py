@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...errors import WrongUse
+
 HOW = ("max", "mean", "concat")
 
 
@@ -22,12 +24,18 @@ def fuse(
         f32 [N, D], or [N, (K + 1)·D] or [N, K·D] for "concat"; rows of unit length. K + 1 equal
         features give themselves by max and mean; the order of views matters to concat alone.
     Raises:
-        ValueError: if views are missing and there is no real feature, or `how` is not known.
+        ValueError: if views are missing and there is no real feature, `how` is not known, or the
+            sizes of features differ.
 
     Where the features of `real` and `views` are by two networks (PN-GAN's A and B), an entry of one
     means nothing to the other: max and mean of both are as published, and arbitrary. Concat is not.
     Cost: O(N·K·D). Source: Qian et al., arXiv:1712.02225: max; its script has all three.
     """
+    if real is not None and real.shape[-1] != views.shape[-1]:
+        raise WrongUse(
+            f"Features of {real.shape[-1]} and {views.shape[-1]} numbers cannot be joined: the"
+            " network of images and that of views must be of one size."
+        )
     if how not in HOW:
         raise ValueError(f"{how!r} is no way to fuse; known are {', '.join(HOW)}.")
     joined = _unit(views)

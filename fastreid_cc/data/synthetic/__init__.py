@@ -5,7 +5,7 @@ from .build import VERSION, StyledOptions, SyntheticOptions, build_synthetic
 from .camera import Camera, sample_camera
 from .figure import draw_figure
 from .identity import Identity, sample_identity
-from .keypoints import key_points, synthetic_poses
+from .keypoints import key_points, synthetic_poses, write_views
 from .market import read_market
 from .picture import draw_picture, sample_pose
 from .style import STYLES, Style
@@ -28,4 +28,5 @@ __all__ = [
     "sample_identity",
     "sample_pose",
     "synthetic_poses",
+    "write_views",
 ]

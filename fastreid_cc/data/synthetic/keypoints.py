@@ -7,15 +7,19 @@ picture are the person's right ones, from behind the left ones; the face turns a
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from math import cos, radians, sin
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ..poses.keypoints import INDEX, NAMES
 from .body import Body, Point, Pose, joints
 from .build import SyntheticOptions, World, name_of
 from .identity import Identity
-from .picture import Cover, replay
+from .picture import Cover, draw_picture, replay
 
 #: Points of the head: azimuth from the face in degrees, positive to the person's left, and height.
 _HEAD = {
@@ -79,6 +83,31 @@ def synthetic_poses(options: SyntheticOptions) -> dict[str, np.ndarray]:
         stem = name_of(shot).rpartition("/")[2].removesuffix(".jpg")
         found[stem] = key_points(world.people[shot[1]], pose, *world.size, cover)
     return found
+
+
+def write_views(options: SyntheticOptions, stems: Sequence[str], target: Path) -> int:
+    """Redraws every picture of a set in the poses of some of its pictures; tells how many views.
+
+    Nothing but the pose changes: the person, the piece of the scene, the light and the camera stay,
+    and what hid the person is gone. No generator can know all of this, so such views are an upper
+    bound and never a result.
+
+    Args:
+        options: of the set, which need not be on the disk.
+        stems: K pictures of the set, file names without ending.
+        target: folder that exists; `<stem>_to_<k>.jpg` is written, k from 1.
+
+    Cost: 3 ms a view of 128x64.
+    """
+    world = World(options)
+    named = {name_of(shot).rpartition("/")[2].removesuffix(".jpg"): shot for shot in world.shots}
+    poses = [replay(*world.of(named[stem]))[0] for stem in stems]
+    for stem, shot in tqdm(named.items(), "drawing views", disable=not sys.stderr.isatty()):
+        quality = world.cameras[shot[2]].quality
+        for k, pose in enumerate(poses, 1):
+            picture = draw_picture(*world.of(shot), pose)
+            picture.save(target / f"{stem}_to_{k}.jpg", "JPEG", quality=quality, subsampling=2)
+    return len(named) * len(poses)
 
 
 def _behind_trunk(body: Body, side: int, point: Point) -> bool:

@@ -1,4 +1,4 @@
-"""Camera styles of the target's training images, from CC.CAMSTYLE."""
+"""Other pictures of training images: camera styles of CC.CAMSTYLE, poses of CC.POSES."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...config.keys import arguments
 from ...data.camera_style import StyleFolder, StyleStatistics
+from ...data.generated_views import ViewFolder
 
 logger = logging.getLogger("fastreid.cc.styles")
 
@@ -35,3 +37,23 @@ def camera_style(cfg: Any, paths: list[str], cameras: np.ndarray) -> Any:
     return StyleStatistics(
         paths, cameras, images_per_camera=node.IMAGES_PER_CAMERA, seed=cfg.CC.SEED
     )
+
+
+def generated_views(cfg: Any, paths: list[str]) -> ViewFolder | None:
+    """The generated views of training images; None with CC.POSES.SHOW 0 and FUSE off.
+
+    Raises:
+        BadConfig: from `ViewFolder`.
+    """
+    node = cfg.CC.POSES
+    if node.SHOW <= 0 and node.FUSE == "off":
+        return None
+    found = ViewFolder(paths, **arguments(cfg, ViewFolder))
+    if found.num_missing:
+        logger.warning(
+            f"CC.POSES.FOLDER lacks {found.num_missing:,} of {len(paths):,} x {len(found.views)}"
+            f" views, all of {found.num_without:,} images: the image is shown in their place."
+        )
+    else:
+        logger.info(f"CC.POSES.FOLDER: {len(found.views)} views of each of {len(paths):,} images")
+    return found

@@ -23,13 +23,15 @@ from ...data.epoch_transform import knows_epoch, transform_at
 from ...data.items import sort_items
 from ...data.samplers import augmentation_slots
 from ..seeding import random_state
+from .camera_styles import generated_views
 from .dataset import ContrastDataset, build_loader
 from .target_images import Extent, refuse_too_few
 
 
 def needs_epoch_loaders(cfg: Any) -> bool:
     """Whether a training with true labels cannot do with fastreid's own loader."""
-    return is_mined(cfg) or knows_epoch(build_transforms(cfg, is_train=True))
+    is_asked = is_mined(cfg) or cfg.CC.POSES.SHOW > 0
+    return is_asked or knows_epoch(build_transforms(cfg, is_train=True))
 
 
 class LabelledImages:
@@ -42,10 +44,8 @@ class LabelledImages:
     Attributes:
         paths: of N images. cameras: i64 [N]. targets: i64 [N], class of each image.
         transform: of training images.
-        style: None; as `TargetImages` has it.
+        style: generated views of the images, or None; as `TargetImages` has it.
     """
-
-    style: Any = None
 
     def __init__(self, cfg: Any) -> None:
         items: list[Any] = []
@@ -62,6 +62,7 @@ class LabelledImages:
         self.targets = np.array([classes[item[1]] for item in self._listed.img_items], np.int64)
         self.cameras = np.array([cameras[item[2]] for item in self._listed.img_items], np.int64)
         self.transform = build_transforms(cfg, is_train=True)
+        self.style = generated_views(cfg, self.paths)
         refuse_too_few(cfg, len(self.paths))
         batch = cfg.SOLVER.IMS_PER_BATCH
         steps = cfg.CC.ITERS_PER_EPOCH or len(self.paths) // batch
@@ -90,5 +91,6 @@ class LabelledImages:
             self.targets,
             transform_at(self.transform, epoch, cfg.SOLVER.MAX_EPOCH),
             (cfg.CC.SEED, epoch),
+            style=self.style,
         )
         return build_loader(dataset, batches, cfg.DATALOADER.NUM_WORKERS, where)

@@ -14,10 +14,11 @@ from fastreid.utils import comm
 from torch.utils.data import Dataset
 
 from ...data.fit_and_pad import refuse_one_ratio
+from ...data.generated_views import ViewFolder
 from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
 from ...errors import BadConfig
-from .camera_styles import camera_style
+from .camera_styles import camera_style, generated_views
 from .collect_sources import collect_sources
 from .dataset import ContrastDataset, build_loader
 
@@ -58,7 +59,8 @@ class TargetImages:
         images: the target's.
         epoch_images: images trained on per epoch, over all processes, without those of sources.
         sources: the labelled images that train along, or None.
-        style: changes an image's camera, see `camera_style`; None = images stay as they are.
+        style: shows an image otherwise, see `camera_styles`; None = images stay as they are.
+        views: generated views, which labels are made from too; None = images alone.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class TargetImages:
         epoch_images: int,
         sources: SourceImages | None = None,
         style: Any = None,
+        views: ViewFolder | None = None,
     ) -> None:
         self.paths, self.cameras, self.truth = images
-        self.sources, self.style = sources, style
+        self.sources, self.style, self.views = sources, style, views
         self.dataset = Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
     def __iter__(self) -> Iterator[Any]:
@@ -119,8 +122,12 @@ def target_images(cfg: Any) -> TargetImages:
     sources = collect_sources(cfg, images)
     if sources is not None and len(cfg.DATASETS.NAMES) > 1:
         logger.info(f"{names} are trained on as one target: one labelling, one batch norm")
+    views = generated_views(cfg, images.paths)
     style = camera_style(cfg, images.paths, images.cameras)
-    return TargetImages(images, iters * batch, sources, style)
+    if views is not None and views.show > 0:
+        style = views
+    fused = views if views is not None and views.fuse != "off" else None
+    return TargetImages(images, iters * batch, sources, style, fused)
 
 
 def refuse_too_few(cfg: Any, count: int) -> None:

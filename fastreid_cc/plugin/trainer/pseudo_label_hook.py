@@ -28,6 +28,7 @@ from ..loading.collect_sources import source_centroids
 from ..loading.epoch_loader import epoch_loader
 from ..loading.extract import extract_features, reestimate_target_statistics
 from ..loading.target_images import TargetImages
+from ..loading.view_features import extract_with_views
 from ..seeding import seed_globals, seed_words
 from .builders import (
     build_labeler,
@@ -188,7 +189,7 @@ class PseudoLabelHook(UpdateHook):
         # 1. Features: what a memory that persists holds of the images, or extracted from them.
         features = self.memory.clustering_features() if self.memory is not None else None
         if features is None:
-            features = extract_features(self.cfg, self._labelling_model(), self.images)
+            features = extract_with_views(self.cfg, self._labelling_model(), self.images)
         extracted = time.perf_counter() - start
         # 2. Labels, a collapse recovered from; none where the memory's classes are the images.
         if self.memory is None or not self.memory.outlives_labelling:
