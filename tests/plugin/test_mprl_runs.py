@@ -208,7 +208,7 @@ def spied(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, float], list[int]]]
 
     def train_step(self: Any, inputs: Any, step: Any) -> Any:
         found, batch = stock(self, inputs, step)
-        seen.append(({k: float(v) for k, v in found.items()}, inputs["domains"].tolist()))
+        seen.append(({k: float(v.detach()) for k, v in found.items()}, inputs["domains"].tolist()))
         return found, batch
 
     patch.setattr(ClusterContrast, "train_step", train_step)
