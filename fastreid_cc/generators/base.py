@@ -62,7 +62,7 @@ class Photos:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def pixels(self, rows: Sequence[int], height: int, width: int) -> np.ndarray:
+    def pixels(self, rows: Sequence[int] | np.ndarray, height: int, width: int) -> np.ndarray:
         """u8 [len(rows), H, W, 3], RGB.
 
         Raises:

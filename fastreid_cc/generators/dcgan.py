@@ -103,9 +103,9 @@ class DCGAN(Generator):
                 _judge(self.channels, small).to(self.device),
             )
         )
-        adam = {"lr": self.rate, "betas": (0.5, 0.999)}
         self.optimizers = [
-            torch.optim.Adam(part.parameters(), **adam) for part in (self.maker, self.judge)
+            torch.optim.Adam(part.parameters(), lr=self.rate, betas=(0.5, 0.999))
+            for part in (self.maker, self.judge)
         ]
         self.drawing = Average(self.maker, self.average)
 
