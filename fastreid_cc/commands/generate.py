@@ -64,13 +64,18 @@ def main(argv: list[str]) -> int:
     device = "cuda" if on_cuda else "cpu"
     generator.prepare(photos, seed=cfg.CC.SEED, device=device, learns=not args.trained)
     count = count_of(generator, args.count, len(photos))
+    if args.trained:
+        steps = workshop.restore(generator, args.trained / workshop.CHECKPOINT)
+        if steps < generator.num_steps:
+            raise WrongUse(
+                f"--trained {printable(args.trained)}: {steps} of {generator.num_steps} steps were"
+                " made there. Finish that training first, by its own command."
+            )
     with workshop.room_in(args.out):
         if not workshop.claim(args.out, order(cfg, args, photos, count)):
             first = generator.draw([0])[0].pixels
             workshop.require_room(args.out, count, first.shape[0] * first.shape[1])
-            if args.trained:
-                workshop.restore(generator, args.trained / workshop.CHECKPOINT)
-            else:
+            if not args.trained:
                 workshop.train(generator, args.out)
             workshop.compare(generator, photos, args.out / workshop.BESIDE)
             workshop.write(generator, args.out, count)

@@ -227,7 +227,8 @@ class PoseTransfer(Generator):
         rows = [int(number) // self.views for number in numbers]
         kinds = [int(number) % self.views for number in numbers]
         size = self.height, self.width
-        pixels = np.stack([read(self.sources[row], *size) for row in rows])
+        images = {row: read(self.sources[row], *size) for row in set(rows)}
+        pixels = np.stack([images[row] for row in rows])
         seen = torch.cat([to_tensor(pixels, self.device), self._maps(self.canonical[kinds])], 1)
         made = to_pixels(self.maker(seen))
         paths = [self.sources[row] for row in rows]

@@ -84,6 +84,9 @@ def test_dcgan_and_a_second_call_that_draws_by_its_checkpoint(
     first, second = content(tmp_path / "a" / "images"), content(tmp_path / "b" / "images")
     assert first == second and len(first) == 12
     assert not (tmp_path / "b" / "checkpoint.pth").exists()
+    more = (*again, "CC.GENERATE.DCGAN.STEPS", 3)
+    status, _, error = generate(capsys, tmp_path / "c", *more)
+    assert status == 2 and "2 of 3 steps were made there" in error
     assert np.asarray(Image.open(tmp_path / "a" / "images" / "dcgan_0000003.png")).shape == (
         32,
         16,
