@@ -178,6 +178,7 @@ CLUSTERERS = Registry("clusterer", "CC.CLUSTER")
 REFINERS = Registry("refiner", "CC.REFINE", name_key="CC.REFINE.NAMES")
 MEMORIES = Registry("memory", "CC.MEMORY")
 LOSSES = Registry("loss", "MODEL.LOSSES", upper=False)
+GENERATORS = Registry("generator", "CC.GENERATE")
 
 
 def discover(package: str) -> None:

@@ -20,6 +20,7 @@ PARTS = {
     " GraphCorrelation GraphPositives ImplicitExtension MemoryContrast MinedTriplet MpRL"
     " MultiSimilarity NeighborConsistency OnlineAssociation PairwiseCircle PairwiseCosface"
     " Prototypes SelectiveContrast SoftContrast SoftTriplet SupCon",
+    "generator": "blend dcgan pose_transfer",
 }
 
 #: Node -> its keys that are no part's arguments.
@@ -39,6 +40,7 @@ KEYS = {
     "CC.CLUSTER": "NAME",
     "CC.REFINE": "NAMES",
     "CC.MEMORY": "NAME",
+    "CC.GENERATE": "NAME PEOPLE POSES",
     "MODEL.LOSSES": "NAME",
     "CC.TEACHER": "ENABLED USE_FOR_LABELS EVALUATE OWN_VIEW MOMENTUM RAMP",
     "CC.CAMSTYLE": "MODE FOLDER IMAGES_PER_CAMERA",
@@ -62,7 +64,8 @@ KEYS = {
 
 MODULES = {
     "fastreid_cc": "__version__",
-    "fastreid_cc.registry": "Part Registry NEIGHBORS DISTANCES CLUSTERERS REFINERS MEMORIES LOSSES",
+    "fastreid_cc.registry": "Part Registry NEIGHBORS DISTANCES CLUSTERERS REFINERS MEMORIES LOSSES"
+    " GENERATORS",
     "fastreid_cc.structures": "Batch FeatureRefiner Figures KnnGraph PseudoLabels Search",
     "fastreid_cc.labeling": "PseudoLabeler",
     "fastreid_cc.networks.mean_teacher": "MeanTeacher",
@@ -84,6 +87,8 @@ MODULES = {
     "fastreid_cc.memories.base": "Memory",
     "fastreid_cc.memories.updates": "update_all update_hard update_mean",
     "fastreid_cc.losses.base": "Loss PairwiseLoss mean_over pair_masks unit",
+    "fastreid_cc.errors": "BadConfig",
+    "fastreid_cc.generators.base": "Drawn Generator Photos",
     "fastreid_cc.data.samplers": "ClusterSampler ViewSampler",
     "fastreid_cc.data.synthetic": "SyntheticOptions build_synthetic synthetic_poses",
     "fastreid_cc.data.poses": "Canonical NAMES Poses canonical_poses draw_skeleton fuse"

@@ -218,11 +218,11 @@ def graded_classes(cfg: Any, world_size: int) -> Iterator[str]:
     sources, name = cfg.CC.SOURCES, "MODEL.LOSSES.MpRL.OVER=classes"
     if "MpRL" not in cfg.MODEL.LOSSES.NAME or cfg.MODEL.LOSSES.MpRL.OVER != "classes":
         return
-    has_classifier = sources.NAMES and "CrossEntropyLoss" in sources.LOSSES
+    has_classifier = source_names(cfg) and "CrossEntropyLoss" in sources.LOSSES
     if sources.MODE != "joint" or not has_classifier:
         yield (
-            f"{name} grades the classes of labelled sources: set CC.SOURCES.NAMES, CC.SOURCES.MODE"
-            " joint, and CrossEntropyLoss in CC.SOURCES.LOSSES."
+            f"{name} grades the classes of labelled sources: set CC.SOURCES.NAMES or FOLDERS,"
+            " CC.SOURCES.MODE joint, and CrossEntropyLoss in CC.SOURCES.LOSSES."
         )
     if sources.BN != "shared":
         yield (

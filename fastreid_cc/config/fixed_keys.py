@@ -13,7 +13,15 @@ from ..networks.clip_tower import ClipTower
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
 from ..networks.timm_network import TimmNetwork
-from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from ..registry import (
+    CLUSTERERS,
+    DISTANCES,
+    GENERATORS,
+    LOSSES,
+    MEMORIES,
+    NEIGHBORS,
+    REFINERS,
+)
 from .signatures import STOCK_LOSSES, Key, argument_keys
 
 #: Full key -> default, help, limits.
@@ -90,6 +98,20 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.CLUSTER.NAME": Key("dbscan", "Clusterer that makes the pseudo-labels.", CLUSTERERS),
     "CC.REFINE.NAMES": Key((), "Refiners of the pseudo-labels, applied in this order.", REFINERS),
     "CC.MEMORY.NAME": Key("cluster", "Memory that the losses contrast with.", MEMORIES),
+    "CC.GENERATE.NAME": Key(
+        "blend", "Generator of images, for the command `generate`.", GENERATORS
+    ),
+    "CC.GENERATE.PEOPLE": Key(
+        "",
+        'Who is on an image that a generator starts from: "identities" of the data set; a .csv file'
+        " with columns image and cluster (of `clusters` or `label`); or a rule over its path, as"
+        ' CC.FOLDER.CAMERA has them (a tracklet\'s number); "" = not known.',
+    ),
+    "CC.GENERATE.POSES": Key(
+        "",
+        "Key points of the images for pose_transfer: a file or folder of OpenPose, AlphaPose or"
+        ' COCO form, or of Pose-Transfer\'s CSV; "synthetic" = those of SyntheticReID.',
+    ),
     "MODEL.LOSSES.NAME": Key(
         ("CrossEntropyLoss",),
         "Losses, each added with its SCALE. Without labels at least one of this plug-in.",

@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from .. import losses, memories  # noqa: F401  register
+from .. import generators, losses, memories  # noqa: F401  register
 from ..labeling import clusterers, distances, neighbors, refiners  # noqa: F401  register
 from ..registry import (
     CLUSTERERS,
     DISTANCES,
+    GENERATORS,
     LOSSES,
     MEMORIES,
     NEIGHBORS,
@@ -24,7 +25,7 @@ from .signatures import Key, argument_keys
 
 P = TypeVar("P", bound=Part)
 
-REGISTRIES = (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS, MEMORIES, LOSSES)
+REGISTRIES = (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS, MEMORIES, LOSSES, GENERATORS)
 
 
 def part_keys(registry: Registry, name: str) -> dict[str, Key]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fastreid_cc.generators.base import Drawn, Generator
 from fastreid_cc.labeling.clusterers.base import Clusterer
 from fastreid_cc.labeling.distances.cosine import CosineDistance
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
@@ -13,7 +14,15 @@ from fastreid_cc.labeling.refiners.base import Refiner
 from fastreid_cc.losses.base import Loss, unit
 from fastreid_cc.memories.base import Memory
 from fastreid_cc.memories.cluster import ClusterMemory
-from fastreid_cc.registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from fastreid_cc.registry import (
+    CLUSTERERS,
+    DISTANCES,
+    GENERATORS,
+    LOSSES,
+    MEMORIES,
+    NEIGHBORS,
+    REFINERS,
+)
 from fastreid_cc.structures import KnnGraph
 
 
@@ -115,3 +124,22 @@ class Shortsighted(ExactKNN):
             features, min(max(k, 1), len(features)), rows, progress, **prepared
         )
         return KnnGraph(graph.indices[:, ::-1], graph.similarity[:, ::-1] * 0.5)
+
+
+@GENERATORS.register("moody")
+class Moody(Generator):
+    """One name for all, noise of the global generator, steps that are counted beside the state."""
+
+    num_steps = 3
+    steps = height = width = 0
+
+    def train_step(self, step):
+        self.steps += 1
+        return {"loss": torch.rand(())}
+
+    def state_dict(self):
+        return {"steps": torch.tensor(float(self.steps))}
+
+    def draw(self, numbers):
+        noise = self.photos.pixels([0], 32, 16)[0]
+        return [Drawn("same.png", noise) for _ in numbers]

@@ -26,6 +26,7 @@ from fastreid_cc.config import REGISTRIES
 from fastreid_cc.registry import (
     CLUSTERERS,
     DISTANCES,
+    GENERATORS,
     LOSSES,
     MEMORIES,
     NEIGHBORS,
@@ -116,6 +117,29 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "ImplicitExtension": {"neighbors": 2, "ramp_epochs": 6},
         "NeighborConsistency": {"neighbors": 3, "temperature": 0.5},
         "GraphCorrelation": {"feature_size": 8, "hidden": 6, "neighbors": 4, "candidates": 7},
+    },
+    GENERATORS.family: {
+        "blend": {"height": 32, "width": 16},
+        "blend:mix": {"mode": "mix", "height": 32, "width": 16},
+        "dcgan": {
+            "height": 32,
+            "width": 16,
+            "channels": 4,
+            "noise": 8,
+            "batch": 4,
+            "steps": 4,
+            "rate": 0.01,
+        },
+        "pose_transfer": {
+            "height": 32,
+            "width": 24,
+            "channels": 2,
+            "blocks": 1,
+            "views": 3,
+            "steps": 4,
+            "batch": 2,
+            "rate": 0.01,
+        },
     },
 }
 #: The memory a loss is made for, where that is not "cluster".

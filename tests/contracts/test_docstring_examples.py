@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import fastreid_cc.generators
 import fastreid_cc.labeling
 import fastreid_cc.losses
 import fastreid_cc.memories
@@ -26,7 +27,8 @@ NEEDS = {"faiss_search": "faiss", "cells": "faiss", "infomap_communities": "info
 def modules() -> list[ModuleType]:
     """All modules of the rooms that hold parts, the rooms' own included."""
     found: list[ModuleType] = []
-    for room in (fastreid_cc.labeling, fastreid_cc.memories, fastreid_cc.losses):
+    rooms = (fastreid_cc.labeling, fastreid_cc.memories, fastreid_cc.losses, fastreid_cc.generators)
+    for room in rooms:
         names = [info.name for info in pkgutil.walk_packages(room.__path__, room.__name__ + ".")]
         found += [room, *map(importlib.import_module, names)]
     return found

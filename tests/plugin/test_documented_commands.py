@@ -10,6 +10,7 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - checked: a training like one that is trained, or one in several processes or with repairs switched
   off: up to the moment where it would build the network (weights are not asked for).
 - enrolled: `fewshot` with episodes of two people, for the stand-ins are few; other files parsed.
+- generated: `generate` with few people, images and steps; with key points of one's own, parsed.
 - searched: `search` trains for hours; its words are parsed (test_search_command.py runs it).
 - posed: `poses` as typed, `world` with a few people; `fuse` is parsed (test_poses_command.py).
 - archived: OpenAI's archive is a third of a GB; test_convert_command.py converts one of its kind.
@@ -36,7 +37,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import convert, export, fewshot, poses, search
+from fastreid_cc.commands import convert, export, fewshot, generate, poses, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -94,6 +95,18 @@ def enrolled(places: Places, command: Command) -> None:
         return
     few = ["--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "20", "--any-camera"]
     assert "accuracy" in places.call("cli", words + few, command.page, command.env)
+
+
+def generated(places: Places, command: Command) -> None:
+    words = replaced(places, command, command.after)
+    args = generate.parser().parse_intermixed_args(words[words.index("generate") + 1 :])
+    if not args.config.startswith("demo/"):
+        return
+    few = ["--count", "2", "CC.SYNTHETIC.TRAIN_IDS", "4", "CC.SYNTHETIC.TEST_IDS", "2"]
+    few += ["CC.SYNTHETIC.HEIGHT", "32", "CC.SYNTHETIC.WIDTH", "16", "MODEL.DEVICE", "cpu"]
+    few += ["CC.SYNTHETIC.CAMERAS", "2", "CC.GENERATE.DCGAN.CHANNELS", "2"]
+    few += ["CC.GENERATE.DCGAN.BATCH", "4", "CC.GENERATE.DCGAN.STEPS", "1"]
+    assert "2 images by" in places.call("cli", words + few, command.page, command.env)
 
 
 def searched(places: Places, command: Command) -> None:
@@ -219,6 +232,7 @@ RULES: list[Rule] = [
     (is_training, trained),
     (lambda c: c.name == "export", exported),
     (lambda c: c.name == "fewshot", enrolled),
+    (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
     (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from source_runs import watched
-from tiny_runs import config, digest, train, weights
+from tiny_runs import ROOT, config, digest, pairs, plugin_at, train, weights
 
 from fastreid_cc.config import faults
+from fastreid_cc.generators.base import Photos
+from fastreid_cc.generators.blend import Blend
 from fastreid_cc.losses.mprl import MpRL, graded_labels
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -140,3 +143,92 @@ def test_labelled_classes_need_a_classifier_and_one_batch_norm(
 ) -> None:
     found = [fault for fault in faults(config(tmp_path, *CLASSES, *pairs)) if "MpRL" in fault]
     assert len(found) == 1 and all(word in found[0] for word in words), found
+
+
+def test_labelled_folders_are_classes_too(tmp_path: Path) -> None:
+    node = "CC.SOURCES.FOLDERS.SHOP"
+    shop = ("CC.SOURCES.NAMES", "()", f"{node}.ROOT", "/data", f"{node}.IDENTITY", "folder:0")
+    found = faults(config(tmp_path, *CLASSES, *shop))
+    assert not [fault for fault in found if "MpRL" in fault], found
+
+
+@pytest.fixture(scope="module")
+def experiment(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Row -> (losses and batches of a step, weights) of configs/demo/mprl with blends."""
+    found, output = {}, tmp_path_factory.mktemp("experiment")
+    with plugin_at(data_root):
+        from fastreid.config import get_cfg
+
+        from fastreid_cc.plugin.loading.datasets import configure_from
+        from fastreid_cc.plugin.loading.target_images import collect_images
+
+        configure_from(config(output))
+        blend = Blend(height=32, width=16)
+        blend.prepare(Photos(collect_images(config(output)).paths), seed=1)
+        (output / "images").mkdir()
+        for made in blend.draw(range(10)):
+            Image.fromarray(made.pixels).save(output / "images" / made.name)
+        for row in ("ce", "weight-0", "rank"):
+            cfg = get_cfg()
+            cfg.merge_from_file(str(ROOT / f"configs/demo/mprl/{row}.yml"))
+            own = ("CC.SOURCES.PRETRAIN_EPOCHS", min(1, cfg.CC.SOURCES.PRETRAIN_EPOCHS))
+            own += ("CC.FOLDER.ROOT", output / "images")
+            cfg.merge_from_list(pairs(output / row, *TINY, *own))
+            with pytest.MonkeyPatch.context() as patch:
+                seen = spied(patch)
+                train(cfg)
+            found[row] = seen, weights(output / row)
+    return found
+
+
+#: Of the experiment's rows: one epoch of two steps, 8 images of the source and 8 generated ones.
+TINY: tuple[object, ...] = (
+    "CC.SOURCES.IMS_PER_BATCH",
+    8,
+    "CC.SOURCES.NUM_INSTANCE",
+    2,
+    "DATALOADER.NUM_INSTANCE",
+    1,
+    "SOLVER.AMP.ENABLED",
+    False,
+    "DATASETS.TESTS",
+    "()",
+    "SOLVER.MAX_EPOCH",
+    1,
+    "CC.COMPARE_IMAGES",
+    0,
+)
+
+
+def spied(patch: pytest.MonkeyPatch) -> list[tuple[dict[str, float], list[int]]]:
+    """(losses, the domain of each image) of every step to come."""
+    from fastreid_cc.plugin.modeling.meta_arch import ClusterContrast
+
+    stock, seen = ClusterContrast.train_step, []
+
+    def train_step(self: Any, inputs: Any, step: Any) -> Any:
+        found, batch = stock(self, inputs, step)
+        seen.append(({k: float(v.detach()) for k, v in found.items()}, inputs["domains"].tolist()))
+        return found, batch
+
+    patch.setattr(ClusterContrast, "train_step", train_step)
+    return seen
+
+
+def test_the_rows_of_the_experiment_see_what_they_say(experiment: dict[str, Any]) -> None:
+    assert [domains for _, domains in experiment["ce"][0]] == [[1] * 8] * 2
+    for row in ("weight-0", "rank"):
+        steps = experiment[row][0]
+        assert [sorted(domains) for _, domains in steps] == [[0] * 8 + [1] * 8] * 2
+    assert [set(losses) for losses, _ in experiment["ce"][0]] == [{"loss_cls_source"}] * 2
+    assert all(losses["loss_mprl"] > 0 for losses, _ in experiment["rank"][0])
+    assert not any(losses.get("loss_mprl", 0) for losses, _ in experiment["weight-0"][0])
+
+
+def test_generated_images_move_batch_norm_and_at_a_weight_the_classifier(
+    experiment: dict[str, Any],
+) -> None:
+    found = {row: digest(state) for row, (_, state) in experiment.items()}
+    assert len(set(found.values())) == 3
+    first = {row: steps[0][0]["loss_cls_source"] for row, (steps, _) in experiment.items()}
+    assert first["weight-0"] == first["rank"] != first["ce"]  # by the statistics of the batch

@@ -95,6 +95,15 @@ def collect_images(cfg: Any) -> ImageList:
     return ImageList([item[0] for item in items], cameras(items), truth(items))
 
 
+def test_paths(cfg: Any) -> list[str]:
+    """Every query and gallery image of DATASETS.TESTS, sorted by path; no label is read."""
+    found: set[str] = set()
+    for name in cfg.DATASETS.TESTS:
+        data = DATASET_REGISTRY.get(name)(root=data_build._root)
+        found |= {item[0] for item in (*data.query, *data.gallery)}
+    return sorted(found)
+
+
 def target_images(cfg: Any) -> TargetImages:
     """The target's images, the labelled sources and the camera styles of a config.
 
