@@ -34,7 +34,7 @@ class ImplicitExtension(Loss):
         degree: a at the end; the authors' code has 1 times 0.5 twice.
         ramp_epochs: epochs until a stops growing: those of the training.
         lp_scale: factor of the label-preserving loss (published code: 0.1 Market, 0.01 MSMT17).
-        lp_temperature: its temperature.
+        lp_temperature: temperature of the label-preserving loss.
 
     Cost: (1 + neighbors)·B·R·D, and neighbors·B²·D, for B images of all processes and R rows.
     Source: Zhang et al., Implicit Sample Extension, CVPR 2022, arXiv:2204.06892; formulas read in
