@@ -1,4 +1,4 @@
-"""every config key: default, range or choices, and what it does; the configs that are shipped"""
+"""config keys: default, range, what each does; shipped configs"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""what this machine has: packages, CUDA, data sets with their counts, pretrained weights"""
+"""what this machine has and what to do about the rest"""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from ...config.published_batches import (
     method_of,
     setting_line,
 )
+from ...data.items import cameras_in_words
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...labels.diagnostics import stability, summarize, summary_line
 from ...memories.base import Memory
@@ -46,7 +47,7 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
         images_per_statistic(in_step // world, cfg.CC.SAMPLES_PER_BN),
     )
     logger.info(
-        f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
+        f"{len(images.paths):,} images, {cameras_in_words(images.cameras)};"
         f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
     found = difference_from_published(method_of(cfg), setting)
