@@ -187,6 +187,8 @@ class PseudoLabelHook(UpdateHook):
             self.memory = self._restored_memory()
         # 1. Features: what a memory that persists holds of the images, or extracted from them.
         features = self.memory.clustering_features() if self.memory is not None else None
+        if previous is None:
+            logger.info("first labels: a new installation compiles loops now, once, for a minute")
         if features is None:
             features = extract_features(self.cfg, self._labelling_model(), self.images)
         extracted = time.perf_counter() - start
