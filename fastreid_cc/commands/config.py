@@ -67,7 +67,7 @@ def matching(keys: dict[str, Key], words: Sequence[str]) -> dict[str, Key]:
 
 
 def shipped_files(words: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(name for --config-file, how far tested, first comment) of those that hold every word.
+    """(short name for --config-file, how far tested, first comment) of those that hold every word.
 
     Raises:
         ClearError: if there is none.
@@ -78,7 +78,7 @@ def shipped_files(words: Sequence[str]) -> list[tuple[str, str, str]]:
         line = first.removeprefix("#").strip() if first[:1] == "#" else ""
         state = how_tested(PREFIX + name) or "base"
         if _holds(f"{name} {state} {line}", words):
-            rows.append((PREFIX + name, state, line))
+            rows.append((name.removesuffix(".yml"), state, line))
     if not rows:
         raise ClearError(
             f"no shipped config holds {' and '.join(map(repr, words))}; `config --files` lists all."
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
             keys = ("name", "tested", "line")
             print_json({"files": [dict(zip(keys, row, strict=True)) for row in rows]})
         else:
-            print(table([("config", "tested", ""), *rows]))
+            print(table([("config", "tested", "its first line"), *rows]))
     else:
         _print_keys(matching(known_keys(stock=args.stock), args.words), as_json=args.json)
     return 0
