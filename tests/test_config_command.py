@@ -74,6 +74,7 @@ def test_a_key_that_names_parts_lists_them(capsys):
 
 
 def test_keys_of_fastreid_that_take_names_list_them(capsys):
+    assert "\n    (no text)" not in run(capsys, "--stock", "SOLVER.BASE_LR")[1]
     out = run(capsys, "--stock", "BACKBONE.NAME")[1]
     assert "build_resnet_backbone" in out and "build_osnet_backbone" in out
     out = run(capsys, "CC.SOURCES.NAMES")[1]

@@ -114,7 +114,8 @@ def _print_keys(keys: dict[str, Key], *, as_json: bool) -> None:
     elif len(keys) <= _FULL:
         for name, key in keys.items():
             print(f"{name}  {key.default!r}" + f"  {key.range}" * bool(key.range))
-            print(textwrap.indent(textwrap.fill(key.help or "(no text)", 88), " " * 4))
+            if key.help:
+                print(textwrap.indent(textwrap.fill(key.help, 88), " " * 4))
     else:
         cells = ((name, repr(key.default), key.range, key.help) for name, key in keys.items())
         print(table([(name, *map(_short, texts, (30, 36, 90))) for name, *texts in cells]))
