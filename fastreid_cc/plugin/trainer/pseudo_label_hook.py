@@ -85,7 +85,7 @@ class PseudoLabelHook(UpdateHook):
 
     def before_train(self) -> None:
         """Says what the run will do; evaluates the weights it starts from, if asked to."""
-        log_setup(self.cfg, self.images)
+        log_setup(self.cfg, self.images, self.stages.summary())
         put_back(self.trainer.storage, self._restored.pop("recent", {}))
         if self.trainer.start_epoch == 0:
             self._evaluate("start")
