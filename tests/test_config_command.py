@@ -74,6 +74,7 @@ def test_a_key_that_names_parts_lists_them(capsys):
 
 
 def test_keys_of_fastreid_that_take_names_list_them(capsys):
+    assert "\n    (no text)" not in run(capsys, "--stock", "SOLVER.BASE_LR")[1]
     out = run(capsys, "--stock", "BACKBONE.NAME")[1]
     assert "build_resnet_backbone" in out and "build_osnet_backbone" in out
     out = run(capsys, "CC.SOURCES.NAMES")[1]
@@ -82,7 +83,7 @@ def test_keys_of_fastreid_that_take_names_list_them(capsys):
 
 def test_files_are_filtered_by_words(capsys):
     names = [line.split()[0] for line in run(capsys, "--files", "Market", "spcl")[1].splitlines()]
-    assert "fastreid_cc://Market1501/spcl_R50.yml" in names
+    assert "Market1501/spcl_R50" in names
     assert run(capsys, "--files", "nosuchword")[0] == 1
 
 
@@ -92,13 +93,13 @@ def test_the_shipped_configs_are_listed_and_found(capsys):
     assert status == 0 and (folder / "quick" / "usl_tiny.yml").is_file()
     files = json.loads(run(capsys, "--files", "--json")[1])["files"]
     names = {entry["name"]: entry["line"] for entry in files}
-    assert "tiny generated data set" in names["fastreid_cc://quick/usl_tiny.yml"]
+    assert "tiny generated data set" in names["quick/usl_tiny"]
     assert len(names) == len(list(folder.rglob("*.yml")))
     states = {entry["name"]: entry["tested"] for entry in files}
-    assert states["fastreid_cc://OwnImages/cc_osnet_x0_25.yml"] == "own images"
-    assert states["fastreid_cc://Base-USL.yml"] == "base"
+    assert states["OwnImages/cc_osnet_x0_25"] == "own images"
+    assert states["Base-USL"] == "base"
     line = next(li for li in run(capsys, "--files", "cc_v3")[1].splitlines() if "Market" in li)
-    assert line.split()[:2] == ["fastreid_cc://Market1501/cc_v3_R50.yml", "values"]
+    assert line.split()[:2] == ["Market1501/cc_v3_R50", "values"]
 
 
 class Base:

@@ -52,6 +52,14 @@ def test_a_sound_machine_is_ready_without_data_weights_or_gpu(data, capsys):
     assert str(data.parent / "torch/checkpoints/resnet50-19c8e357.pth") in weights["text"]
 
 
+def test_versions_are_known_where_packages_do_not_list_their_modules(monkeypatch):
+    """As on Python 3.10, for those without top_level.txt."""
+    monkeypatch.setattr(doctor, "_distributions", dict)
+    assert doctor._version("fastreid") == "1.4.0"
+    assert doctor._version("sklearn")[0].isdigit() and doctor._version("yaml")[0].isdigit()
+    assert doctor._version("json") == "found, version unknown" and doctor._version("gone") == ""
+
+
 def test_the_table_has_no_colours_and_ends_with_the_verdict(data, capsys):
     status, out = run(capsys)
     assert status == 0 and out.isascii() and "\x1b" not in out

@@ -19,7 +19,7 @@ def test_classes_and_cameras_of_two_sources_are_disjoint_and_follow_the_paths():
     assert found.domains.tolist() == [1, 1, 1, 2, 2, 2]
     assert (found.num_classes, found.num_domains) == (4, 3)
     assert found.summary() == (
-        "A: 3 images of 2 identities by 2 camera(s); B: 3 images of 2 identities by 2 camera(s)"
+        "A: 3 images of 2 identities by 2 cameras; B: 3 images of 2 identities by 2 cameras"
     )
 
 

@@ -69,7 +69,7 @@ def make_parser(name: str, text: str, *, gives_json: bool = False) -> argparse.A
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds `--checkpoint`, to read another checkpoint of a run than the newest."""
     text = "file in the run's folder (default: the newest whole one)"
-    parser.add_argument("--checkpoint", default="", help=text)
+    parser.add_argument("--checkpoint", default="", metavar="FILE", help=text)
 
 
 def at_least_1(text: str) -> int:

@@ -1,4 +1,4 @@
-"""a run's pseudo labels as a table (CSV) and as folders of links, one per cluster"""
+"""a run's pseudo-labels as a table and as folders of links"""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def parser() -> argparse.ArgumentParser:
         "checkpoint; the images are found by the run's config and FASTREID_DATASETS.",
         gives_json=True,
     )
-    made.add_argument("run", help="OUTPUT_DIR of a label-free run")
+    made.add_argument("run", metavar="RUN", help="OUTPUT_DIR of a label-free run")
     text = "config keys that changed since, e.g. CC.FOLDER.ROOT"
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help=text)
-    made.add_argument("--out", help="folder to make (default: clusters in the run's folder)")
+    text = "folder to make (default: clusters in the run's folder)"
+    made.add_argument("--out", metavar="DIR", help=text)
     add_checkpoint(made)
     made.add_argument("--csv-only", action="store_true", help="the table alone, no folders")
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
@@ -108,7 +109,7 @@ def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, 
     path = run_folder.find_checkpoint(args.run, args.checkpoint)
     content = run_folder.read_checkpoint(path)
     if "cc" not in content:
-        raise ClearError(f"{printable(path)} holds no pseudo labels: the run was not label-free.")
+        raise ClearError(f"{printable(path)} holds no pseudo-labels: the run was not label-free.")
     configure_from(cfg, draw=False)
     paths, cameras, _ = collect_images(cfg)
     labels = labels_of(content["cc"], paths)

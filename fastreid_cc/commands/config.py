@@ -1,4 +1,4 @@
-"""every config key: default, range or choices, and what it does; the configs that are shipped"""
+"""config keys: default, range, what each does; shipped configs"""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def matching(keys: dict[str, Key], words: Sequence[str]) -> dict[str, Key]:
 
 
 def shipped_files(words: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(name for --config-file, how far tested, first comment) of those that hold every word.
+    """(short name for --config-file, how far tested, first comment) of those that hold every word.
 
     Raises:
         ClearError: if there is none.
@@ -78,7 +78,7 @@ def shipped_files(words: Sequence[str]) -> list[tuple[str, str, str]]:
         line = first.removeprefix("#").strip() if first[:1] == "#" else ""
         state = how_tested(PREFIX + name) or "base"
         if _holds(f"{name} {state} {line}", words):
-            rows.append((PREFIX + name, state, line))
+            rows.append((name.removesuffix(".yml"), state, line))
     if not rows:
         raise ClearError(
             f"no shipped config holds {' and '.join(map(repr, words))}; `config --files` lists all."
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
             keys = ("name", "tested", "line")
             print_json({"files": [dict(zip(keys, row, strict=True)) for row in rows]})
         else:
-            print(table([("config", "tested", ""), *rows]))
+            print(table([("config", "tested", "its first line"), *rows]))
     else:
         _print_keys(matching(known_keys(stock=args.stock), args.words), as_json=args.json)
     return 0
@@ -114,7 +114,8 @@ def _print_keys(keys: dict[str, Key], *, as_json: bool) -> None:
     elif len(keys) <= _FULL:
         for name, key in keys.items():
             print(f"{name}  {key.default!r}" + f"  {key.range}" * bool(key.range))
-            print(textwrap.indent(textwrap.fill(key.help or "(no text)", 88), " " * 4))
+            if key.help:
+                print(textwrap.indent(textwrap.fill(key.help, 88), " " * 4))
     else:
         cells = ((name, repr(key.default), key.range, key.help) for name, key in keys.items())
         print(table([(name, *map(_short, texts, (30, 36, 90))) for name, *texts in cells]))

@@ -1,4 +1,4 @@
-"""weights of other projects (torchreid, MoCo, DINO, timm, ...) for PRETRAIN_PATH"""
+"""weights of other projects made fit for PRETRAIN_PATH"""
 
 from __future__ import annotations
 

@@ -1,13 +1,16 @@
-"""what this machine has: packages, CUDA, data sets with their counts, pretrained weights"""
+"""what this machine has and what to do about the rest"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import os
 import platform
+import re
 import sys
+from collections import ChainMap
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import chain
@@ -67,8 +70,12 @@ def _version(name: str) -> str:
             return ""
     except ValueError:  # a module without a spec, put into sys.modules by hand
         return ""
-    distributions = _distributions().get(name)
-    return metadata.version(distributions[0]) if distributions else "found, version unknown"
+    wanted = ChainMap(NEEDED, *EXTRAS.values()).get(name, name)
+    installed = [*_distributions().get(name, ()), re.split("[^A-Za-z0-9._-]", wanted)[0]]
+    for distribution in installed:  # Python 3.10 finds those alone that list their packages
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    return "found, version unknown"
 
 
 def check_fastreid() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""features of images by a trained network: a file that `label` reads, and their names beside it"""
+"""features of any images by a trained network, for `label`"""
 
 from __future__ import annotations
 

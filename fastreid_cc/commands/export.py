@@ -1,4 +1,4 @@
-"""a trained network as ONNX, pooling, neck and unit length inside, checked by onnxruntime"""
+"""a trained network as ONNX, checked by onnxruntime"""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def parser() -> argparse.ArgumentParser:
         f"{TOLERANCE:g} in every entry.",
         gives_json=True,
     )
-    made.add_argument("source", help="OUTPUT_DIR of a run, or a config file with MODEL.WEIGHTS")
+    text = "the network: OUTPUT_DIR of a run, or a config (path or short name) with MODEL.WEIGHTS"
+    made.add_argument("source", metavar="RUN", help=text)
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys on top of it")
-    made.add_argument("--out", help="file to write (default: model.onnx in the run's folder)")
+    text = "file to write (default: model.onnx in the run's folder)"
+    made.add_argument("--out", metavar="FILE", help=text)
     add_checkpoint(made)
     made.add_argument("--untrained", action="store_true", help="random weights, to try a backbone")
     return made

@@ -1,4 +1,4 @@
-"""how well a network tells new people by one or a few images each (episodes on the test sets)"""
+"""how well a network tells people enrolled by a few images"""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--probes", type=int, default=3, metavar="N", help=text)
     text = "let queries be of the cameras that a person is enrolled by"
     made.add_argument("--any-camera", action="store_true", help=text)
-    made.add_argument("--seed", type=int, default=0, help="of the draws")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws")
     text = "measure random weights, which a training of RUN starts from: the control"
     made.add_argument("--untrained", action="store_true", help=text)
     text = "a config key on top of the run's; again for another (default: none)"

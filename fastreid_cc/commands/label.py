@@ -1,4 +1,4 @@
-"""pseudo labels from a file of features, without fastreid"""
+"""pseudo-labels from a file of features, without fastreid"""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ..config.signatures import argument_lines
 from ..errors import WrongUse, printable
 from ..files import write_atomically
 from ..labeling.eps import stabilities
@@ -25,26 +24,27 @@ from ._frame import make_parser, require_folder_of, table
 ACTIVATES = False  # parts of `--import` come without the plug-in
 
 # option -> the constructor argument it sets, in whichever of the chosen parts have it
-OPTIONS: dict[str, type] = {
-    "k1": int,
-    "k2": int,
-    "eps": float,
-    "min_samples": int,
-    "auto_rho": float,
-    "num_clusters": int,
-    "min_size": int,
-    "min_similarity": float,
-    "probes": int,
-    "precision": str,
-    "seed": int,
+OPTIONS: dict[str, tuple[type, str]] = {
+    "k1": (int, "neighbours per image, itself included; for cosine, 0 = all pairs in range"),
+    "k2": (int, "neighbours averaged by query expansion, itself included; 1 is none"),
+    "eps": (float, "distance up to which two images are linked"),
+    "min_samples": (int, "images within eps that make a core image, itself included"),
+    "auto_rho": (float, "if above 0, eps is the mean of the nearest pairs, this share of all"),
+    "num_clusters": (int, "number of clusters; at most the number of images"),
+    "min_size": (int, "images a cluster must have"),
+    "min_similarity": (float, "cosine below which two images are not linked"),
+    "probes": (int, "cells searched per query; 0 = a tenth of them. Too few merge clusters"),
+    "precision": (str, "number format of the product; auto = bfloat16 where it is faster"),
+    "seed": (int, "seed of what is drawn"),
 }
+METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = make_parser(
         "label",
-        "Clusters features into pseudo labels: -1 is an outlier, 0..C-1 a cluster. An option that "
+        "Clusters features into pseudo-labels: -1 is an outlier, 0..C-1 a cluster. An option that "
         "none of the chosen parts has is an error.",
     )
     text = ".npy of floating point features [N, D], as `embed` writes them"
@@ -66,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
     refiners = [name for name in REFINERS.names() if not REFINERS.get(name).needs_training]
     text = "what changes the labels afterwards; again for another (default: nothing)"
     made.add_argument("--refine", choices=refiners, action="append", default=[], help=text)
-    for name, kind in OPTIONS.items():
-        option = "--" + name.replace("_", "-")
-        made.add_argument(option, type=kind, metavar=kind.__name__.upper(), help=_help_of(name))
+    for name, (kind, text) in OPTIONS.items():
+        option, shown = "--" + name.replace("_", "-"), METAVARS[kind]
+        made.add_argument(option, type=kind, metavar=shown, help=f"{text} {_defaults_of(name)}")
     text = "threads to use (default: torch's number)"
     made.add_argument("--threads", type=int, metavar="N", help=text)
     text = "also cluster at these eps, and print a table (default: no sweep)"
@@ -79,19 +79,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _help_of(name: str) -> str:
-    """What an argument of parts does, and its default in each part that has it."""
-    defaults: dict[str, list[str]] = {}
-    text = ""
+def _defaults_of(name: str) -> str:
+    """The default of an argument in each part that has it."""
+    found: dict[str, list[str]] = {}
     for registry in (NEIGHBORS, DISTANCES, CLUSTERERS, REFINERS):
         for part in registry.names():
             parameters = registry.parameters(part)
             if name in parameters and not getattr(registry.get(part), "needs_training", False):
-                line = argument_lines(registry.get(part)).get(name, "")
-                text = line if not text or text.startswith("as in") else text
-                defaults.setdefault(str(parameters[name]), []).append(part)
-    stated = "; ".join(f"{', '.join(parts)} {value}" for value, parts in defaults.items())
-    return f"{text.rstrip('.')} (default: {stated})".replace("%", "%%")
+                found.setdefault(str(parameters[name]), []).append(part)
+    stated = "; ".join(f"{', '.join(parts)} {value}" for value, parts in found.items())
+    return f"(default: {stated})"
 
 
 def build_parts(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

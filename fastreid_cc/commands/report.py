@@ -33,19 +33,22 @@ def parser() -> argparse.ArgumentParser:
         " evaluation.",
         gives_json=True,
     )
-    text = "folder of a run; the folders of several runs to compare them"
-    made.add_argument("folders", nargs="+", metavar="OUTPUT_DIR", type=Path, help=text)
+    text = "OUTPUT_DIR of a run; of several runs to compare them"
+    made.add_argument("folders", nargs="+", metavar="RUN", type=Path, help=text)
     text = "report.html in the run's folder; comparison.html in the first one's, for several"
-    made.add_argument("--out", type=Path, help=f"file to write (default: {text})")
-    made.add_argument("--title", default="", help="heading (default: the runs' folders)")
+    made.add_argument("--out", type=Path, metavar="FILE", help=f"file to write (default: {text})")
+    text = "heading of the page (default: the runs' folders)"
+    made.add_argument("--title", default="", metavar="TEXT", help=text)
     text = "no image and no file name in the page; the figures of the images stay"
     made.add_argument("--no-images", action="store_true", help=text)
     text = "only what the run recorded, curves and set-up: needs no data and no checkpoint, seconds"
     made.add_argument("--recorded-only", action="store_true", help=text)
-    made.add_argument("--device", default="", help="cpu or cuda (default: the run's)")
+    text = "cpu or cuda (default: the run's)"
+    made.add_argument("--device", default="", metavar="NAME", help=text)
     for name, (_, one, several, text) in COUNTS.items():
         fewer = f"; {several} with several runs" if several < one else ""
-        made.add_argument(f"--{name}", type=at_least_1, help=f"{text} (default {one}{fewer})")
+        text = f"{text} (default: {one}{fewer})"
+        made.add_argument(f"--{name}", type=at_least_1, metavar="N", help=text)
     return made
 
 

@@ -1,4 +1,4 @@
-"""searches loss weights and other numbers of a config without labels, within a budget of time"""
+"""searches numbers of a config without labels"""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--trials", type=at_least_1, metavar="N", help="end after so many (default: none)"
     )
-    made.add_argument("--seed", type=int, default=0, help="of the evolution and of k-means")
+    text = "seed of the evolution and of k-means"
+    made.add_argument("--seed", type=int, default=0, metavar="N", help=text)
     text = "config keys on top of the file, for all trials"
     made.add_argument("pairs", nargs="*", metavar="KEY VALUE", help=text)
     return made

@@ -1,4 +1,4 @@
-"""a checkpoint with batch norm by domain as a plain one: the target's branch alone"""
+"""a checkpoint with batch norm by domain as a plain one"""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def parser() -> argparse.ArgumentParser:
         "that learnt nothing, without the sources' branches. It loads in stock fastreid and gives "
         "the same features.",
     )
-    made.add_argument("checkpoint", help="file to read, e.g. OUTPUT_DIR/model_final.pth")
-    made.add_argument("out", help="file to write")
-    made.add_argument(
-        "--gate-scale", type=float, default=2.0, help="CC.SOURCES.GATE_SCALE of the training"
-    )
+    text = "file to read, e.g. OUTPUT_DIR/model_final.pth"
+    made.add_argument("checkpoint", metavar="FILE", help=text)
+    made.add_argument("out", metavar="OUT", help="file to write")
+    text = "CC.SOURCES.GATE_SCALE of the training"
+    made.add_argument("--gate-scale", type=float, default=2.0, metavar="NUMBER", help=text)
     return made
 
 

@@ -1,4 +1,4 @@
-"""trains from a config; `train SCRIPT.py ...` runs a script of your own with the plug-in"""
+"""trains from a config; `train SCRIPT.py ...` runs a script"""
 
 from __future__ import annotations
 

@@ -99,3 +99,13 @@ def truth(items: Sequence[Sequence[Label]]) -> np.ndarray | None:
     labels = np.full(len(items), -1, np.int64)
     labels[known] = number(item[1] for item, k in zip(items, known, strict=True) if k)[0]
     return labels
+
+
+def cameras_in_words(cameras: np.ndarray) -> str:
+    """How many cameras took images, i64 [N]; one stands for unknown ones too.
+
+    >>> cameras_in_words(np.array([0, 3, 0])), cameras_in_words(np.array([0, 0]))
+    ('2 cameras', 'one camera or unknown ones')
+    """
+    count = len(np.unique(cameras))
+    return f"{count} cameras" if count > 1 else "one camera or unknown ones"

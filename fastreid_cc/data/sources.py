@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BadConfig
-from .items import Item, Label, fingerprint, is_unknown, number, sort_items
+from .items import Item, Label, cameras_in_words, fingerprint, is_unknown, number, sort_items
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class SourceImages:
         parts = []
         for domain, name in enumerate(self.names, 1):
             own = self.domains == domain
-            identities, cameras = (len(np.unique(a[own])) for a in (self.classes, self.cameras))
+            identities = len(np.unique(self.classes[own]))
             parts.append(
-                f"{name}: {own.sum():,} images of {identities:,} identities by {cameras} camera(s)"
+                f"{name}: {own.sum():,} images of {identities:,} identities by"
+                f" {cameras_in_words(self.cameras[own])}"
             )
         return "; ".join(parts)
 

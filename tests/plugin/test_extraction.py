@@ -38,6 +38,16 @@ def test_batches_of_one_camera_are_near_equal_and_not_in_the_order_of_the_folder
     assert all((a == b).all() for a, b in zip(batches, again, strict=True))
 
 
+def test_a_loader_has_no_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch warns of more: a false alarm on a small machine under the stock 8."""
+    from fastreid_cc.plugin.loading import dataset
+
+    batches = [np.array([row]) for row in range(6)]
+    for cores, workers, expected in ((2, 8, 2), (32, 8, 6), (32, 3, 3), (2, 0, 0)):
+        monkeypatch.setattr(dataset, "cores", lambda cores=cores: cores, raising=False)
+        assert dataset.build_loader(list(range(6)), batches, workers).num_workers == expected
+
+
 def test_features_stay_on_the_device_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,9 +101,10 @@ def test_the_shipped_config_learns_from_one_folder_and_then_from_the_other(
     monkeypatch.setattr(tiny_runs, "YAML", shipped)
     words = (*folder("SOURCE", folders / "shop"), *target(folders), "SOLVER.MAX_EPOCH", 3)
     words += ("CC.SOURCES.PRETRAIN_EPOCHS", 1, "CC.SOURCES.IMS_PER_BATCH", 8)
-    with caplog.at_level(logging.INFO, "fastreid.cc.sources"):
+    with caplog.at_level(logging.INFO, "fastreid.cc"):
         trainer, batches, losses = watched(tmp_path, monkeypatch, *words)
-    assert "labelled sources: SOURCE: 48 images of 8 identities by 2 camera(s)" in caplog.text
+    assert "labelled sources: SOURCE: 48 images of 8 identities by 2 cameras" in caplog.text
+    assert "epoch 0: source labels; pseudo-labels from epoch 1 on" in caplog.text
     for batch, found in zip(batches, losses, strict=True):
         is_source = "loss_cls_source" in found
         assert is_source == all("/shop/" in path for path in batch["img_paths"])

@@ -49,6 +49,8 @@ def test_a_folder_trains_from_anywhere_and_the_log_says_what_comes_next(
     for text in FALSE_ALARMS:
         assert text not in log, text
     assert "WARNING" not in log.split("Starting training")[1], log
+    assert "24 images, one camera or unknown ones; batches of" in log
+    assert log.split("epoch 0:")[0].count("first labels: a new installation compiles") == 1
     last = log.split("The training has ended.")[1]
     assert "out holds model_final.pth" in last and "Nothing was measured: there is no test" in last
     assert "next: python -m fastreid_cc report out" in last

@@ -60,7 +60,7 @@ class DBSCAN(Clusterer[sp.csr_array]):
         eps: radius of a neighbourhood.
         min_samples: images within eps that make a core image, itself included.
         auto_rho: if above 0, eps is not used: the first labelling sets the radius to the mean of
-            the smallest auto_rho N (N - 1) / 2 distances (see `labeling/eps.py`) and keeps it.
+            the smallest auto_rho N (N - 1) / 2 distances and keeps it (MMT's rule).
 
     Cost: time linear in the stored distances; 17 N bytes.
 

@@ -16,6 +16,7 @@ from fastreid.data.data_utils import DataLoaderX, read_image
 from fastreid.utils import comm
 from torch.utils.data import Dataset
 
+from ...parallel.trainings import cores
 from ..seeding import random_state
 
 
@@ -105,7 +106,7 @@ def build_loader(
     Args:
         dataset: what to read.
         batches: this process's batches, each i64 [b], dataset rows in order.
-        num_workers: loader processes; 0 reads in this one.
+        num_workers: loader processes, at most one for each core; 0 reads in this one.
         places: i64 [b] each, the images' places in the epoch, which their augmentation depends on;
             None = their rows.
         roles: i64 [b] each, see `Batch.roles`; None = batches have no such entry.
@@ -121,7 +122,7 @@ def build_loader(
         comm.get_local_rank(),
         dataset=dataset,
         batch_sampler=keys,
-        num_workers=min(num_workers, len(keys)),
+        num_workers=min(num_workers, len(keys), cores()),  # torch warns of more
         collate_fn=fast_batch_collator,
         pin_memory=torch.cuda.is_available(),
         generator=generator,

@@ -86,7 +86,7 @@ class PseudoLabelHook(UpdateHook):
 
     def before_train(self) -> None:
         """Says what the run will do; evaluates the weights it starts from, if asked to."""
-        log_setup(self.cfg, self.images)
+        log_setup(self.cfg, self.images, self.stages.summary())
         put_back(self.trainer.storage, self._restored.pop("recent", {}))
         if self.trainer.start_epoch == 0:
             self._evaluate("start")
@@ -188,6 +188,8 @@ class PseudoLabelHook(UpdateHook):
             self.memory = self._restored_memory()
         # 1. Features: what a memory that persists holds of the images, or extracted from them.
         features = self.memory.clustering_features() if self.memory is not None else None
+        if previous is None:
+            logger.info("first labels: a new installation compiles loops now, once, for a minute")
         if features is None:
             features = extract_with_views(self.cfg, self._labelling_model(), self.images)
         extracted = time.perf_counter() - start

@@ -20,6 +20,7 @@ from ...config.published_batches import (
     method_of,
     setting_line,
 )
+from ...data.items import cameras_in_words
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...labels.diagnostics import stability, summarize, summary_line
 from ...memories.base import Memory
@@ -31,8 +32,8 @@ WINDOW = 20  # values in the median that fastreid writes of a noisy scalar
 TIMES = ("time", "data_time")
 
 
-def log_setup(cfg: Any, images: TargetImages) -> None:
-    """One line before the training: images, cameras, batch, batch norm; a warning if unlike papers.
+def log_setup(cfg: Any, images: TargetImages, stages: str) -> None:
+    """Before the training: images, cameras, batch, batch norm; stages; a warning if unlike papers.
 
     Where sources share the target's batch norm, their images count in its statistics.
     """
@@ -46,9 +47,11 @@ def log_setup(cfg: Any, images: TargetImages) -> None:
         images_per_statistic(in_step // world, cfg.CC.SAMPLES_PER_BN),
     )
     logger.info(
-        f"{len(images.paths):,} images, {len(np.unique(images.cameras))} camera(s);"
+        f"{len(images.paths):,} images, {cameras_in_words(images.cameras)};"
         f" {setting_line(setting, world)} (CC.SAMPLES_PER_BN={cfg.CC.SAMPLES_PER_BN})"
     )
+    if stages:
+        logger.info(stages)
     found = difference_from_published(method_of(cfg), setting)
     if found and is_published_method(cfg):
         logger.warning(found)

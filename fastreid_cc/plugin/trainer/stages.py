@@ -34,6 +34,16 @@ class Stages:
             return "warm-up"
         return "source" if epoch < self.source else "labels"
 
+    def summary(self) -> str:
+        """For people: which epochs have no pseudo-labels; "" where all have some."""
+        if not self.first_labels:
+            return ""
+        last = min(self.first_labels, self.last) - 1
+        epochs = f"epochs 0 to {last}" if last else "epoch 0"
+        what = "every image is a class of its own (warm-up)" if self.warm_up else "source labels"
+        after = f"; pseudo-labels from epoch {last + 1} on" if last + 1 < self.last else ""
+        return f"{epochs}: {what}{after}"
+
     def is_due(self, epoch: int) -> bool:
         """Whether an epoch starts with a labelling."""
         return epoch >= self.first_labels and (epoch - self.first_labels) % self.period == 0
