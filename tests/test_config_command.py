@@ -67,7 +67,7 @@ def test_no_match_names_near_keys(capsys):
 
 def test_a_key_that_names_parts_lists_them(capsys):
     out = run(capsys, "memory", "name")[1]
-    names = "camera_proxy | classifier | cluster | hybrid | instance"
+    names = "bidirectional | camera_proxy | classifier | cluster | hybrid | instance"
     assert f"CC.MEMORY.NAME  'cluster'  {names}" in out
     out = run(capsys, "MODEL.LOSSES.NAME")[1]
     assert "CrossEntropyLoss" in out and "MemoryContrast" in out

@@ -1,4 +1,4 @@
-"""images of nobody, or of the same people in other poses, made from the images of a config"""
+"""images of nobody, or of people in other poses"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     text = "images to make (default: all views, or as many as there are real images)"
     made.add_argument("--count", type=at_least_1, metavar="N", help=text)
-    text = "OUT of an earlier call with these keys: draw by its generator instead of training"
+    text = "OUT of an earlier call with these keys: draw by its generator (default: train one)"
     made.add_argument("--trained", type=Path, metavar="DIR", help=text)
     text = "make views of the images of DATASETS.TESTS as well; nothing is learnt from them"
     made.add_argument("--tests", action="store_true", help=text)

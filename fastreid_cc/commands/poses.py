@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
         "Pose-Transfer), or with those of the generated people. Views of people in these poses are "
         "made by `generate`, or by a tool of your own as <image>_to_<k>.png.",
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="WHAT")
+    text = "what to do; `poses WHAT --help` tells its options"
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="WHAT", help=text)
 
     def verb(name: str, text: str) -> Any:
         return verbs.add_parser(

@@ -30,7 +30,15 @@ from fastreid_cc.config import REGISTRIES, all_keys, faults, get_key
 from fastreid_cc.data.checks import fault
 from fastreid_cc.data.folder import FolderItems, FolderOptions
 from fastreid_cc.errors import ClearError, UnreadableFile
-from fastreid_cc.registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS
+from fastreid_cc.registry import (
+    CLUSTERERS,
+    DISTANCES,
+    GENERATORS,
+    LOSSES,
+    MEMORIES,
+    NEIGHBORS,
+    REFINERS,
+)
 
 pytestmark = pytest.mark.usefixtures("plugin")
 HYPOTHESIS = settings(
@@ -75,6 +83,7 @@ CHOICE = {
     MEMORIES: "CC.MEMORY.NAME",
     REFINERS: "CC.REFINE.NAMES",
     LOSSES: "MODEL.LOSSES.NAME",
+    GENERATORS: "CC.GENERATE.NAME",
 }
 
 

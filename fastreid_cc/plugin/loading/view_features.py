@@ -14,13 +14,13 @@ from .target_images import ImageList, TargetImages
 
 
 @torch.no_grad()
-def extract_with_views(cfg: Any, model: nn.Module, images: TargetImages) -> Tensor:
+def joined_with_views(cfg: Any, model: nn.Module, images: TargetImages, features: Tensor) -> Tensor:
     """Features f32 [N, D] that labels are made from: the images', joined with their views'.
 
-    With CC.POSES.FUSE, where a missing view is the image itself; else `extract_features`. The same
-    as `data.poses.fuse`, in 4·N·D floats. Cost: an extraction more for each of K views.
+    With CC.POSES.FUSE, where a missing view is the image itself; else `features`, those of the
+    images. The same as `data.poses.fuse`, in 4·N·D floats. Cost: an extraction for each of K views.
     """
-    features, views = extract_features(cfg, model, images), images.views
+    views = images.views
     if views is None:
         return features
     joined = features

@@ -37,7 +37,7 @@ def sets_with_views(
 
     Cost: K + 1 extractions; K · (Q + G) · D floats.
     """
-    kept = dict(np.load(cache)) if cache is not None and cache.is_file() else {}
+    kept = dict(np.load(cache, allow_pickle=False)) if cache is not None and cache.is_file() else {}
     for test in tested_sets(run, pairs=(), checkpoint="")[0]:
         views = ViewFolder(test.paths, folder=folder)
         places = range(len(views.views))

@@ -28,7 +28,7 @@ from ..loading.collect_sources import source_centroids
 from ..loading.epoch_loader import epoch_loader
 from ..loading.extract import extract_features, reestimate_target_statistics
 from ..loading.target_images import TargetImages
-from ..loading.view_features import extract_with_views
+from ..loading.view_features import joined_with_views
 from ..seeding import seed_globals, seed_words
 from .builders import (
     build_labeler,
@@ -191,7 +191,9 @@ class PseudoLabelHook(UpdateHook):
         if previous is None:
             logger.info("first labels: a new installation compiles loops now, once, for a minute")
         if features is None:
-            features = extract_with_views(self.cfg, self._labelling_model(), self.images)
+            model = self._labelling_model()
+            features = extract_features(self.cfg, model, self.images)
+            features = joined_with_views(self.cfg, model, self.images, features)
         extracted = time.perf_counter() - start
         # 2. Labels, a collapse recovered from; none where the memory's classes are the images.
         if self.memory is None or not self.memory.outlives_labelling:
