@@ -51,6 +51,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     return run, build_page([run])
 
 
+def test_figures_stay_with_their_signs_and_all_outliers_are_not_called_some(alone) -> None:
+    page = alone[1]
+    assert "4 images in no cluster, from the nearest" in page and "% outliers" in page
+    assert "tightness&nbsp;0." in page and "purity&nbsp;100&nbsp;%" in page
+
+
 # ---- figures --------------------------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ def test_every_advice_is_a_row_of_the_docs_table() -> None:
     ("key", "values", "figure"),
     [
         ("cameras", {"cameras_per_cluster": 1.1}, "1.10 cameras per cluster"),
-        ("outliers", {"outlier_share": 0.5}, "50% of the images are outliers"),
+        ("outliers", {"outlier_share": 0.5}, "50 % of the images are outliers"),
         ("huge", {"size_max": 500, "size_median": 12}, "has 500 images, the median one 12"),
         ("huge", {"num_clusters": 1}, "there is one cluster"),
         ("unsettled", {"stability": 0.4}, "the last two labellings are 0.40 alike"),
@@ -117,7 +117,7 @@ def test_counts_have_whole_numbers_on_an_axis_from_0() -> None:
 
 def test_times_add_up(run: Run) -> None:
     run.scalars["time"] = (np.arange(19, 100, 20), np.array([1.0, 1, 2, 2, 2]))
-    put(run, seconds_extract=3.0)
+    put(run, seconds_cluster=1.0, seconds_extract=3.0)
     run.config |= {"CC.ENABLED": True, "CC.WARMUP.EPOCHS": 4, "CC.ITERS_PER_EPOCH": 10}
     run.versions |= {"started": "2026-11-21 23:58:00 UTC", "ended": "2026-11-22 00:02:00 UTC"}
     assert duration(run) == 240
@@ -126,9 +126,11 @@ def test_times_add_up(run: Run) -> None:
         "training steps, warm-up": (40, 40),
         "training steps, after it": (60, 120),
         "labels: extract": (2, 6),
-        "evaluation, checkpoints, start": (None, 74),
+        "labels: cluster": (2, 2),
+        "evaluation, checkpoints, start": (None, 72),
         "from start to end": (None, 240),
     }
+    assert [name for name in found if "labels" in name] == ["labels: extract", "labels: cluster"]
     page = build_page([run])
     assert "4 min 00 s" in page and "2026-11-21 23:58:00 UTC" in page
     run.versions["resumed"] = "2026-11-22 00:00:00 UTC"

@@ -11,6 +11,7 @@ import numpy as np
 from .runs import Run
 
 LABEL = "cc/seconds_"
+PARTS = ("extract", "neighbors", "distance", "cluster")  # in this order, then others
 
 
 class Spent(NamedTuple):
@@ -77,9 +78,10 @@ def spent(run: Run) -> list[Spent]:
             seconds = float((lengths * each)[mine].sum())
             found.append(Spent(f"training steps, {stage}", int(lengths[mine].sum()), seconds))
             begin = end
-    for key in sorted(key for key in run.scalars if key.startswith(LABEL)):
-        values = run.scalars[key][1]
-        found.append(Spent(f"labels: {key[len(LABEL) :]}", len(values), float(values.sum())))
+    parts = [key[len(LABEL) :] for key in run.scalars if key.startswith(LABEL)]
+    for part in sorted(parts, key=lambda part: (*PARTS, part).index(part)):
+        values = run.scalars[LABEL + part][1]
+        found.append(Spent(f"labels: {part}", len(values), float(values.sum())))
     total = duration(run)
     if total is not None:
         rest = total - sum(part.seconds or 0 for part in found)

@@ -88,7 +88,7 @@ def _figures(run: Run) -> list[str]:
     if (clusters := run.last("cc/num_clusters")) is not None:
         found.append(f"{clusters:,.0f} clusters")
     if (share := run.last("cc/outlier_share")) is not None:
-        found.append(f"{share:.1%} outliers")
+        found.append(f"{100 * share:.1f} % outliers")
     if has_cameras(run) and (cameras := run.last("cc/cameras_per_cluster")) is not None:
         found.append(f"{cameras:.1f} cameras per cluster")
     if (alike := run.last("cc/stability")) is not None:
@@ -118,7 +118,7 @@ def _findings(run: Run) -> Iterator[Finding]:
     if clusters and cameras is not None and has_cameras(run) and cameras < NEAR_ONE_CAMERA:
         yield Finding(f"{cameras:.2f} cameras per cluster", ADVICE["cameras"])
     if outliers is not None and outliers > MANY_OUTLIERS:
-        yield Finding(f"{outliers:.0%} of the images are outliers", ADVICE["outliers"])
+        yield Finding(f"{100 * outliers:.0f} % of the images are outliers", ADVICE["outliers"])
     largest, median = run.last("cc/size_max"), run.last("cc/size_median")
     if clusters == 1:
         yield Finding("there is one cluster", ADVICE["huge"])

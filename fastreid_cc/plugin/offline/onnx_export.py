@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,6 +62,18 @@ def fused(embedder: Embedder) -> Embedder:
     return embedder
 
 
+def _why_not(error: Exception, version: str) -> str:
+    """What the exporter found, without colours and advice, and what to do about an old torch."""
+    reason = re.sub(r"\x1b\[[\d;]*m", "", " ".join(str(error).split())).split(". ")[0][:300]
+    told = f"torch {version} cannot export this network: {reason.rstrip('.')}."
+    if tuple(map(int, version.split(".")[:2])) < (2, 15):
+        told += (
+            "\nExport is tested with torch 2.15 and fails with 2.6. Make an environment with a"
+            " newer one\nand type the command there: it reads the same checkpoint."
+        )
+    return told
+
+
 def write_onnx(
     embedder: Embedder,
     path: Path,
@@ -97,8 +110,7 @@ def write_onnx(
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
         except Exception as error:  # the exporter raises of many kinds
-            reason = " ".join(str(error).split())[:300]
-            raise ClearError(f"torch cannot export this network: {reason}") from error
+            raise ClearError(_why_not(error, torch.__version__)) from error
     model = program.model_proto
     notes = {
         "images": f"float32, RGB, 0..255, [batch, 3, {height}, {width}]",
