@@ -1,4 +1,4 @@
-"""key points of images: canonical poses, drawings, and features of generated views joined"""
+"""key points: canonical poses, drawings; views fused"""
 
 from __future__ import annotations
 

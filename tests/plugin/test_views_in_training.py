@@ -79,7 +79,7 @@ def test_fused_features_are_those_of_fuse_and_make_the_labels(
     from fastreid_cc.plugin.loading.datasets import configure_from
     from fastreid_cc.plugin.loading.extract import extract_features
     from fastreid_cc.plugin.loading.target_images import ImageList, collect_images
-    from fastreid_cc.plugin.loading.view_features import extract_with_views
+    from fastreid_cc.plugin.loading.view_features import joined_with_views
 
     cfg = config(tmp_path, *PLAIN)
     configure_from(cfg)
@@ -104,7 +104,7 @@ def test_fused_features_are_those_of_fuse_and_make_the_labels(
     for how in ("max", "mean"):
         trainer.data_loader.views.fuse = how
         wanted = fuse(views, how, real=plain.numpy(), there=there)
-        found = extract_with_views(cfg, trainer.model, trainer.data_loader)
+        found = joined_with_views(cfg, trainer.model, trainer.data_loader, plain)
         np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
     clustered: list[torch.Tensor] = []
     hook = next(h for h in trainer._hooks if hasattr(h, "labeler"))
