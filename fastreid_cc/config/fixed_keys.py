@@ -207,7 +207,7 @@ FIXED_KEYS: dict[str, Key] = {
     "TEST.AMP": Key(
         False,
         "Extract and test in the number format of CC.AMP_DTYPE, whatever training does; labels move"
-        " with the rounding (docs/speed.md).",
+        " with the rounding.",
     ),
     "SOLVER.WARMUP_BY_EPOCH": Key(
         False, "The rate of SOLVER.WARMUP_ITERS rises once an epoch instead of once a step."
