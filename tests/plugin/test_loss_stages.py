@@ -67,12 +67,17 @@ def test_one_stage_of_all_losses_gives_the_bytes_of_no_stages(tmp_path: Path) ->
 
 def test_a_run_is_in_the_stage_of_its_epoch_whichever_came_before(tmp_path: Path) -> None:
     """So a resumed one is too."""
+    from fastreid.utils.events import EventStorage
+
     trainer = build(config(tmp_path, *STOCK, *STAGES))
+    trainer.storage = EventStorage()
     hook = next(hook for hook in trainer._hooks if isinstance(hook, LossStageHook))
     for epoch, name in ((1, "TripletLoss"), (0, "CrossEntropyLoss"), (1, "TripletLoss")):
         trainer.epoch = epoch
+        trainer.storage.put_scalar("loss_of_last_stage", 1.0)
         hook.before_epoch()
         assert trainer.model.step.loss_stage == {name}
+        assert not trainer.storage.histories(), "of losses that are over nothing is shown"
 
 
 @pytest.mark.parametrize("architecture", ["ClusterContrast", "MutualContrast"])

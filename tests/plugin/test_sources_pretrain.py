@@ -26,6 +26,9 @@ def test_one_run_learns_from_the_source_and_then_from_the_target_alone(
     assert set(losses[1]) == {"loss_cls_source", "loss_triplet_source"}
     assert set(losses[2]) == {"loss_memory_contrast"}
     assert trainer._hooks[0].memory.num_sources == 0
+    shown = {name for name in trainer.storage.histories() if "loss" in name}
+    assert shown == {"total_loss"}, "fastreid prints every loss it holds, of a single one the total"
+    assert len(trainer.storage.history("total_loss").values()) == 4
     written = {name for line in metrics(tmp_path) for name in line}
     assert {"start/mAP", "transfer/mAP"} <= written
     assert weights(tmp_path)["heads.weight"].shape == (8, 128)

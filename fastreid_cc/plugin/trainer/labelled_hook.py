@@ -13,6 +13,7 @@ from ...parallel.collectives import unwrapped
 from ..compat import close_loader, swap_loader
 from ..loading.labelled_images import LabelledImages
 from ..seeding import seed_globals
+from .run_log import forget_losses
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
@@ -59,4 +60,5 @@ class LossStageHook(HookBase):
         step: Any = unwrapped(self.trainer.model).step
         if step.loss_stage != frozenset(names):
             logger.info(f"epoch {self.trainer.epoch}: losses from here on: {', '.join(names)}")
+            forget_losses(self.trainer.storage)
         step.loss_stage = frozenset(names)

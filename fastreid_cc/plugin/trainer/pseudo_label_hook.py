@@ -40,6 +40,7 @@ from .builders import (
 )
 from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
 from .run_log import (
+    forget_losses,
     log_labelling,
     log_plain_labels,
     log_results,
@@ -95,9 +96,11 @@ class PseudoLabelHook(UpdateHook):
         """Makes what the epoch trains on: memory and targets, then the loader."""
         epoch = self.trainer.epoch
         stage = self.stages.at(epoch)
-        # 1. Seeds; where a stage begins, its learning rates.
+        # 1. Seeds; where a stage begins, its learning rates and losses.
         seed_globals(self.cfg.CC.SEED, epoch)
         self.stages.restart(self.trainer)
+        if epoch and stage != self.stages.at(epoch - 1):
+            forget_losses(self.trainer.storage)
         # 2. Memory and targets: of single images, none, of a new labelling, or a checkpoint's.
         if stage == "warm-up":
             self._start_warmup()

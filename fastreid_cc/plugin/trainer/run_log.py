@@ -175,3 +175,13 @@ def put_back(storage: Any, recent: dict[str, list[tuple[float, int]]]) -> None:
             storage.iter = iteration
             storage.put_scalar(name, value)
     storage.iter = now
+
+
+def forget_losses(storage: Any) -> None:
+    """Where a stage begins: no loss of the last one is shown any more, or averaged with the new.
+
+    fastreid prints, and writes, the last value of every scalar there ever was.
+    """
+    for name in [name for name in storage.histories() if "loss" in name]:
+        for kept in (storage.histories(), storage.latest(), storage.smoothing_hints()):
+            kept.pop(name, None)
