@@ -40,17 +40,17 @@ def same_weights(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize("beginning", ["warm-up", "source labels"])
 def test_a_shared_beginning_gives_the_bytes_of_the_whole_run(demo, tmp_path, beginning):
     trainings, compare = demo
-    first_config, options, scalar = QUICK, SHORT, "mAP"
+    first_config, scalar, more = QUICK, "mAP", ("CC.WARMUP.EPOCHS", 2, "SOLVER.MAX_EPOCH", 4)
     if beginning == "source labels":
-        first_config, scalar = UDA / "pretrain-cc.yml", "SyntheticReID/mAP"
-        options = (*map(str, (*PAIRS, *PRETRAIN)), *SHORT)
+        first_config, scalar, more = UDA / "pretrain-cc.yml", "SyntheticReID/mAP", PRETRAIN
+    options = (*map(str, (*PAIRS, *more)), *SHORT)
     other = tmp_path / "other.yml"
     parts = "{MEMORY: {NAME: hybrid}, REFINE: {NAMES: [self_paced]}}"
     other.write_text(f"_BASE_: {first_config}\nCC: {parts}\n")
     first, second = compare.plan([first_config, other], range(1, 2), tmp_path)
     assert [t.name for t in first] == [f"{first_config.stem} seed 1"]
     assert [t.name for t in second] == ["other seed 1"]
-    epochs = "1" if beginning == "source labels" else first[0].options[-1]
+    epochs = "1" if beginning == "source labels" else "2"
     period = ("SOLVER.CHECKPOINT_PERIOD", epochs)
     first = [replace(t, options=(*t.options, *options, *period)) for t in first]
     start = first[0].output / f"model_{int(epochs) - 1:04d}.pth"

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import build, command, config, digest, metrics, run, same, train, weights
+from tiny_runs import (
+    build,
+    command,
+    config,
+    digest,
+    metrics,
+    plugin_at,
+    run,
+    same,
+    train,
+    weights,
+)
 
 from fastreid_cc import memories  # noqa: F401  register
 from fastreid_cc.registry import MEMORIES
@@ -38,61 +49,66 @@ def train_until(cfg: Any, iteration: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int, *options: object
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    iteration: int,
+    *options: object,
+    whole: Path | None = None,
 ) -> None:
-    """Trains through; trains until `iteration`, then resumes; compares the final checkpoints."""
-    train(config(tmp_path / "whole", *options))
+    """Trains through, unless a run that did is given; trains until `iteration`, then resumes.
+
+    Compares the final checkpoints.
+    """
+    if whole is None:
+        whole = tmp_path / "whole"
+        train(config(whole, *options))
     train_until(config(tmp_path / "parts", *options), iteration, monkeypatch)
     assert not (tmp_path / "parts" / "model_final.pth").exists()
-    resumed = build(config(tmp_path / "parts", *options), resume=True)
-    assert resumed.start_epoch == iteration // 2
+    resume_to_the_same_end(tmp_path / "parts", iteration // 2, whole, *options)
+
+
+def resume_to_the_same_end(folder: Path, epoch: int, whole: Path, *options: object) -> None:
+    """Resumes at an epoch; optimizer, schedule, labels and memory end as the whole run's."""
+    resumed = build(config(folder, *options), resume=True)
+    assert resumed.start_epoch == epoch
     resumed.train()
-    whole, parts = (torch.load(tmp_path / n / "model_final.pth") for n in ("whole", "parts"))
-    assert digest(whole["model"]) == digest(parts["model"])
-    assert same(whole, parts) == ""  # optimizer, schedule, labels and memory too
+    ends = [torch.load(path / "model_final.pth") for path in (whole, folder)]
+    assert digest(ends[0]["model"]) == digest(ends[1]["model"])
+    assert same(*ends) == ""
 
 
 @pytest.mark.parametrize("memory", MEMORIES.names())
-def test_resume_in_mid_epoch_with_every_memory(
+def test_resume_with_every_memory(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same_end(tmp_path, monkeypatch, 5, "CC.MEMORY.NAME", memory, "SOLVER.MAX_EPOCH", 4)
+    """In mid-epoch and between two labellings; then before an epoch that is labelled anew."""
+    options = ("CC.MEMORY.NAME", memory, "SOLVER.MAX_EPOCH", 4, "CC.LABELS.PERIOD", 2)
+    same_end(tmp_path, monkeypatch, 3, *options)
+    parts = tmp_path / "parts"
+    (parts / "last_checkpoint").write_text("model_0001.pth")
+    (parts / "model_final.pth").unlink()
+    resume_to_the_same_end(parts, 2, tmp_path / "whole", *options)
 
 
-@pytest.mark.parametrize("memory", MEMORIES.names())
-def test_resume_between_two_labellings(
-    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    same_end(
-        tmp_path,
-        monkeypatch,
-        7,
-        "CC.MEMORY.NAME",
-        memory,
-        "SOLVER.MAX_EPOCH",
-        5,
-        "CC.LABELS.PERIOD",
-        3,
-    )
+WARM_UP: tuple[object, ...] = (
+    *("SOLVER.MAX_EPOCH", 4, "CC.WARMUP.EPOCHS", 2),
+    *("CC.LABELS.PERIOD", 2, "CC.EXTRACT.BN", "camera"),
+)
+
+
+@pytest.fixture(scope="module")
+def warmed_up(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("warmed-up")
+    with plugin_at(data_root):
+        train(config(output, *WARM_UP))
+    return output
 
 
 @pytest.mark.parametrize("iteration", [1, 3, 4, 5, 6])
 def test_resume_around_the_end_of_warm_up(
-    iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    iteration: int, warmed_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same_end(
-        tmp_path,
-        monkeypatch,
-        iteration,
-        "SOLVER.MAX_EPOCH",
-        4,
-        "CC.WARMUP.EPOCHS",
-        2,
-        "CC.LABELS.PERIOD",
-        2,
-        "CC.EXTRACT.BN",
-        "camera",
-    )
+    same_end(tmp_path, monkeypatch, iteration, *WARM_UP, whole=warmed_up)
 
 
 def test_resume_with_outliers_as_singletons(

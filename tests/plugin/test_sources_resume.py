@@ -18,17 +18,16 @@ pytestmark = pytest.mark.usefixtures("plugin")
 TEACHER = ("CC.TEACHER.ENABLED", True, "CC.TEACHER.MOMENTUM", 0.5)
 
 
-@pytest.mark.parametrize("iteration", [1, 3])
 def test_resume_around_the_end_of_the_source_stage(
-    iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (*PRETRAIN, "SOLVER.SCHED", "CosineAnnealingLR", "CC.LABELS.PERIOD", 2)
-    same_end(tmp_path, monkeypatch, iteration, *options)
+    same_end(tmp_path / "1", monkeypatch, 1, *options)
+    same_end(tmp_path / "3", monkeypatch, 3, *options, whole=tmp_path / "1" / "whole")
 
 
-@pytest.mark.parametrize("iteration", [1, 3])
 def test_resume_of_a_joint_run_around_the_end_of_its_source_stage(
-    iteration: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Teacher, statistics settled on the target and every branch come back."""
     options = (
@@ -41,7 +40,8 @@ def test_resume_of_a_joint_run_around_the_end_of_its_source_stage(
         "CC.LABELS.PERIOD",
         2,
     )
-    same_end(tmp_path, monkeypatch, iteration, *options)
+    same_end(tmp_path / "1", monkeypatch, 1, *options)
+    same_end(tmp_path / "3", monkeypatch, 3, *options, whole=tmp_path / "1" / "whole")
 
 
 def test_resume_of_a_cluster_memory_with_source_rows(
