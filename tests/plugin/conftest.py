@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def plugin(data_root: Path) -> Iterator[None]:
     """The plug-in is active, and fastreid looks for data sets below `data_root`."""
     with plugin_at(data_root):
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test calls in this process says to its children what to import."""
+    monkeypatch.setenv("FASTREID_CC_IMPORT", os.environ.get("FASTREID_CC_IMPORT", ""))
+    if not os.environ["FASTREID_CC_IMPORT"]:
+        monkeypatch.delenv("FASTREID_CC_IMPORT")
 
 
 @pytest.fixture(autouse=True)

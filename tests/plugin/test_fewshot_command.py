@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import build, config, plugin_at, train
+from tiny_runs import answer, build, config, plugin_at, train
 
-from fastreid_cc import __main__ as cli
 from fastreid_cc.commands.fewshot import images_of
 from fastreid_cc.report.runs import TestSet
 
+pytestmark = pytest.mark.usefixtures("plugin")
 SMALL = ("--ways", 2, 4, "--shots", 1, 2, "--queries", 2, "--episodes", 50, "--probes", 1)
 
 
@@ -29,19 +28,8 @@ def finished(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def imports(plugin: None) -> Any:
-    before = os.environ.get("FASTREID_CC_IMPORT")
-    yield
-    os.environ.pop("FASTREID_CC_IMPORT", None)
-    if before is not None:
-        os.environ["FASTREID_CC_IMPORT"] = before
-
-
 def run(capsys: Any, *words: object) -> tuple[int, str, str]:
-    status = cli.main(["fewshot", *map(str, words)])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    return answer(capsys, "fewshot", *words)
 
 
 def test_a_run_is_measured_into_a_file_and_a_table(finished: Path, capsys: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tiny_runs import PAIRS, YAML
 
 from fastreid_cc import __main__ as cli
 
+pytestmark = pytest.mark.usefixtures("plugin")
 DCGAN = ("CC.GENERATE.NAME", "dcgan")
 DCGAN = (*DCGAN, "CC.GENERATE.DCGAN.HEIGHT", 32, "CC.GENERATE.DCGAN.WIDTH", 16)
 DCGAN = (*DCGAN, "CC.GENERATE.DCGAN.CHANNELS", 2, "CC.GENERATE.DCGAN.STEPS", 2)
@@ -22,15 +22,6 @@ for _key, _value in {
     "HEIGHT": 32, "WIDTH": 24, "CHANNELS": 2, "BLOCKS": 1, "VIEWS": 2, "STEPS": 1, "BATCH": 2,
 }.items():  # fmt: skip
     TRANSFER = (*TRANSFER, f"CC.GENERATE.POSE_TRANSFER.{_key}", _value)  # type: ignore[assignment]
-
-
-@pytest.fixture(autouse=True)
-def imports(plugin: None) -> Any:
-    before = os.environ.get("FASTREID_CC_IMPORT")
-    yield
-    os.environ.pop("FASTREID_CC_IMPORT", None)
-    if before is not None:
-        os.environ["FASTREID_CC_IMPORT"] = before
 
 
 @pytest.fixture

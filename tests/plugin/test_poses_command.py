@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import answer
 
-from fastreid_cc import __main__ as cli
 from fastreid_cc.data.poses import draw_skeleton, fuse, pose_map, read_poses, write_coco
 from fastreid_cc.data.synthetic import SyntheticOptions, synthetic_poses
 from fastreid_cc.report.ranking import rank
 from fastreid_cc.report.runs import TestSet
 
+pytestmark = pytest.mark.usefixtures("plugin")
 SIZES = {"TRAIN_IDS": 8, "TEST_IDS": 2, "CAMERAS": 2, "IMAGES_PER_CAMERA": 2, "HEIGHT": 32}
 WORLD = SyntheticOptions(**{k.lower(): v for k, v in SIZES.items()}, width=16, seed=7)
 SET = [
@@ -26,19 +26,8 @@ SET = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def imports(plugin: None) -> Any:
-    before = os.environ.get("FASTREID_CC_IMPORT")
-    yield
-    os.environ.pop("FASTREID_CC_IMPORT", None)
-    if before is not None:
-        os.environ["FASTREID_CC_IMPORT"] = before
-
-
 def run(capsys: Any, *words: object) -> tuple[int, str, str]:
-    status = cli.main(["poses", *map(str, words)])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    return answer(capsys, "poses", *words)
 
 
 def test_the_world_s_poses_and_views_are_written(tmp_path: Path, capsys: Any) -> None:

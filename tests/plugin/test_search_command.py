@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,12 @@ from fastreid_cc import __main__ as cli
 from fastreid_cc.parallel import trainings
 from fastreid_cc.parallel.trainings import Training
 
+pytestmark = pytest.mark.usefixtures("plugin")
 LOSSES = ("MODEL.LOSSES.NAME", '("MemoryContrast","AdaSP")')
 GENES = ("--gene", "MODEL.LOSSES.MemoryContrast.SCALE", "0:1")
 GENES = (*GENES, "--gene", "MODEL.LOSSES.AdaSP.SCALE", "0:1")
 OPTIONS = ("--clusters", 8, "--seeds", 1, *GENES)
 WARM = ("CC.WARMUP.EPOCHS", 1, "SOLVER.MAX_EPOCH", 3)
-
-
-@pytest.fixture(autouse=True)
-def environment(plugin: None) -> Any:
-    before = os.environ.get("FASTREID_CC_IMPORT")
-    yield
-    os.environ.pop("FASTREID_CC_IMPORT", None)
-    if before is not None:
-        os.environ["FASTREID_CC_IMPORT"] = before
 
 
 @pytest.fixture

@@ -121,6 +121,15 @@ def plugin_at(data_root: Path) -> Iterator[None]:
         build._root = before
 
 
+def answer(capsys: Any, *words: object) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of a command, in this process."""
+    from fastreid_cc import __main__ as cli
+
+    status = cli.main(list(map(str, words)))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
 def pairs(output: Path, *extra: object) -> list[str]:
     """KEY VALUE pairs of a tiny run; later pairs win."""
     return [str(value) for value in (*PAIRS, "OUTPUT_DIR", output, *extra)]
