@@ -1,4 +1,4 @@
-"""MODEL.BACKBONE.CHANNELS_LAST and COMPILE, TEST.AMP: they act, and change rounding alone."""
+"""What makes a backbone fast acts, and changes rounding alone."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def backbone(folder: Path, *pairs: object) -> nn.Module:
 
 
 def test_channels_last_reaches_every_map(tmp_path: Path) -> None:
-    plain = backbone(tmp_path).eval()
-    fast = backbone(tmp_path, "MODEL.BACKBONE.CHANNELS_LAST", True).eval()
+    plain, fast = (
+        backbone(tmp_path, "MODEL.BACKBONE.CHANNELS_LAST", on).eval() for on in (False, True)
+    )
+    assert not any(module._forward_pre_hooks for module in plain.modules())
     seen: list[Tensor] = []
     for module in fast.modules():
         if isinstance(module, nn.Conv2d):
@@ -32,6 +34,26 @@ def test_channels_last_reaches_every_map(tmp_path: Path) -> None:
     found = fast(IMAGES)
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part in seen)
     torch.testing.assert_close(found, plain(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_narrow_maps_of_a_resnet_are_computed_by_matrix_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastreid_cc.networks import narrow_convolution
+
+    name = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x")
+    plain, fast = (
+        backbone(tmp_path, *name, "MODEL.BACKBONE.NARROW_MAPS", on).eval() for on in (False, True)
+    )
+    taken: list[int] = []
+    stock = narrow_convolution.narrow_conv3x3
+    monkeypatch.setattr(narrow_convolution, "pays", lambda: True)
+    monkeypatch.setattr(
+        narrow_convolution, "narrow_conv3x3", lambda x, w: taken.append(len(w)) or stock(x, w)
+    )
+    torch.testing.assert_close(fast(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-5)
+    assert taken.count(512) == 4 and 256 in taken
+    assert plain.state_dict().keys() == fast.state_dict().keys()
 
 
 def test_low_precision_is_for_evaluation_and_copies_have_their_own_weights(tmp_path: Path) -> None:
