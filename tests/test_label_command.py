@@ -64,11 +64,23 @@ def test_every_kind_of_part_can_be_chosen(files, options):
 def test_a_sweep_prints_a_table_and_writes_a_report(files, capsys):
     assert run(files, "--sweep", "0.4:0.6:0.1", "--report", str(files / "sweep")) == 0
     table = (files / "sweep.txt").read_text()
-    assert table in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert table in said and "sweep.txt, " in said and "sweep.svg" in said
     assert [line.split()[0] for line in table.splitlines()] == ["eps", "0.400", "0.500", "0.600"]
     assert table.splitlines()[2].split()[4].count("/") == 2
     plot = (files / "sweep.svg").read_text()
     assert "<svg" in plot and "nan" not in plot
+
+
+def test_few_images_in_one_cluster_are_a_hint_at_k1(files, capsys):
+    np.save(files / "f.npy", FEATURES[:50])
+    assert run(files) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1 cluster, 0 outliers of 50 images")
+    assert "--k1 30 compares 30 neighbours of each of 50 images. Try --k1 6 --k2 2." in said
+    assert run(files, "--k1", "6", "--k2", "2") == 0
+    said = capsys.readouterr().out
+    assert "clusters, " in said and "Nobody" not in said
 
 
 def test_without_matplotlib_the_extra_is_named_before_the_work(files, capsys, monkeypatch):

@@ -275,6 +275,23 @@ def plot_sweep(found: Sequence[PseudoLabels], path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 cluster", "2,000 clusters"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def hint(result: PseudoLabels, distance: str, k1: int | None) -> str:
+    """A line for who finds nobody apart in a few images; "" where all is well."""
+    images = len(result.labels)
+    used = DISTANCES.parameters(distance).get("k1", 0) if k1 is None else k1
+    if result.num_clusters > 1 or images < 3 or 4 * used < images:
+        return ""
+    return (
+        f"Nobody is told apart: --k1 {used} compares {used} neighbours of each of {images} images."
+        f" Try --k1 {max(2, images // 8)} --k2 2.\n"
+    )
+
+
 def main(argv: list[str]) -> int:
     """Labels, and says what was found; a fault in the options or the arrays is WrongUse."""
     args = parser().parse_args(argv)
@@ -286,8 +303,10 @@ def main(argv: list[str]) -> int:
         stages = ", ".join(f"{name} {value:.2f} s" for name, value in result.seconds.items())
         eps = "" if result.eps is None else f" at eps {result.eps:.4g}"
         print(
-            f"{result.num_clusters:,} clusters, {result.num_outliers:,} outliers of "
-            f"{len(result.labels):,} images{eps}; {stages}"
+            f"{counted(result.num_clusters, 'cluster')}, {counted(result.num_outliers, 'outlier')}"
+            f" of {len(result.labels):,} images{eps}; {stages}"
         )
-        print(f"wrote {', '.join(printable(p) for p in (args.out, args.csv) if p)}")
+        print(hint(result, args.distance, args.k1), end="")
+        swept = (args.report + end for end in (".txt", ".svg") if args.report and args.sweep)
+        print(f"wrote {', '.join(printable(p) for p in (args.out, args.csv, *swept) if p)}")
     return 0
