@@ -47,6 +47,8 @@ def open_clip(path: Path) -> Clip:
     """
     if path.is_dir():
         return _Folder(path)
+    if path.suffix.lower() in (".txt", ".csv", ".json"):  # FFmpeg would draw their letters
+        raise WrongUse(f"{printable(path)} is no clip; the clip comes first, then its text.")
     if path.is_file():
         return _Video(path)
     raise WrongUse(f"{printable(path)}: no such file or folder.")

@@ -112,7 +112,9 @@ def write_crops(
                                  varied)  # fmt: skip
                     for one in kept:
                         image = Image.fromarray(one.pixels)
-                        image.save(folder / tables.write(one), "JPEG", quality=_QUALITY)
+                        image.save(
+                            folder / tables.write(one), "JPEG", quality=_QUALITY, subsampling=0
+                        )
                     told.crops += len(kept)
                     told.tracklets += bool(kept)
     return told
