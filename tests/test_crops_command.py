@@ -198,14 +198,14 @@ def test_boxes_are_found_where_there_are_none(tmp_path: Path, capsys: Any) -> No
     for number in range(30):
         picture = np.full((100, 200, 3), 120)
         picture += np.random.default_rng(number).integers(-4, 5, picture.shape)
-        picture[20:80, 5 * number + 5 : 5 * number + 29] = np.roll(coat, 7 * number, 0)
+        picture[20:80, 5 * number + 15 : 5 * number + 39] = np.roll(coat, 7 * number, 0)
         Image.fromarray(picture.astype(np.uint8)).save(frames / f"{number}.png")
     words = (frames, "--boxes", "background", "--out", tmp_path / "crops")
     status, _, err = run(capsys, *words)
     names = list_images(tmp_path / "crops")
     assert status == 0 and len(names) == 8 and {"t00001"} == {n.split("_")[1] for n in names}, err
     found = read_boxes(tmp_path / "crops" / "yard.txt", (200, 100))
-    wanted = [[5 * number + 5, 20, 24, 60] for number in found.frames]
+    wanted = [[5 * number + 15, 20, 24, 60] for number in found.frames]
     assert len(found) >= 28 and np.abs(found.xywh - wanted).max() <= 4
 
 
