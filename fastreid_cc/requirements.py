@@ -35,6 +35,7 @@ EXTRAS = {
     "timm": {"timm": "timm>=1.0", "safetensors": "safetensors"},
     "infomap": {"infomap": "infomap"},
     "report": {"matplotlib": "matplotlib>=3.6"},
+    "video": {"cv2": NEEDED["cv2"]},  # decodes as trackers do; fastreid imports it anyway
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
 }
 

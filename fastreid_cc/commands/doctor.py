@@ -56,7 +56,7 @@ def check_python() -> Iterator[Check]:
     yield Check("needed", "python", "ok" if fine else "missing", text)
     for group, otherwise, names in (
         ("needed", "missing", NEEDED),
-        ("optional", "absent", chain(*EXTRAS.values())),
+        ("optional", "absent", [n for n in chain(*EXTRAS.values()) if n not in NEEDED]),
     ):
         for name in names:
             found = _version(name)

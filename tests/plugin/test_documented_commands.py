@@ -12,6 +12,7 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - enrolled: `fewshot` with episodes of two people, for the stand-ins are few; other files parsed.
 - generated: `generate` with few people, images and steps; with key points of one's own, parsed.
 - searched: `search` trains for hours; its words are parsed (test_search_command.py runs it).
+- cropped: `crops` as typed; drawn clips are short, of a few people.
 - posed: `poses` as typed, `world` with a few people; `fuse` is parsed (test_poses_command.py).
 - archived: OpenAI's archive is a third of a GB; test_convert_command.py converts one of its kind.
 - exported: `export` takes ten seconds, test_run_commands.py runs it; here its words are parsed.
@@ -112,6 +113,13 @@ def generated(places: Places, command: Command) -> None:
 def searched(places: Places, command: Command) -> None:
     args = search.parser().parse_args(command.after[1:])
     assert (ROOT / "configs" / f"{args.config}.yml").exists() and args.gene
+
+
+def cropped(places: Places, command: Command) -> None:
+    (places.root / "data").mkdir(exist_ok=True)
+    words = replaced(places, command, command.after)
+    few = ["--people", "3", "--frames", "50"] if "--world" in words else []
+    assert places.call("cli", words + few, command.page, command.env).strip()
 
 
 def posed(places: Places, command: Command) -> None:
@@ -234,6 +242,7 @@ RULES: list[Rule] = [
     (lambda c: c.name == "fewshot", enrolled),
     (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
+    (lambda c: c.name == "crops", cropped),
     (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
     (lambda c: bool(c.after), run),

@@ -3,6 +3,7 @@
 from .body import Pose
 from .build import VERSION, StyledOptions, SyntheticOptions, build_synthetic
 from .camera import Camera, sample_camera
+from .clips import ClipOptions, write_clips
 from .figure import draw_figure
 from .identity import Identity, sample_identity
 from .keypoints import key_points, synthetic_poses, write_views
@@ -14,6 +15,7 @@ __all__ = [
     "STYLES",
     "VERSION",
     "Camera",
+    "ClipOptions",
     "Identity",
     "Pose",
     "Style",
@@ -28,5 +30,6 @@ __all__ = [
     "sample_identity",
     "sample_pose",
     "synthetic_poses",
+    "write_clips",
     "write_views",
 ]

@@ -162,11 +162,17 @@ def background(camera: Camera, rng: np.random.Generator, height: int, width: int
     return np.asarray(piece, np.float32)
 
 
-def expose(camera: Camera, picture: np.ndarray, rng: np.random.Generator) -> Image.Image:
+def expose(
+    camera: Camera,
+    picture: np.ndarray,
+    rng: np.random.Generator,
+    focus: tuple[float, float] | None = None,
+) -> Image.Image:
     """What the camera stores of a picture.
 
     Args:
         picture: f32 [H, W, 3], 0..255, not changed.
+        focus: factors of resolution and light; None = drawn. A clip has the same throughout.
     Returns:
         RGB image of the same size, before JPEG.
 
@@ -174,12 +180,12 @@ def expose(camera: Camera, picture: np.ndarray, rng: np.random.Generator) -> Ima
     at 128x64.
     """
     height, width = picture.shape[:2]
-    coarse = camera.resolution * rng.uniform(0.85, 1.1)
+    coarse = camera.resolution * (focus[0] if focus else rng.uniform(0.85, 1.1))
     small = (max(8, round(width * coarse)), max(8, round(height * coarse)))
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     image = image.resize(small, Image.Resampling.BOX)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    light = np.asarray(image, np.float32) * (rng.uniform(0.85, 1.15) / 255)
+    light = np.asarray(image, np.float32) * ((focus[1] if focus else rng.uniform(0.85, 1.15)) / 255)
     light = light * camera.vignette
     noise = rng.standard_normal(light.shape, np.float32)
     light += noise * (camera.noise * (0.4 + np.sqrt(light)))
