@@ -111,7 +111,7 @@ def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, 
     if "cc" not in content:
         raise ClearError(f"{printable(path)} holds no pseudo-labels: the run was not label-free.")
     configure_from(cfg, draw=False)
-    paths, cameras, _ = collect_images(cfg)
+    paths, cameras = collect_images(cfg)[:2]
     labels = labels_of(content["cc"], paths)
     if labels is None:
         raise ClearError(f"{printable(path)} was saved before the first labelling (warm-up).")

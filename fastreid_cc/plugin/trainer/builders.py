@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fastreid.data import build as data_build
 from fastreid.data.transforms import build_transforms
 
-from ...config import build_part
+from ...config import build_part, from_config
 from ...data.augment import ColorRobust
+from ...labeling.answers import read_answers
 from ...labeling.collapse import CollapsePolicy
 from ...labeling.feature_refinement import NeighborMean
 from ...labeling.pseudo_labeler import PseudoLabeler
+from ...labeling.tracklets import Linker, LinkOptions
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
 from ...registry import (
@@ -25,6 +30,7 @@ from ...registry import (
     keyword_arguments,
 )
 from ...structures import FeatureRefiner
+from ..loading.target_images import TargetImages
 from ..modeling.registered_losses import WithLosses
 
 
@@ -40,6 +46,26 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         collapse=build_collapse_policy(cfg),
         distributed=True,
     )
+
+
+def build_linker(cfg: Any, images: TargetImages) -> Linker | None:
+    """What makes the links of CC.LINKS; None where there are none.
+
+    Raises:
+        BadConfig: see `read_answers`.
+    """
+    options, tracks = from_config(cfg, LinkOptions), images.tracks
+    by_time = options.overlap and tracks is not None and not np.isnan(tracks.times).all()
+    if not (options.tracklets or by_time):
+        tracks = None
+    if tracks is None and not options.file:
+        return None
+    answers = None
+    if options.file:
+        root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
+        names = [Path(os.path.relpath(path, root)).as_posix() for path in images.paths]
+        answers = read_answers(options.file, names)
+    return Linker(options, images.cameras, tracks, answers)
 
 
 def build_refiners(cfg: Any, network: WithLosses) -> list[FeatureRefiner]:
