@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from scipy.sparse.csgraph import connected_components
 
 from ..errors import BadConfig, printable
 
-logger = logging.getLogger("fastreid.cc.labels")
 KEY = "CC.LINKS.FILE"
 COLUMNS = ("first", "second", "same")
 SHOWN = 5  # pairs in a message
@@ -26,10 +25,17 @@ class Answers(NamedTuple):
     Args:
         same: i64 [A, 2].
         other: i64 [B, 2]; none lies in a chain of `same`.
+        unknown: images of the table that are not among the N; their pairs are left out.
     """
 
     same: np.ndarray
     other: np.ndarray
+    unknown: Sequence[str] = ()
+
+
+def names_below(root: str | Path, paths: Iterable[str]) -> list[str]:
+    """Paths relative to a folder, with "/", as a table of answers names them."""
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
 def read_answers(file: str | Path, names: Sequence[str]) -> Answers:
@@ -38,17 +44,15 @@ def read_answers(file: str | Path, names: Sequence[str]) -> Answers:
     Args:
         file: CSV; `first` and `second` are paths as in `names`, `same` is "yes", "no" or "" (not
             answered, left out).
-        names: of N images: their paths below CC.FOLDER.ROOT, with "/".
+        names: of N images, see `names_below`; below CC.FOLDER.ROOT.
     Raises:
         BadConfig: if there is no such table, a word in it is none of these, no image of it is
             known, or its answers contradict one another: the pairs are listed.
-
-    Pairs of images that are not among the N are left out; a warning counts them.
     """
     setting = f"{KEY}={printable(file)}"
     row_of = {name: row for row, name in enumerate(names)}
     found: dict[str, list[tuple[int, int]]] = {"yes": [], "no": [], "": []}
-    unknown: list[str] = []
+    unknown: dict[str, None] = {}
     lines = _lines(Path(file).expanduser(), setting)
     for number, (first, second, same) in enumerate(lines, 2):
         if same not in found:
@@ -56,7 +60,7 @@ def read_answers(file: str | Path, names: Sequence[str]) -> Answers:
                 f"{setting}, line {number}: same={printable(same)!r} must be yes, no, or empty."
             )
         missing = [name for name in (first, second) if name not in row_of]
-        unknown += missing
+        unknown |= dict.fromkeys(missing)
         if not missing:
             found[same].append((row_of[first], row_of[second]))
     if not any(found.values()):
@@ -64,13 +68,8 @@ def read_answers(file: str | Path, names: Sequence[str]) -> Answers:
             f"{setting}: none of its {len(lines)} pairs is of two training images. Paths are those"
             f" below CC.FOLDER.ROOT, e.g. {printable(next(iter(names), ''))!r}."
         )
-    if unknown:
-        logger.warning(
-            f"{setting}: {len(set(unknown))} images of its pairs are no training images, e.g."
-            f" {printable(unknown[0])!r}; their pairs are left out"
-        )
     pairs = {same: np.array(rows, np.int64).reshape(-1, 2) for same, rows in found.items()}
-    answers = Answers(pairs["yes"], pairs["no"])
+    answers = Answers(pairs["yes"], pairs["no"], list(unknown))
     _refuse_contradiction(answers, names, setting)
     return answers
 

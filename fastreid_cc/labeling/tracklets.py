@@ -84,7 +84,7 @@ class Linker:
         return self._fixed
 
     def _links(self, tracklets: np.ndarray, num_cut: int) -> Links:
-        images, (same, other) = len(self.cameras), self.answers
+        images, same, other = len(self.cameras), self.answers.same, self.answers.other
         first_image = tracklets.max(initial=-1) + 1  # names: tracklets, then images with a "no"
         # 1. Answers; between tracklets that they join, overlapping says nothing.
         apart = NO_PAIRS

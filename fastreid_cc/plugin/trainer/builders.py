@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from fastreid.data.transforms import build_transforms
 
 from ...config import build_part, from_config
 from ...data.augment import ColorRobust
-from ...labeling.answers import read_answers
+from ...errors import printable
+from ...labeling.answers import names_below, read_answers
 from ...labeling.collapse import CollapsePolicy
 from ...labeling.feature_refinement import NeighborMean
 from ...labeling.pseudo_labeler import PseudoLabeler
@@ -32,6 +33,8 @@ from ...registry import (
 from ...structures import FeatureRefiner
 from ..loading.target_images import TargetImages
 from ..modeling.registered_losses import WithLosses
+
+logger = logging.getLogger("fastreid.cc.hooks")
 
 
 def build_labeler(cfg: Any) -> PseudoLabeler:
@@ -63,8 +66,13 @@ def build_linker(cfg: Any, images: TargetImages) -> Linker | None:
     answers = None
     if options.file:
         root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
-        names = [Path(os.path.relpath(path, root)).as_posix() for path in images.paths]
-        answers = read_answers(options.file, names)
+        answers = read_answers(options.file, names_below(root, images.paths))
+        if answers.unknown:
+            logger.warning(
+                f"CC.LINKS.FILE={options.file!r}: {len(answers.unknown)} images of its pairs are no"
+                f" training images, e.g. {printable(answers.unknown[0])!r}; their pairs are left"
+                " out"
+            )
     return Linker(options, images.cameras, tracks, answers)
 
 
