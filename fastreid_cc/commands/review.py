@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, metavar="DIR", help=text)
     text = "table of earlier answers, kept and not asked again (default: the run's CC.LINKS.FILE)"
     made.add_argument("--answers", default="", metavar="FILE", help=text)
-    made.add_argument("--device", default="", metavar="NAME", help="cpu or cuda (default: the run's)")
+    made.add_argument(
+        "--device", default="", metavar="NAME", help="cpu or cuda (default: the run's)"
+    )
     return made
 
 
@@ -43,6 +45,13 @@ def write_answers(path: Path, rows: Iterable[Sequence[str]]) -> None:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(("first", "second", "same"))
         table.writerows(rows)
+
+
+def answered_rows(file: str) -> list[tuple[str, str, str]]:
+    """The rows of a table of answers that say yes or no, also of images that are not there now."""
+    with open(file, newline="", encoding="utf-8-sig") as stream:
+        rows = [(r["first"], r["second"], r["same"]) for r in csv.DictReader(stream)]
+    return [row for row in rows if row[2].strip()]
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +65,7 @@ def main(argv: list[str]) -> int:
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     require_folder_of(out)
     boot.activate()
-    from ..labeling.answers import answered_rows, names_below, read_answers
+    from ..labeling.answers import names_below, read_answers
     from ..labeling.questions import choose_questions
     from ..plugin.offline.run_features import labelled_images
     from ..report.review import build_review
@@ -80,7 +89,8 @@ def main(argv: list[str]) -> int:
     with make_folder_atomically(out) as part:
         (part / "review.html").write_text(page, "utf-8")
         write_answers(
-            part / "answers.csv", [*kept, *((names[q.first], names[q.second], "") for q in questions)]
+            part / "answers.csv",
+            [*kept, *((names[q.first], names[q.second], "") for q in questions)],
         )
     told = {"out": str(out), "questions": len(questions), "answered": len(kept)}
     told |= {kind: sum(q.kind == kind for q in questions) for kind in ("join", "split")}
@@ -88,8 +98,8 @@ def main(argv: list[str]) -> int:
         print_json(told)
     else:
         print(
-            f"{printable(out)}: {told['questions']} questions, {told['join']} about clusters to join,"
-            f" {told['split']} about clusters to split; {told['answered']} answers kept. Open"
+            f"{printable(out)}: {told['questions']} questions, {told['join']} whether to join,"
+            f" {told['split']} whether to split; {told['answered']} answers kept. Answer them in"
             " review.html, save answers.csv, train with CC.LINKS.FILE answers.csv"
         )
     return 0
