@@ -5,10 +5,10 @@
 
 DATA_ROOT holds the folders pku37, coil20, eth80 and nyala, WEIGHTS is an OSNet x0.25. No training:
 features of the training images by the pretrained network, extracted once for each set, labelled by
-Jaccard (k1 16, k2 4) and DBSCAN (eps 0.6, min_samples 4), as `OwnImages/cc_osnet_x0_25` does. A seed
-draws four fifths of the images. The user knows the identities and answers yes or no, the answers
-become links, the same features are labelled again. The gain is that of the adjusted Rand index
-(outliers as clusters of their own) over the labels without answers.
+Jaccard (k1 16, k2 4) and DBSCAN (eps 0.6, min_samples 4). A seed draws four fifths of the images.
+The user knows the identities and answers yes or no, the answers become links, the same features are
+labelled again. The gain is that of the adjusted Rand index (outliers as clusters of their own) over
+the labels without answers.
 
 - chosen: by `choose_questions`, all at once, as the command `review` asks them;
 - rounds: the same in five rounds, each after the labelling with the answers before;
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--table-only", action="store_true", help="of the last results.json")
     args = parser.parse_args()
-    os.nice(10)
     stored = args.output / "results.json"
     print_table(json.loads(stored.read_text()) if args.table_only else results(args))
 
