@@ -168,8 +168,8 @@ class PseudoLabeler:
             features: floating point [N, D], array or tensor; scaled to unit length here. A tensor
                 stays on its device until the neighbours are found.
             cameras: integer [N], for the parts that use cameras.
-            links: pairs that must, or must not, share a cluster, which the labels honour exactly.
-                Those of the first process count.
+            links: pairs that must, or must not, share a cluster, which the labels honour exactly;
+                the same on all processes.
             previous: the labels before, which `collapse` may fall back to.
             progress: show bars, if standard error is a terminal.
         Raises:
@@ -231,6 +231,7 @@ class PseudoLabeler:
         with them; the caller keeps the plain ones.
         """
         alone, numbered = not self.distributed, None
+        rows = rows if links is None else links.pooled(rows)
         if cameras is not None:
             numbered = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
         num_cameras = 1 if numbered is None else int(numbered.max()) + 1
