@@ -179,8 +179,9 @@ class PseudoLabeler:
             MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
                 when an allocation fails.
         """
-        given = {"links": links, "previous": previous, "progress": progress}
-        return self.sweep(features, (), cameras, **given)[0]
+        return self.sweep(features, (), cameras, links=links, previous=previous, progress=progress)[
+            0
+        ]
 
     def sweep(
         self,

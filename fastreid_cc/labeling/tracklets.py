@@ -178,8 +178,8 @@ def cut(features: Tensor, tracks: Tracks, cameras: np.ndarray, share: float) -> 
             [np.arange(f, f + n) for f, n in zip(first[own], sizes[own], strict=True)]
         )
         rows = features[torch.from_numpy(order[at]).to(features.device)]
-        rows = torch.nn.functional.normalize(rows.double().cpu()).numpy()
-        means, where = _halves(rows, sizes[own])
+        unit = torch.nn.functional.normalize(rows.double().cpu()).numpy()
+        means, where = _halves(unit, sizes[own])
         halves.append(means)
         change.append(where)
         begin = until
@@ -191,8 +191,7 @@ def cut(features: Tensor, tracks: Tracks, cameras: np.ndarray, share: float) -> 
         return found
     is_cut = (before * after).sum(1) < np.quantile(others, share)
     for f, n, s in zip(first[is_cut], sizes[is_cut], np.concatenate(change)[is_cut], strict=True):
-        rows = order[f + s : f + n]
-        found[rows] += names.max() + 1
+        found[order[f + s : f + n]] += names.max() + 1
     return found
 
 
