@@ -27,6 +27,7 @@ from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
 from fastreid_cc.labeling.refiners.min_size import MinimumSize
 from fastreid_cc.labeling.refiners.self_paced import SelfPaced
 from fastreid_cc.labeling.tracklets import Linker, LinkOptions, cut, overlapping
+from fastreid_cc.labels.diagnostics import summarize
 from fastreid_cc.labels.numbering import number_by_first_image
 from fastreid_cc.structures import PseudoLabels
 
@@ -159,6 +160,38 @@ def test_the_graph_gets_zeros_and_loses_pairs_and_is_left_alone():
         np.testing.assert_array_equal(getattr(graph, name), getattr(kept, name))
 
 
+def test_features_are_drawn_to_the_mean_of_their_group_and_others_stay():
+    rows = torch.from_numpy(FEATURES[:6])
+    made = Links(np.array([(0, 2), (2, 5)]), np.empty((0, 2), np.int64), pool=0.75)
+    found, expected = made.pooled(rows), rows.clone().double()
+    mean = torch.nn.functional.normalize(rows[[0, 2, 5]].double().sum(0), dim=0)
+    for row in (0, 2, 5):
+        expected[row] = torch.nn.functional.normalize(rows[row] / 4 + mean * 3 / 4, dim=0)
+    torch.testing.assert_close(found, expected.float())
+    assert torch.equal(rows, torch.from_numpy(FEATURES[:6]))
+    assert links([(0, 2)]).pooled(rows) is rows and links().pooled(rows) is rows
+
+
+def test_tracklets_pooled_are_found_together_where_zeros_alone_chain_everything():
+    """Six people in six tracklets each, of eight noisy images that share a drift."""
+    generator = np.random.default_rng(0)
+    people, truth = generator.normal(size=(6, 24)), np.repeat(np.arange(6), 48)
+    drift = np.repeat(generator.normal(size=(36, 24)), 8, axis=0)
+    seen = people[truth] + 1.2 * generator.normal(size=(288, 24)) + 0.5 * drift
+    chains = np.array([(i, i + 1) for i in range(287) if (i + 1) % 8])
+    none = np.empty((0, 2), np.int64)
+    labeler = PseudoLabeler(distance=JaccardDistance(k1=30, k2=4))
+    ari = [
+        summarize(
+            labeler(oracle.unit(seen), links=Links(chains, none, pool=pool)).labels,
+            np.zeros(288, int),
+            truth,
+        )["ari"]
+        for pool in (0.0, 0.5)
+    ]
+    assert ari[0] < 0.1 and ari[1] > 0.9
+
+
 def test_a_large_group_is_held_by_zeros_to_a_few_not_to_all(monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 3)
     chain = links([(i, i + 1) for i in range(9)])
@@ -222,7 +255,7 @@ def tracks(tracklets, times=None):
 
 def linker(found, answers=None, cameras=None, **options):
     cameras = np.zeros(len(found.tracklets), int) if cameras is None else np.array(cameras)
-    return Linker(LinkOptions(**options), cameras, found, answers)
+    return Linker(LinkOptions(**{"cut": 0.0, **options}), cameras, found, answers)
 
 
 def answers(same=(), other=()):

@@ -1,6 +1,7 @@
 """Pairs of images that must, or must not, share a cluster, and labels that honour them exactly.
 
-The sparse graph gets a zero between images that must be together and loses what lies between images
+Neighbours are sought by features drawn to the mean of what belongs together. The sparse graph gets
+a zero between images that must be together and loses what lies between images
 that must not, so that a clusterer of distances sees both. Density and chains of third images may
 still pull apart what belongs together or join what does not; `LinkedGraph.labels` puts that right
 in any labelling.
@@ -13,7 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from ..labels.numbering import number_by_first_image
 
@@ -28,11 +32,13 @@ class Links:
         must: i64 [M, 2]. Images joined by a chain of them are a group: one individual.
         cannot: i64 [C, 2]. It holds for the groups of the two rows.
         figures: what is told in the log of how they came about.
+        pool: how far `pooled` draws features to the mean of their group, in [0, 1].
     """
 
     must: np.ndarray
     cannot: np.ndarray
     figures: Mapping[str, int] = field(default_factory=dict)
+    pool: float = 0.0
 
     def groups(self, images: int) -> np.ndarray:
         """i64 [N], the group of each of N images, from 0; an image without a must is one alone.
@@ -46,6 +52,32 @@ class Links:
         torn = self.cannot[found[self.cannot[:, 0]] == found[self.cannot[:, 1]]]
         if len(torn):
             raise ValueError(f"images {torn[:5].tolist()} must, and must not, be together")
+        return found
+
+    def pooled(self, rows: Tensor) -> Tensor:
+        """Unit rows f32 [N, D], those of a group of several images drawn to the group's mean.
+
+        Row i becomes (1 - pool) x_i + pool mean, at unit length (the mean too), so that neighbours
+        are sought by what a group looks like on the whole. Without it the zeros within a tracklet
+        make every image of it dense, and one alike pair of two tracklets joins them.
+
+        Args:
+            rows: f32 [N, D], unit rows; left alone.
+        Cost: O(N D).
+        """
+        groups = self.groups(len(rows))
+        sizes = np.bincount(groups)
+        drawn = np.flatnonzero(sizes[groups] > 1)
+        if not self.pool or not len(drawn):
+            return rows
+        _, own = np.unique(groups[drawn], return_inverse=True)
+        one = np.ones(len(drawn), np.float32)
+        members = sp.csr_array((one, (own, np.arange(len(drawn)))))
+        at = torch.from_numpy(drawn).to(rows.device)
+        means = torch.from_numpy(members @ rows[at].cpu().numpy()).to(rows.device)
+        means = F.normalize(means)[torch.from_numpy(own).to(rows.device)]
+        found = rows.clone()
+        found[at] = F.normalize((1 - self.pool) * rows[at] + self.pool * means)
         return found
 
 

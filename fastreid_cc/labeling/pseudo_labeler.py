@@ -168,8 +168,8 @@ class PseudoLabeler:
             features: floating point [N, D], array or tensor; scaled to unit length here. A tensor
                 stays on its device until the neighbours are found.
             cameras: integer [N], for the parts that use cameras.
-            links: pairs that must, or must not, share a cluster, which the labels honour exactly.
-                Those of the first process count.
+            links: pairs that must, or must not, share a cluster, which the labels honour exactly;
+                the same on all processes.
             previous: the labels before, which `collapse` may fall back to.
             progress: show bars, if standard error is a terminal.
         Raises:
@@ -179,8 +179,9 @@ class PseudoLabeler:
             MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
                 when an allocation fails.
         """
-        given = {"links": links, "previous": previous, "progress": progress}
-        return self.sweep(features, (), cameras, **given)[0]
+        return self.sweep(features, (), cameras, links=links, previous=previous, progress=progress)[
+            0
+        ]
 
     def sweep(
         self,
@@ -231,6 +232,7 @@ class PseudoLabeler:
         with them; the caller keeps the plain ones.
         """
         alone, numbered = not self.distributed, None
+        rows = rows if links is None else links.pooled(rows)
         if cameras is not None:
             numbered = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
         num_cameras = 1 if numbered is None else int(numbered.max()) + 1

@@ -31,6 +31,9 @@ class LinkOptions(Part):
     Args:
         tracklets: images of a tracklet must share a cluster.
         overlap: tracklets of one camera that overlap in time must not.
+        pool: features of images that belong together, by tracklets or answers, are drawn this far
+            to their mean before they are clustered; 0 = not at all. Without it clusters merge; for
+            tracklets to find each other CC.DISTANCE.JACCARD.K1 must be twice their length.
         cut: a tracklet is cut where its images change most, if the parts before and after are no
             more alike than this share of such parts of different tracklets of a camera; 0 = never.
         file: CSV with the columns first, second and same: two paths below CC.FOLDER.ROOT and "yes",
@@ -38,11 +41,12 @@ class LinkOptions(Part):
     """
 
     key = "CC.LINKS"
-    limits = {"cut": "[0, 1)"}
+    limits = {"pool": "[0, 1]", "cut": "[0, 1)"}
 
     tracklets: bool = True
     overlap: bool = True
-    cut: float = 0.0
+    pool: float = 0.5
+    cut: float = 0.75
     file: str = ""
 
 
@@ -109,7 +113,9 @@ class Linker:
             follows = tracklets[order[1:]] == tracklets[order[:-1]]
             refused = sets.join_all(np.column_stack([order[:-1], order[1:]])[follows])
         figures = {"cut_tracklets": num_cut, "link_conflicts": refused + int((~kept).sum())}
-        return _of_sets(sets.roots(), names, pairs, figures)
+        must, cannot = _of_sets(sets.roots(), names, pairs)
+        figures = {"links_must": len(must), "links_cannot": len(cannot), **figures}
+        return Links(must, cannot, figures, self.options.pool)
 
 
 def overlapping(tracklets: np.ndarray, tracks: Tracks, cameras: np.ndarray) -> np.ndarray:
@@ -149,7 +155,7 @@ def cut(features: Tensor, tracks: Tracks, cameras: np.ndarray, share: float) -> 
 
     A tracklet of images x_1 .. x_n, in order of time, has its change at the s that parts them best,
     s (n - s) / n |mean(x_1..x_s) - mean(x_s+1..x_n)|² (least squares). It is cut there if the
-    cosine of the two means is at most the quantile `share` of what the first part of one tracklet
+    cosine of the two means is below the quantile `share` of what the first part of one tracklet
     and the second of another of its camera have, over 16 others of each.
 
     Args:
@@ -172,8 +178,8 @@ def cut(features: Tensor, tracks: Tracks, cameras: np.ndarray, share: float) -> 
             [np.arange(f, f + n) for f, n in zip(first[own], sizes[own], strict=True)]
         )
         rows = features[torch.from_numpy(order[at]).to(features.device)]
-        rows = torch.nn.functional.normalize(rows.double().cpu()).numpy()
-        means, where = _halves(rows, sizes[own])
+        unit = torch.nn.functional.normalize(rows.double().cpu()).numpy()
+        means, where = _halves(unit, sizes[own])
         halves.append(means)
         change.append(where)
         begin = until
@@ -183,10 +189,9 @@ def cut(features: Tensor, tracks: Tracks, cameras: np.ndarray, share: float) -> 
     others = _of_different(before, after, cameras[order[first]])
     if not len(others):
         return found
-    is_cut = (before * after).sum(1) <= np.quantile(others, share)
+    is_cut = (before * after).sum(1) < np.quantile(others, share)
     for f, n, s in zip(first[is_cut], sizes[is_cut], np.concatenate(change)[is_cut], strict=True):
-        rows = order[f + s : f + n]
-        found[rows] += names.max() + 1
+        found[order[f + s : f + n]] += names.max() + 1
     return found
 
 
@@ -228,9 +233,9 @@ def _joined(tracklets: np.ndarray, chain: np.ndarray) -> set[tuple[int, int]]:
 
 
 def _of_sets(
-    roots: np.ndarray, names: dict[int, set[int]], pairs: np.ndarray, figures: dict[str, int]
-) -> Links:
-    """Links between images next to each other in a set, and one for each two sets of enemies."""
+    roots: np.ndarray, names: dict[int, set[int]], pairs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(must, cannot): images next to each other in a set; one pair for each two sets of enemies."""
     order = np.argsort(roots, kind="stable")
     follows = roots[order[1:]] == roots[order[:-1]]
     must = np.column_stack([order[:-1], order[1:]])[follows]
@@ -241,5 +246,4 @@ def _of_sets(
     apart = {
         (min(a, b), max(a, b)) for x, y in pairs.tolist() for a in sets_of[x] for b in sets_of[y]
     }
-    cannot = np.array(sorted(apart), np.int64).reshape(-1, 2)
-    return Links(must, cannot, {"links_must": len(must), "links_cannot": len(cannot), **figures})
+    return must, np.array(sorted(apart), np.int64).reshape(-1, 2)

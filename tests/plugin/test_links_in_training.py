@@ -42,7 +42,8 @@ def test_links_are_honoured_logged_and_kept_over_a_resume(
 ) -> None:
     answers = tmp_path / "answers.csv"
     answers.write_text("first,second,same\n1/1_t0_f0.png,2/2_t0_f0.png,yes\nx,y,no\n")
-    options = folder(crops, "CC.LINKS.FILE", answers, "CC.SAMPLER.TRACKLET_AWARE", True)
+    options = folder(crops, "CC.LINKS.FILE", answers, "CC.LINKS.CUT", 0.0)
+    options += ("CC.SAMPLER.TRACKLET_AWARE", True)
     whole = train(config(tmp_path / "whole", *options))
     hook = whole._hooks[0]
     names = [Path(path).stem for path in hook.images.paths]

@@ -134,7 +134,7 @@ def _source_batches(
     return found
 
 
-def _shared(cfg: Any, images: TargetImages) -> dict[str, int]:
+def _shared(cfg: Any, images: TargetImages) -> dict[str, Any]:
     return {
         "num_batches": len(images.dataset) // cfg.SOLVER.IMS_PER_BATCH,
         "seed": cfg.CC.SEED,

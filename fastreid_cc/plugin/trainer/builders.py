@@ -73,6 +73,15 @@ def build_linker(cfg: Any, images: TargetImages) -> Linker | None:
                 f" training images, e.g. {printable(answers.unknown[0])!r}; their pairs are left"
                 " out"
             )
+    if tracks is not None and options.tracklets and options.pool > 0:
+        k1 = cfg.CC.DISTANCE.get(cfg.CC.DISTANCE.NAME.upper(), {}).get("K1", 0)
+        length = int(np.median(np.bincount(tracks.tracklets[tracks.tracklets >= 0])))
+        if 0 < k1 < 2 * length:
+            logger.warning(
+                f"the {k1} nearest images (CC.DISTANCE.{cfg.CC.DISTANCE.NAME.upper()}.K1) hold"
+                f" little beside an image's own tracklet of {length}: tracklets may not find each"
+                f" other. Raise K1 to {2 * length}, or take fewer images of a tracklet."
+            )
     return Linker(options, images.cameras, tracks, answers)
 
 
