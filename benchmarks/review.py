@@ -28,10 +28,11 @@ import torch
 
 from fastreid_cc import boot
 from fastreid_cc.labeling import PseudoLabeler
+from fastreid_cc.labeling.answers import Answers
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
-from fastreid_cc.labeling.links import Links
 from fastreid_cc.labeling.questions import choose_questions
+from fastreid_cc.labeling.tracklets import Linker, LinkOptions
 from fastreid_cc.labels.diagnostics import stability
 
 ALWAYS = [
@@ -88,11 +89,13 @@ def extract(args: argparse.Namespace, name: str) -> Path:
 
 
 def relabelled(features: np.ndarray, same: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Labels i64 [N] with links."""
+    """Labels i64 [N] with answers, as a training honours them by default."""
+    linker = Linker(LinkOptions(), np.zeros(len(features), np.int64), None, Answers(same, other))
+    rows = torch.from_numpy(features)
     labeler = PseudoLabeler(
         distance=JaccardDistance(k1=16, k2=4), clusterer=DBSCAN(eps=0.6, min_samples=4)
     )
-    return labeler(torch.from_numpy(features), links=Links(same, other)).labels
+    return labeler(rows, links=linker(rows)).labels
 
 
 def drawn(way: str, features: np.ndarray, count: int, seed: int) -> np.ndarray:
