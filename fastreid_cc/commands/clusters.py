@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="DIR", help=text)
     add_checkpoint(made)
     made.add_argument("--csv-only", action="store_true", help="the table alone, no folders")
-    text = "clusters.csv of an earlier run: clusters keep its names where their images do"
+    text = "clusters.csv of an earlier run, whose names stay (default: numbers by first image)"
     made.add_argument("--names-of", metavar="FILE", type=Path, help=text)
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
     return made

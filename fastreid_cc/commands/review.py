@@ -1,4 +1,4 @@
-"""the pairs of images whose answers help a run's labels most, as a page and a table"""
+"""the questions whose answers mend a run's labels most"""
 
 from __future__ import annotations
 
