@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -74,6 +74,7 @@ class PseudoLabels:
         eps: radius the clusters were found at; None where the clusterer has none.
         seconds: wall-clock per stage, e.g. {"neighbors": 1.2, "distance": 0.1, "cluster": 0.0}.
         note: what was done to recover from a collapse; empty if nothing.
+        figures: more to tell in the log, by name.
 
     >>> found = PseudoLabels(np.array([0, 0, -1, 1, 1]))
     >>> found.num_clusters, found.num_outliers
@@ -84,6 +85,7 @@ class PseudoLabels:
     eps: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def num_clusters(self) -> int:

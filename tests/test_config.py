@@ -325,3 +325,24 @@ def test_all_faults_come_in_one_error() -> None:
 def test_a_batch_must_divide_by_the_processes_too() -> None:
     assert faults(sound(), world_size=4) == []
     assert any("x 3 process(es)" in fault for fault in faults(sound(), world_size=3))
+
+
+TRACKLETS = ("DATASETS.NAMES", "('UnlabeledFolder',)", "CC.FOLDER.TRACKLET", "folder:0")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ((*TRACKLETS, "CC.CLUSTER.NAME", "kmeans"), "TRACKLET makes links, which CC.CLUSTER.NAME="),
+        ((*TRACKLETS, "CC.CLUSTER.NAME", "infomap"), "Use one of components, dbscan, hdbscan, or"),
+        ((*TRACKLETS, "CC.MEMORY.NAME", "instance"), "CC.MEMORY.NAME=instance clusters nothing"),
+        (("CC.LINKS.FILE", __file__), "holds no UnlabeledFolder"),
+        ((*TRACKLETS, "CC.LINKS.FILE", "no.csv"), "CC.LINKS.FILE='no.csv': no such file"),
+        ((*TRACKLETS[:2], "CC.SAMPLER.TRACKLET_AWARE", True), "say what they are in CC.FOLDER"),
+    ],
+)
+def test_links_need_something_that_takes_them(pairs: tuple[object, ...], message: str) -> None:
+    assert any(message in found for found in faults(sound(*pairs)))
+    off = ("CC.LINKS.TRACKLETS", False, "CC.LINKS.OVERLAP", False, "CC.LINKS.FILE", "")
+    off += ("CC.SAMPLER.TRACKLET_AWARE", False)
+    assert not any(message in found for found in faults(sound(*pairs, *off)))

@@ -13,6 +13,7 @@ from fastreid_cc.data import checks
 from fastreid_cc.data.folder import FolderItems
 from fastreid_cc.data.items import cameras, number, sort_items, truth
 from fastreid_cc.data.naming import FolderOptions, Rule, list_images
+from fastreid_cc.data.tracks import tracks_of
 
 
 def save(path, value=100, size=(16, 32)):
@@ -142,6 +143,29 @@ def test_a_rule_takes_a_folder_a_group_or_a_named_group():
     assert Rule("camera", "")("x.png") == ""
 
 
+def test_tracklets_and_times_are_read_off_names_and_belong_to_a_camera(tmp_path):
+    for name in ("1/1_t7_f05.png", "1/1_t7_f6.png", "2/2_t7_f5.png", "2/alone_f9.png"):
+        save(tmp_path / name)
+    found = folder(tmp_path, camera="folder:0", tracklet=r"_(t\d+)_", time=r"_f(\d+)")
+    told = {os.path.relpath(path, tmp_path): said for path, said in found.tracks.items()}
+    assert told == {
+        **{"1/1_t7_f05.png": ("1/t7", 5.0), "1/1_t7_f6.png": ("1/t7", 6.0)},
+        **{"2/2_t7_f5.png": ("2/t7", 5.0)},
+    }
+    assert tracks_of([i[0] for i in found.train], found.tracks).tracklets.tolist() == [0, 0, 1, -1]
+    assert folder(tmp_path).tracks == {}
+
+
+def test_a_table_says_what_names_do_not(tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png"):
+        save(tmp_path / name)
+    (tmp_path / "t.csv").write_text("image,tracklet,time\na.png,x,3\nsub/c.png,y,\nb.png,,\n")
+    found = folder(tmp_path, tracklet="file:t.csv", time="file:t.csv")
+    said = [found.tracks.get(path) for path, _, _ in found.train]
+    assert [s and s[0] for s in said] == ["0/x", None, "0/y"]
+    assert said[0][1] == 3 and np.isnan(said[2][1])
+
+
 def test_linked_folders_are_read_once_and_loops_end(tmp_path):
     save(tmp_path / "a" / "x.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
@@ -195,6 +219,11 @@ def test_a_repaired_image_is_read_again(tmp_path):
         ({"root": "empty"}, r"CC\.FOLDER\.ROOT=.*no image"),
         ({"camera": r"cam(\d)"}, r"CC\.FOLDER\.CAMERA='cam.*does not match '000/01_0\.png'"),
         ({"identity": r"id(\d)"}, r"CC\.FOLDER\.IDENTITY=.*matches no image.*'000/01_0\.png'"),
+        ({"tracklet": r"t(\d)"}, r"CC\.FOLDER\.TRACKLET=.*matches no image.*'000/01_0\.png'"),
+        ({"tracklet": "folder:0", "time": "f(x)"}, r"CC\.FOLDER\.TIME='f\(x\)' matches no image"),
+        ({"tracklet": "folder:0", "time": "(p)ng"}, r"CC\.FOLDER\.TIME=.*reads 'p' off '000/01_0"),
+        ({"tracklet": "file:no.csv"}, r"CC\.FOLDER\.TRACKLET='file:no\.csv': .*cannot be read: No"),
+        ({"tracklet": "file:000/01_0.png"}, r"TRACKLET=.* no table with the columns image and tra"),
         ({"include": "zebra"}, r"CC\.FOLDER\.INCLUDE='zebra'.*'000/01_0\.png'"),
         ({"camera": "folder:0", "camera_sectors": (2, 2)}, r"CC\.FOLDER\.CAMERA_SECTORS=\(2, 2\)"),
         (
@@ -245,6 +274,7 @@ def test_a_query_without_identity_is_refused(people):
         ({"query": "q", "identity": "folder:0"}, ["CC.FOLDER.QUERY and CC.FOLDER.GALLERY"]),
         ({"test_include": "a"}, ["CC.FOLDER.IDENTITY"]),
         ({"query_cameras": (1,)}, ["CC.FOLDER.QUERY_CAMERAS"]),
+        ({"time": "a(b)"}, ["CC.FOLDER.TIME", "set CC.FOLDER.TRACKLET"]),
         ({"max_bad_share": 1.0}, ["CC.FOLDER.MAX_BAD_SHARE=1.0"]),
         ({"camera_sectors": (4, 72)}, ["CC.FOLDER.CAMERA_SECTORS=(4, 72)"]),
     ],

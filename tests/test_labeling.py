@@ -16,6 +16,7 @@ from fastreid_cc.labeling.collapse import CollapsePolicy
 from fastreid_cc.labeling.distances.ca_jaccard import CameraAwareJaccardDistance
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling.eps import automatic_eps, stabilities
+from fastreid_cc.labeling.links import Links
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
 from fastreid_cc.labeling.refiners.min_size import MinimumSize
@@ -220,6 +221,10 @@ def label_in_group():
         collapse=CollapsePolicy(num_wanted=20),
         distributed=True,
     )(FEATURES)
+    linked = PseudoLabeler(distance=SHORT, refiners=[SelfPaced()], distributed=True)(
+        FEATURES, links=Links(np.arange(20).reshape(10, 2), np.array([[0, 2], [4, 100]]))
+    )
+    found += [linked.labels.tobytes()]
     return [*found, collapsed.labels.tobytes(), collapsed.eps, collapsed.note]
 
 

@@ -183,8 +183,13 @@ def test_a_page_without_images_keeps_the_figures_and_names_no_file(alone: tuple[
 def test_clusters_lead_to_their_folders_where_these_are(alone, tmp_path: Path) -> None:
     assert "makes a folder of each" in alone[1]
     run = label_free(tmp_path, name="a run")
-    for name in ("cluster_00003_10_images", "cluster_00002_8_images"):  # 2 has seven images
+    for name, image in (
+        ("cluster_00003_10_images", "000001_a.png"),
+        ("cluster_00002_8_images", "000013_a.png"),  # it has seven images
+        ("cluster_00004_9_images", "000000_a.png"),  # another cluster, by names kept from before
+    ):
         (run.folder / "clusters" / name).mkdir(parents=True)
+        (run.folder / "clusters" / name / image).touch()
     page = Page(build_page([run], folder=tmp_path))
     links = {href for href in page.attributes("href") if not href.startswith(("#", "data:"))}
     assert links == {"a%20run/clusters/cluster_00003_10_images/"}

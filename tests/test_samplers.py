@@ -168,3 +168,39 @@ def test_an_image_has_the_same_place_on_any_number_of_processes() -> None:
     for whole, left, right in zip(alone, first, second, strict=True):
         parts = [(left[a:b], right[a:b]) for a, b in ((0, 4), (4, 6), (6, 7))]
         assert (np.concatenate([half for part in parts for half in part]) == whole).all()
+
+
+@given(seed=st.integers(0, 10**6), size=st.integers(2, 12), instances=st.integers(2, 8))
+@settings(max_examples=60, deadline=None)
+def test_every_tracklet_gives_an_image_before_one_gives_a_second(
+    seed: int, size: int, instances: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    members, cameras = np.arange(100, 100 + size), generator.integers(0, 2, size)
+    tracklets = generator.integers(0, 4, size)
+    drawn = draw_images(members, cameras, instances, generator, tracklets)
+    anchor, rest = drawn[0], drawn[1:]
+    pool = [m for m in members if cameras[m - 100] != cameras[anchor - 100]]
+    pool = pool or [m for m in members if m != anchor]
+    assert len(rest) == instances - 1 and set(rest) <= set(pool)
+    times = np.unique(rest, return_counts=True)[1]
+    assert len(pool) < len(rest) or times.max(initial=1) == 1
+    assert times.max(initial=1) - times.min(initial=1) <= 1 or len(set(rest)) == len(pool)
+    if len(pool) >= len(rest):
+        left = {t: sum(tracklets[m - 100] == t for m in pool) for t in range(4)}
+        given = {t: sum(tracklets[m - 100] == t for m in drawn) for t in range(4)}
+        own = tracklets[anchor - 100]
+        left[own] += 1
+        for t in range(4):  # one with fewer images drawn than another has no more to give
+            if given[t] < max(given.values()) - 1:
+                assert given[t] == left[t]
+
+
+def test_a_sampler_told_tracklets_draws_them_and_others_keep_their_bytes() -> None:
+    labels, tracklets = np.repeat([0, 1], 8), np.repeat(np.arange(4), 4)
+    options = {"num_instances": 2, "batch_size": 4, "num_batches": 8, "seed": 0}
+    told = np.stack(ClusterSampler(labels, tracklets=tracklets, **options).local_batches(0))
+    plain = np.stack(ClusterSampler(labels, **options).local_batches(0))
+    for drawn, is_told in ((told, True), (plain, False)):
+        pairs = tracklets[drawn].reshape(-1, 2)
+        assert (pairs[:, 0] != pairs[:, 1]).all() == is_told

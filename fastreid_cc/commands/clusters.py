@@ -16,6 +16,7 @@ import numpy as np
 from .. import boot
 from ..errors import ClearError, WrongUse, printable
 from ..files import folder_name, make_folder_atomically
+from ..labels.kept_names import keep_names
 from ._frame import add_checkpoint, make_parser, print_json, require_folder_of
 
 NAME_LENGTH = 80
@@ -37,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="DIR", help=text)
     add_checkpoint(made)
     made.add_argument("--csv-only", action="store_true", help="the table alone, no folders")
+    text = "clusters.csv of an earlier run, whose names stay (default: numbers by first image)"
+    made.add_argument("--names-of", metavar="FILE", type=Path, help=text)
     made.add_argument("--copy", action="store_true", help="copies of the images instead of links")
     return made
 
@@ -56,8 +59,32 @@ def write_table(path: Path, images: Sequence[tuple[str, int]], labels: np.ndarra
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(("image", "cluster", "camera"))
         for (image, camera), label in zip(images, labels.tolist(), strict=True):
-            name = printable(os.path.abspath(image).replace("\\", "\\\\"))
-            table.writerow((name, label, camera))
+            table.writerow((cell(image), label, camera))
+
+
+def cell(image: str) -> str:
+    """An image's path as the table names it."""
+    return printable(os.path.abspath(image).replace("\\", "\\\\"))
+
+
+def earlier_names(path: Path, images: Sequence[tuple[str, int]]) -> tuple[np.ndarray, int]:
+    """The cluster of each image in an earlier table, i64 [N], -1 = none; its largest name + 1.
+
+    Raises:
+        WrongUse: if it is no such table, or no image is in it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            found = {row["image"]: int(row["cluster"]) for row in csv.DictReader(stream)}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise WrongUse(f"--names-of {printable(path)} is no clusters.csv: {error}.") from error
+    before = np.array([found.get(cell(image), -2) for image, _ in images], np.int64)
+    if (before < -1).all():
+        raise WrongUse(
+            f"--names-of {printable(path)} names none of the {len(images)} images, e.g. not"
+            f" {cell(images[0][0])}. Paths must be the same in both."
+        )
+    return np.maximum(before, -1), max(found.values()) + 1
 
 
 def write_folders(
@@ -81,6 +108,11 @@ def main(argv: list[str]) -> int:
     if out.exists() or out.is_symlink():
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     require_folder_of(out)
+    if args.names_of:
+        before, first_new = earlier_names(args.names_of, images)
+        labels = keep_names(labels, before, first_new=first_new)
+        kept = np.isin(np.unique(labels[labels >= 0]), before)
+        told |= {"kept_names": int(kept.sum()), "new_names": int((~kept).sum())}
     with make_folder_atomically(out) as part:
         write_table(part / "clusters.csv", images, labels)
         if not args.csv_only:
@@ -93,6 +125,8 @@ def main(argv: list[str]) -> int:
             f"{printable(out)}: {told['clusters']:,} clusters, {told['outliers']:,} outliers of "
             f"{told['images']:,} images, labels of {printable(told['checkpoint'])}"
         )
+        if args.names_of:
+            print(f"{told['kept_names']:,} names kept, {told['new_names']:,} new")
     return 0
 
 
@@ -111,7 +145,7 @@ def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, 
     if "cc" not in content:
         raise ClearError(f"{printable(path)} holds no pseudo-labels: the run was not label-free.")
     configure_from(cfg, draw=False)
-    paths, cameras, _ = collect_images(cfg)
+    paths, cameras = collect_images(cfg)[:2]
     labels = labels_of(content["cc"], paths)
     if labels is None:
         raise ClearError(f"{printable(path)} was saved before the first labelling (warm-up).")

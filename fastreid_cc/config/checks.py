@@ -16,6 +16,7 @@ from ..errors import BadConfig
 from ..limits import fault
 from ..registry import CLUSTERERS, DISTANCES, LOSSES, MEMORIES, NEIGHBORS, REFINERS, argument_faults
 from .keys import all_keys, arguments, build_part, walk
+from .link_checks import links
 from .loss_checks import LOSS_CHECKS, Check
 from .loss_stages import loss_stages, mining
 from .picture_checks import pictures, views
@@ -136,5 +137,5 @@ def labelled_values(cfg: Any, world_size: int) -> Iterator[str]:
 
 CHECKS: tuple[Check, ...]
 CHECKS = (values, batch, schedule, data, parts, *LOSS_CHECKS, source_faults)
-CHECKS += (loss_stages, mining, pictures, views)
+CHECKS += (loss_stages, mining, pictures, views, links)
 LABELLED_CHECKS: tuple[Check, ...] = (labelled_values, loss_stages, mining, pictures, views)

@@ -9,6 +9,7 @@ from ..data.generated_views import ViewFolder
 from ..data.naming import FolderOptions
 from ..data.synthetic import SyntheticOptions
 from ..data.triplet_mining import TripletMining
+from ..labeling.tracklets import LinkOptions
 from ..networks.clip_tower import ClipTower
 from ..networks.domain_fusion import DomainFusion
 from ..networks.mean_teacher import MeanTeacher
@@ -67,6 +68,9 @@ FIXED_KEYS: dict[str, Key] = {
         ("auto", "on", "off"),
     ),
     "CC.SAMPLER.OUTLIERS_PER_BATCH": Key(0, "Outliers, for AverageK.RESCUE and MpRL.", "[0, inf)"),
+    "CC.SAMPLER.TRACKLET_AWARE": Key(
+        False, "Draw the images of a cluster from different tracklets first (CC.FOLDER.TRACKLET)."
+    ),
     "CC.EXTRACT.IMS_PER_BATCH": Key(256, "Images per extraction batch of a process.", "[1, inf)"),
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(
@@ -240,4 +244,5 @@ FIXED_KEYS: dict[str, Key] = {
     **argument_keys(TripletMining),
     **argument_keys(SyntheticOptions),
     **argument_keys(FolderOptions),
+    **argument_keys(LinkOptions),
 }

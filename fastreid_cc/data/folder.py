@@ -5,6 +5,7 @@ How names are read is in `naming`; what is done with images that cannot be read 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
@@ -38,6 +39,7 @@ class FolderItems:
         query, gallery: identities and cameras are integers; an identity of -1 in the gallery is a
             distractor. Without CAMERA the queries have camera 0 and the gallery camera 1, so
             that the standard protocol (no match from the same camera) leaves the matches in.
+        tracks: path -> (tracklet with its camera, time or nan), for all images of a tracklet.
 
     Raises:
         BadConfig: nothing found, a rule that fits nothing, a query without identity, too many
@@ -59,8 +61,8 @@ class FolderItems:
             raise BadConfig(f"{self._key('root')} is empty: name the folder of your images.")
         self.options = options
         self.root = Path(data_root, Path(options.root).expanduser())
-        self._camera = options.rule("camera")
-        self._identity = options.rule("identity")
+        self._camera = options.rule("camera", self.root)
+        self._identity = options.rule("identity", self.root)
         names = self._named(self.root, "root")
         query, gallery = (
             self._named(self.root / folder, part) if folder else []
@@ -88,6 +90,7 @@ class FolderItems:
                 f"{self._key('identity')}={options.identity!r} matches no image, e.g. not "
                 f"{self.relative(everything[0])!r}."
             )
+        self.tracks = self._tracks(everything)
         self.train = self._train(train)
         if not options.query:
             query, gallery = self._choose(test)
@@ -150,6 +153,32 @@ class FolderItems:
                 )
             camera = str(int(camera) * sectors // total)
         return self._identity(name) or None, plain(camera or 0)
+
+    def _tracks(self, paths: Sequence[str]) -> dict[str, tuple[str, float]]:
+        """The tracklet and the time of every good image that has a tracklet."""
+        options, found = self.options, {}
+        tracklet, time = options.rule("tracklet", self.root), options.rule("time", self.root)
+        for path in paths if options.tracklet else ():
+            name = self.relative(path)
+            text = tracklet(name)
+            if text and path in self._labels:
+                when = time(name)
+                try:
+                    found[path] = f"{self._labels[path][1]}/{text}", float(when or "nan")
+                except ValueError as error:
+                    raise BadConfig(
+                        f"{self._key('time')}={options.time!r} reads {when!r} off {name!r}, which"
+                        " is no number."
+                    ) from error
+        silent = "tracklet" if options.tracklet and not found else ""
+        if found and options.time and all(math.isnan(when) for _, when in found.values()):
+            silent = "time"
+        if silent:
+            raise BadConfig(
+                f"{self._key(silent)}={getattr(options, silent)!r} matches no image, e.g. not "
+                f"{self.relative(paths[0])!r}."
+            )
+        return found
 
     def _train(self, names: list[str]) -> list[Item]:
         labels = [self._labels[name] for name in names]

@@ -4,20 +4,25 @@ What a name means is said by regular expressions over the path of an image relat
 ("001/02_5.png", separators "/"). A rule is either
 
 * `""`: nothing is known,
-* `"folder:0"`: the name of the first sub-folder (1: the second, …), or
+* `"folder:0"`: the name of the first sub-folder (1: the second, …),
+* `"file:tracks.csv"`: what a table says, below the folder or at an absolute path: its column of the
+  rule's name ("tracklet", "time", …), in the row whose column `image` is the path; or
 * a regular expression with one group or a group of the rule's name, e.g. `"_c(\\d+)"` or
   `"(?P<camera>cam[ab])"`; it is searched for, so anchor it where that matters.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..errors import BadConfig, printable
 from ..registry import Part
 
+RULES = ("camera", "identity", "tracklet", "time")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -37,6 +42,10 @@ class FolderOptions(Part):
             frame) and is cut into that many equal sectors, e.g. (72, 4). Empty = as it is.
         identity: rule for the true identity. Of the target for evaluation and logged diagnostics
             only; of a folder of CC.SOURCES.FOLDERS it is what is learnt.
+        tracklet: rule for the tracklet; with the camera it tells which images a tracker has put
+            together. "" = unknown; an image it does not match is of no tracklet.
+        time: rule for the time of an image within its camera, a number: a frame or seconds. "" =
+            unknown; needs TRACKLET.
         query: folder of query images; relative to ROOT, or absolute. Never trained on.
         gallery: folder of gallery images, as QUERY.
         test_include: regex; matching images are test images instead (an alternative to folders).
@@ -57,6 +66,8 @@ class FolderOptions(Part):
     camera: str = ""
     camera_sectors: tuple = ()
     identity: str = ""
+    tracklet: str = ""
+    time: str = ""
     query: str = ""
     gallery: str = ""
     test_include: str = ""
@@ -66,9 +77,9 @@ class FolderOptions(Part):
 
     def __post_init__(self) -> None:
         faults = []
-        for name in ("include", "exclude", "test_include", "camera", "identity"):
+        for name in ("include", "exclude", "test_include", *RULES):
             try:
-                if name in ("camera", "identity"):
+                if name in RULES:
                     self.rule(name)
                 else:
                     _regex(self.key_of(name), getattr(self, name))
@@ -90,6 +101,11 @@ class FolderOptions(Part):
             )
         if (self.query or self.test_include) and not self.identity:
             faults.append(f"A test set needs true identities: set {self.key_of('identity')}.")
+        if self.time and not self.tracklet:
+            faults.append(
+                f"{self.key_of('time')} says when tracklets were seen: set"
+                f" {self.key_of('tracklet')} too."
+            )
         sectors = self.camera_sectors
         if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
             faults.append(f"{self.key_of('camera_sectors')}={sectors} must be (total, sectors).")
@@ -100,13 +116,13 @@ class FolderOptions(Part):
         """The config key of an option."""
         return f"{self.key}.{name.upper()}"
 
-    def rule(self, name: str) -> Rule:
-        """What reads `camera` or `identity` off a path.
+    def rule(self, name: str, root: str | os.PathLike[str] = ".") -> Rule:
+        """What reads one of `RULES` off a path; a table lies below `root`.
 
         Raises:
             ValueError: if it is no rule.
         """
-        return Rule(name, getattr(self, name), self.key_of(name))
+        return Rule(name, getattr(self, name), self.key_of(name), root)
 
 
 def _regex(key: str, text: str) -> re.Pattern[str]:
@@ -117,19 +133,26 @@ def _regex(key: str, text: str) -> re.Pattern[str]:
 
 
 class Rule:
-    """Reads one property off a path; see the module's text for the three forms.
+    """Reads one property off a path; see the module's text for the four forms.
 
     Args:
         name: of the property, and of its group in a regex.
         text: the rule.
         key: its config key, for messages.
+        root: the folder of a table; it is read with the first path.
     """
 
-    def __init__(self, name: str, text: str, key: str = "") -> None:
-        self.name, self.text = name, text
+    def __init__(
+        self, name: str, text: str, key: str = "", root: str | os.PathLike[str] = "."
+    ) -> None:
+        self.name, self.text, self.key = name, text, key
         self.level: int | None = None
         self.regex: re.Pattern[str] | None = None
-        if text.startswith("folder:"):
+        self.file: Path | None = None
+        self._said: dict[str, str] | None = None
+        if text.startswith("file:"):
+            self.file = Path(root, Path(text[5:]).expanduser())
+        elif text.startswith("folder:"):
             if not text[7:].isdigit():
                 raise ValueError(f"{key}={text!r}: after 'folder:' comes a level, 0, 1, ….")
             self.level = int(text[7:])
@@ -145,12 +168,34 @@ class Rule:
         if self.level is not None:
             parts = PurePosixPath(path).parts[:-1]
             return parts[self.level] if self.level < len(parts) else None
+        if self.file is not None:
+            if self._said is None:
+                self._said = _column(self.file, self.name, f"{self.key}={self.text!r}")
+            return self._said.get(path)
         if self.regex is None:
             return ""
         match = self.regex.search(path)
         if match is None:
             return None
         return match[self.name] if self.name in self.regex.groupindex else match[1]
+
+
+def _column(file: Path, name: str, setting: str) -> dict[str, str]:
+    """Image -> what a table says of it in one column; empty cells are left out.
+
+    Raises:
+        BadConfig: if there is no such table or column.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            return {row["image"]: row[name] for row in csv.DictReader(stream) if row[name]}
+    except OSError as error:
+        reason = printable(error.strerror)
+        raise BadConfig(f"{setting}: {printable(file)} cannot be read: {reason}.") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise BadConfig(
+            f"{setting}: {printable(file)} is no table with the columns image and {name}."
+        ) from error
 
 
 def list_images(root: Path) -> list[str]:

@@ -3,7 +3,8 @@
 The rules are those of Cluster Contrast and SpCL (Dai et al., arXiv:2103.11568; Ge et al.,
 arXiv:2006.02713): clusters in random order; one random image of the cluster, then K-1 more from
 *other cameras* than that image's, without repetition if at least K are there, else with; a cluster
-seen by one camera gives its other images; a cluster of one image gives that image once.
+seen by one camera gives its other images; a cluster of one image gives that image once. Where
+tracklets are told, which the papers do not know, the K-1 come from as many of them as possible.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ def draw_images(
     cameras: np.ndarray | None,
     num_instances: int,
     generator: np.random.Generator,
+    tracklets: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws up to K images of one cluster, the anchor first.
 
@@ -27,6 +29,8 @@ def draw_images(
         cameras: i64 [m], their cameras; None leaves cameras out of it.
         num_instances: K.
         generator: source of the draws.
+        tracklets: i64 [m], their tracklets: one image of each comes before a second of any, the
+            anchor's counted; a repetition only where all were drawn. None leaves them out of it.
 
     Returns:
         i64 [K], or [1] for a cluster of one image.
@@ -38,6 +42,16 @@ def draw_images(
         pool = others if len(others) else pool
     if not len(pool):
         return members[[anchor]]
+    if tracklets is not None:
+        pool = generator.permutation(pool)
+        own = tracklets[pool]
+        by_tracklet = np.argsort(own, kind="stable")
+        _, first, of = np.unique(own[by_tracklet], return_index=True, return_inverse=True)
+        turn = np.empty(len(pool), np.int64)  # how many of its tracklet come before it
+        turn[by_tracklet] = np.arange(len(pool)) - first[of]
+        turn += own == tracklets[anchor]
+        rest = np.resize(pool[np.argsort(turn, kind="stable")], num_instances - 1)
+        return members[np.concatenate(([anchor], rest))]
     rest = generator.choice(pool, num_instances - 1, replace=len(pool) < num_instances)
     return members[np.concatenate(([anchor], rest))]
 
@@ -57,6 +71,7 @@ class ClusterSampler:
         num_batches: batches per epoch.
         seed: with the epoch, fixes every draw.
         rank, world_size: this process and their number.
+        tracklets: i64 [N] or None.
 
     Raises:
         ValueError: if there are fewer clusters than fill a batch.
@@ -73,12 +88,14 @@ class ClusterSampler:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        tracklets: np.ndarray | None = None,
     ) -> None:
         order = np.argsort(labels, kind="stable")
         order = order[labels[order] >= 0]
         starts = np.unique(labels[order], return_index=True)[1]
         self.members = np.split(order, starts[1:]) if len(order) else []
         self.cameras = [None if cameras is None else cameras[m] for m in self.members]
+        self.tracklets = [None if tracklets is None else tracklets[m] for m in self.members]
         self.num_instances, self.batch_size = num_instances, batch_size
         self.num_batches, self.seed = num_batches, seed
         self.rank, self.world_size = rank, world_size
@@ -93,7 +110,13 @@ class ClusterSampler:
     def one_pass(self, generator: np.random.Generator) -> np.ndarray:
         """i64: all clusters once in random order, K images each."""
         drawn = [
-            draw_images(self.members[c], self.cameras[c], self.num_instances, generator)
+            draw_images(
+                self.members[c],
+                self.cameras[c],
+                self.num_instances,
+                generator,
+                self.tracklets[c],
+            )
             for c in generator.permutation(len(self.members))
         ]
         return np.concatenate(drawn)

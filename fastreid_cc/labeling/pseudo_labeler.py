@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from .clusterers.base import Clusterer
 from .collapse import CollapsePolicy, recover_from_collapse
 from .distances.base import Distance
 from .eps import automatic_eps
+from .links import LinkedGraph, Links
 from .memory_budget import explain_out_of_memory, refuse_if_too_large
 from .neighbor_lists import find_neighbors, widest
 from .neighbors.base import NeighborSearch
@@ -156,6 +158,7 @@ class PseudoLabeler:
         features: np.ndarray | Tensor,
         cameras: np.ndarray | None = None,
         *,
+        links: Links | None = None,
         previous: PseudoLabels | None = None,
         progress: bool = True,
     ) -> PseudoLabels:
@@ -165,15 +168,20 @@ class PseudoLabeler:
             features: floating point [N, D], array or tensor; scaled to unit length here. A tensor
                 stays on its device until the neighbours are found.
             cameras: integer [N], for the parts that use cameras.
+            links: pairs that must, or must not, share a cluster, which the labels honour exactly;
+                the same on all processes.
             previous: the labels before, which `collapse` may fall back to.
             progress: show bars, if standard error is a terminal.
         Raises:
-            ValueError: for zero or non-finite rows (naming them), a wrong dtype or shape.
+            ValueError: for zero or non-finite rows (naming them), a wrong dtype or shape; for links
+                with a clusterer that does not consume distances.
             CollapsedError: if `collapse` has no way out.
             MemoryError: with advice: before the start, if the estimate exceeds the free memory, or
                 when an allocation fails.
         """
-        return self.sweep(features, (), cameras, previous=previous, progress=progress)[0]
+        return self.sweep(features, (), cameras, links=links, previous=previous, progress=progress)[
+            0
+        ]
 
     def sweep(
         self,
@@ -181,6 +189,7 @@ class PseudoLabeler:
         radii: Sequence[float],
         cameras: np.ndarray | None = None,
         *,
+        links: Links | None = None,
         previous: PseudoLabels | None = None,
         progress: bool = True,
     ) -> list[PseudoLabels]:
@@ -194,6 +203,11 @@ class PseudoLabeler:
         for eps in radii:
             if not 0 < eps <= 1:
                 raise ValueError(f"eps={eps} must lie in (0, 1]")
+        if links is not None and self.clusterer.consumes != "distances":
+            raise ValueError(
+                f"{type(self.clusterer).__name__} clusters {self.clusterer.consumes}; links need a"
+                " clusterer that consumes distances"
+            )
         images, size = (*np.shape(features), 0, 0)[:2]
         with explain_out_of_memory(images, size), _Bars(progress) as bars:
             rows = unit_rows(features)
@@ -201,23 +215,24 @@ class PseudoLabeler:
                 raise ValueError(f"cameras must be [{len(rows)}], found {list(np.shape(cameras))}")
             if len(rows) == 0:
                 return [PseudoLabels(np.empty(0, np.int64), eps) for eps in (self.eps, *radii)]
-            return self._label(rows, cameras, (None, *radii), previous, bars)
+            return self._label(rows, cameras, (None, *radii), links, previous, bars)
 
     def _label(
         self,
         rows: Tensor,
         cameras: np.ndarray | None,
         radii: Sequence[float | None],
+        links: Links | None,
         previous: PseudoLabels | None,
         bars: _Bars,
     ) -> list[PseudoLabels]:
         """The labelling, step by step; each step uses only what the steps before gave.
 
         Features refined by their neighbours have their place after step 1, which is then repeated
-        with them; the caller keeps the plain ones. Links that must or must not be are entries of
-        the sparse graph that step 2 sets to zero or takes out before step 3 clusters it.
+        with them; the caller keeps the plain ones.
         """
         alone, numbered = not self.distributed, None
+        rows = rows if links is None else links.pooled(rows)
         if cameras is not None:
             numbered = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
         num_cameras = 1 if numbered is None else int(numbered.max()) + 1
@@ -234,7 +249,7 @@ class PseudoLabeler:
 
         def on_first() -> list[PseudoLabels]:
             # 2. Distances: one sparse graph, cut at the largest radius that may be needed.
-            start, largest = time.perf_counter(), 1.0
+            start, largest, linked = time.perf_counter(), 1.0, None
             x: Tensor | KnnGraph | sp.csr_array = rows
             if self.clusterer.consumes == "neighbors":
                 x = graphs[0]
@@ -244,17 +259,23 @@ class PseudoLabeler:
                 if self.eps is None:
                     self.eps = automatic_eps(x, self.clusterer.auto_rho, cut, self._margin)
                 largest = cut - self._margin if cut < 1 else 1.0
+                if links is not None:
+                    linked = LinkedGraph(links, x)
+                    x = linked.graph
             seconds["distance"] = time.perf_counter() - start
 
             # 3. and 4. Clusters at all radii in one call on this graph; each refined in turn.
             own = [self.eps if eps is None else eps for eps in radii]
-            found = list(self._clustered(x, own, cameras, seconds))
+            found = list(self._clustered(x, own, cameras, linked, seconds))
 
             # 5. Recovery from a collapse: the same again, at the radii the policy allows.
             if self.collapse is not None:
                 others = self.collapse.radii_to_try(found[0], largest)
-                tried = self._clustered(x, others, cameras, seconds)
+                tried = self._clustered(x, others, cameras, linked, seconds)
                 found[0] = recover_from_collapse(found[0], tried, self.collapse, previous)
+                if linked is not None:  # labels before may have been made under other links
+                    again = linked.labels(found[0].labels, found[0].eps)
+                    found[0] = replace(found[0], labels=again)
             return found
 
         # 6. The first process does steps 2 to 5; all get the labels.
@@ -283,6 +304,7 @@ class PseudoLabeler:
         x: Tensor | KnnGraph | sp.csr_array,
         radii: Sequence[float | None],
         cameras: np.ndarray | None,
+        linked: LinkedGraph | None,
         seconds: dict[str, float],
     ) -> Iterator[PseudoLabels]:
         """Labels at each radius: clustered in one call at the first, refined as they are read."""
@@ -294,12 +316,18 @@ class PseudoLabeler:
         for eps in radii:
             start = time.perf_counter()
             at_offset = {offset: next(labels) for offset in offsets}
+            if linked is not None:
+                at_offset = {o: linked.labels(v, eps and eps + o) for o, v in at_offset.items()}
             refined = at_offset[0.0]
             for refiner in self.refiners:
                 refined = refiner.refine(refined, at_offset, cameras)
             if self.refiners:
                 stages["refine"] = time.perf_counter() - start
-            yield PseudoLabels(refined, eps, dict(stages))
+            if linked is None:
+                yield PseudoLabels(refined, eps, dict(stages))
+            else:
+                refined = linked.labels(refined, eps)
+                yield PseudoLabels(refined, eps, dict(stages), figures=linked.figures)
 
     def bytes_needed(self, images: int, size: int, num_cameras: int = 1) -> int:
         """Estimate of the memory that labelling takes beyond unit f32 features [images, size]."""

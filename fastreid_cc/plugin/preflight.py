@@ -27,6 +27,7 @@ from ..config.shipped import PREFIX, TESTED, find_config, how_tested
 from ..data.folder import FolderItems
 from ..data.published import PUBLISHED
 from ..errors import BadConfig, MissingData, WrongUse, printable
+from ..labeling.answers import names_below, read_answers
 from .compat.patching import wrap
 from .compat.repairs.pretrained_weights import fetch, wanted_weights
 from .loading.collect_sources import list_folders, number_listed
@@ -158,6 +159,8 @@ def _check_data(cfg: Any, *, eval_only: bool) -> None:
                     refuse_too_few(cfg, len(found.train))
                 if name in cfg.DATASETS.NAMES:
                     target = [item[0] for item in found.train]
+                    if cfg.CC.ENABLED and cfg.CC.LINKS.FILE and not eval_only:
+                        read_answers(cfg.CC.LINKS.FILE, names_below(found.root, target))
             elif _has_readers_check(cls):
                 _check_stock(key, name, cls, root)
     if cfg.CC.ENABLED and cfg.CC.SOURCES.FOLDERS and not eval_only:

@@ -195,7 +195,9 @@ class Sheets:
     def _shown(self, cluster: int, rows: list[np.ndarray]) -> Member:
         cameras = np.unique(self.images.cameras[self.images.labels == cluster]).tolist()
         folder = self.folders / folder_name(cluster, int(self.stats.sizes[cluster]))
-        link = quote(os.path.relpath(folder, self.page)) + "/" if folder.is_dir() else ""
+        own = f"{int(np.argmax(self.images.labels == cluster)):06d}_*"
+        is_there = any(folder.glob(own))  # not of another cluster, as after `--names-of`
+        link = quote(os.path.relpath(folder, self.page)) + "/" if is_there else ""
         shots = [[self._shot(int(i), cluster) for i in row] for row in rows]
         return Member(cluster, cameras, link, shots if self.album.shows else [])
 

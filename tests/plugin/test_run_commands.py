@@ -309,3 +309,56 @@ def test_no_data_set_is_drawn_where_the_images_are_not(plugin, finished, tmp_pat
         status, _, err = run(capsys, "clusters", finished, "--out", tmp_path / "x")
     assert status == 1 and "FASTREID_DATASETS" in err and "elsewhere" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_clusters_keep_the_names_of_an_earlier_table(plugin, finished, labels, tmp_path, capsys):
+    told(capsys, "clusters", finished, "--out", tmp_path / "old", "--csv-only")
+    rows = list(csv.reader((tmp_path / "old" / "clusters.csv").open()))
+    largest = str(np.bincount(labels[labels >= 0]).argmax())
+    for row in rows[1:]:
+        row[1] = "40" if row[1] == largest else "-1"
+    table = tmp_path / "earlier.csv"
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows[:1] + [["gone.jpg", "90", "0"]] + rows[2:])
+    words = ("clusters", finished, "--names-of", table)
+    answer = told(capsys, *words, "--out", tmp_path / "new")
+    assert (answer["kept_names"], answer["new_names"]) == (1, labels.max())
+    found = [int(row["cluster"]) for row in csv.DictReader((tmp_path / "new/clusters.csv").open())]
+    assert found == [
+        -1 if c < 0 else 40 if str(c) == largest else 91 + c - (c > int(largest))
+        for c in labels.tolist()
+    ]
+    assert len(list((tmp_path / "new").glob(f"cluster_00040_{found.count(40)}_images/*"))) > 1
+    table.write_text("image,cluster,camera\nelsewhere.jpg,1,0\n")
+    status, _, err = run(capsys, *words, "--out", tmp_path / "x")
+    assert status == 2 and "names none of the 48 images" in err and not (tmp_path / "x").exists()
+
+
+# ---- review ---------------------------------------------------------------------------------
+
+
+def test_a_review_asks_and_never_asks_again(plugin, finished, labels, data_root, tmp_path, capsys):
+    from fastreid_cc.labeling.answers import read_answers
+
+    out = tmp_path / "first"
+    answer = told(capsys, "review", finished, "--questions", 4, "--out", out)
+    assert (answer["questions"], answer["answered"]) == (4, 0)
+    assert sorted(path.name for path in out.iterdir()) == ["answers.csv", "review.html"]
+    rows = list(csv.reader((out / "answers.csv").open()))
+    assert rows[0] == ["first", "second", "same"] and [row[2] for row in rows[1:]] == [""] * 4
+    assert all((data_root / name).is_file() for row in rows[1:] for name in row[:2])
+    for row, said in zip(rows[1:], ("yes", "no", "no", ""), strict=True):
+        row[2] = said
+    with (out / "answers.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    again = tmp_path / "again"
+    words = ("review", finished, "--questions", 1000, "--out", again)
+    answer = told(capsys, *words, "CC.LINKS.FILE", out / "answers.csv")
+    assert answer["answered"] == 3 and answer["questions"] > 4
+    found = [tuple(row) for row in csv.reader((again / "answers.csv").open())]
+    assert found[1:4] == [tuple(row) for row in rows[1:4]]
+    assert not {row[:2] for row in found[4:]} & {row[:2] for row in found[1:4]}
+    names = sorted({name for row in found[1:] for name in row[:2]})
+    assert len(read_answers(again / "answers.csv", names).other) == 2
+    status, _, err = run(capsys, *words)
+    assert status == 2 and "exists already" in err

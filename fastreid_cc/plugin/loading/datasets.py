@@ -116,7 +116,7 @@ class UnlabeledFolder(ImageDataset):
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         listed = FolderItems(_current["folder"], os.path.abspath(root))
-        self.dataset_dir = listed.root
+        self.dataset_dir, self.tracks = listed.root, listed.tracks
         super().__init__(listed.train, listed.query, listed.gallery, **kwargs)
 
 

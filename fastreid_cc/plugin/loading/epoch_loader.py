@@ -85,6 +85,7 @@ def _target_batches(
         )
         return [views.local_batches(epoch)]
     cameras = images.cameras if _is_camera_aware(cfg, images.cameras) else None
+    tracks = images.tracks if cfg.CC.SAMPLER.TRACKLET_AWARE else None
     outliers = np.flatnonzero(targets < 0)
     num_outliers = cfg.CC.SAMPLER.OUTLIERS_PER_BATCH if len(outliers) else 0
     batches = ClusterSampler(
@@ -92,6 +93,7 @@ def _target_batches(
         cameras,
         num_instances=cfg.DATALOADER.NUM_INSTANCE,
         batch_size=_batch_size(cfg, targets, num_outliers),
+        tracklets=None if tracks is None else tracks.as_classes(),
         **shared,
     ).local_batches(epoch)
     if not num_outliers:
@@ -132,7 +134,7 @@ def _source_batches(
     return found
 
 
-def _shared(cfg: Any, images: TargetImages) -> dict[str, int]:
+def _shared(cfg: Any, images: TargetImages) -> dict[str, Any]:
     return {
         "num_batches": len(images.dataset) // cfg.SOLVER.IMS_PER_BATCH,
         "seed": cfg.CC.SEED,

@@ -17,6 +17,7 @@ from ...data.fit_and_pad import refuse_one_ratio
 from ...data.generated_views import ViewFolder
 from ...data.items import cameras, sort_items, truth
 from ...data.sources import SourceImages
+from ...data.tracks import Tracks, tracks_of
 from ...errors import BadConfig
 from .camera_styles import camera_style, generated_views
 from .collect_sources import collect_sources
@@ -32,11 +33,13 @@ class ImageList(NamedTuple):
         paths: of N images.
         cameras: i64 [N].
         truth: i64 [N] identities for the log, None if unknown; nothing else reads them.
+        tracks: their tracklets, None if none is known.
     """
 
     paths: list[str]
     cameras: np.ndarray
     truth: np.ndarray | None = None
+    tracks: Tracks | None = None
 
 
 class Extent(Dataset):
@@ -71,7 +74,7 @@ class TargetImages:
         style: Any = None,
         views: ViewFolder | None = None,
     ) -> None:
-        self.paths, self.cameras, self.truth = images
+        self.paths, self.cameras, self.truth, self.tracks = images
         self.sources, self.style, self.views = sources, style, views
         self.dataset = Extent(epoch_images, 0 if sources is None else sources.num_classes)
 
@@ -85,14 +88,19 @@ class TargetImages:
 def collect_images(cfg: Any) -> ImageList:
     """Every image of DATASETS.NAMES, sorted by path.
 
-    Cameras are numbered over all data sets, so two sets never share one.
+    Cameras are numbered over all data sets, so two sets never share one. A data set may tell
+    tracklets in an attribute `tracks`, path -> (tracklet with its camera, time or nan).
     """
     listed: list[tuple[str, Any, str]] = []
+    tracks: dict[str, tuple[str, float]] = {}
     for name in cfg.DATASETS.NAMES:
         data = DATASET_REGISTRY.get(name)(root=data_build._root)
         listed += [(path, identity, f"{name}/{camera}") for path, identity, camera in data.train]
+        told = getattr(data, "tracks", {}).items()
+        tracks |= {path: (f"{name}/{tracklet}", time) for path, (tracklet, time) in told}
     items = sort_items(listed)
-    return ImageList([item[0] for item in items], cameras(items), truth(items))
+    paths = [item[0] for item in items]
+    return ImageList(paths, cameras(items), truth(items), tracks_of(paths, tracks))
 
 
 def test_paths(cfg: Any) -> list[str]:
@@ -144,7 +152,7 @@ class ImageStream:
     """Endless random batches without labels, for PreciseBN."""
 
     def __init__(self, cfg: Any) -> None:
-        paths, cameras, _ = collect_images(cfg)
+        paths, cameras = collect_images(cfg)[:2]
         rows = np.random.default_rng(cfg.CC.SEED).permutation(len(paths))
         batch = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         targets, transform = np.zeros(len(paths), np.int64), build_transforms(cfg, is_train=True)

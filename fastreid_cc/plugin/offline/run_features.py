@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
 from torch import nn
 
-from ...errors import WrongUse
+from ...errors import ClearError, WrongUse, printable
 from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
 from ..loading.datasets import configure_from
@@ -136,6 +137,34 @@ def training_features(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return features, None if labels is None else labels.labels
 
 
+def labelled_images(
+    folder: Path, pairs: Sequence[str] = (), *, device: str = ""
+) -> tuple[Clustered, Path, str]:
+    """A run's training images with features and last labels, CC.FOLDER.ROOT, and CC.LINKS.FILE.
+
+    No identity is read.
+
+    Args:
+        folder: OUTPUT_DIR of a run.
+        pairs: config keys on top of its own.
+        device: to extract on; "" = the run's.
+
+    Raises:
+        BadConfig, UnreadableFile, WrongUse: if weights are missing or do not fit.
+        ClearError: if there are no labels.
+    """
+    cfg, checkpoint, model = _build(folder, device, pairs)
+    configure_from(cfg, draw=False)
+    found = _clustered(cfg, model, checkpoint)
+    if found is None:
+        raise ClearError(
+            f"{printable(checkpoint)} holds no pseudo-labels: the run was not label-free, or was"
+            " saved before its first labelling."
+        )
+    root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
+    return replace(found, truth=None), root, cfg.CC.LINKS.FILE
+
+
 def _network(source: str, cfg: Any, checkpoint: str) -> tuple[nn.Module, str]:
     """The network of a run's folder or of a config's MODEL.WEIGHTS, and the checkpoint's path."""
     if Path(source).is_dir():
@@ -160,9 +189,9 @@ def _as_tested(cfg: Any, model: nn.Module, paths: Sequence[str], batch: int) -> 
     return extract_features(cfg, model, images, tested=True).cpu().numpy()
 
 
-def _build(folder: Path, device: str) -> tuple[Any, Path, nn.Module]:
-    pairs = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.WEIGHTS", ""]
-    cfg = read_config(folder, [*pairs, *(["MODEL.DEVICE", device] if device else [])])
+def _build(folder: Path, device: str, pairs: Sequence[str] = ()) -> tuple[Any, Path, nn.Module]:
+    own = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.WEIGHTS", ""]
+    cfg = read_config(folder, [*pairs, *own, *(["MODEL.DEVICE", device] if device else [])])
     checkpoint = find_checkpoint(folder)
     return cfg, checkpoint, load_network(cfg, checkpoint)
 

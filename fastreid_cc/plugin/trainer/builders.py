@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fastreid.data import build as data_build
 from fastreid.data.transforms import build_transforms
 
-from ...config import build_part
+from ...config import build_part, from_config
 from ...data.augment import ColorRobust
+from ...errors import printable
+from ...labeling.answers import names_below, read_answers
 from ...labeling.collapse import CollapsePolicy
 from ...labeling.feature_refinement import NeighborMean
 from ...labeling.pseudo_labeler import PseudoLabeler
+from ...labeling.tracklets import Linker, LinkOptions
 from ...memories.base import Memory
 from ...memories.pair import PairMemory
 from ...registry import (
@@ -25,7 +31,10 @@ from ...registry import (
     keyword_arguments,
 )
 from ...structures import FeatureRefiner
+from ..loading.target_images import TargetImages
 from ..modeling.registered_losses import WithLosses
+
+logger = logging.getLogger("fastreid.cc.hooks")
 
 
 def build_labeler(cfg: Any) -> PseudoLabeler:
@@ -40,6 +49,40 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         collapse=build_collapse_policy(cfg),
         distributed=True,
     )
+
+
+def build_linker(cfg: Any, images: TargetImages) -> Linker | None:
+    """What makes the links of CC.LINKS; None where there are none.
+
+    Raises:
+        BadConfig: see `read_answers`.
+    """
+    options, tracks = from_config(cfg, LinkOptions), images.tracks
+    by_time = options.overlap and tracks is not None and not np.isnan(tracks.times).all()
+    if not (options.tracklets or by_time):
+        tracks = None
+    if tracks is None and not options.file:
+        return None
+    answers = None
+    if options.file:
+        root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
+        answers = read_answers(options.file, names_below(root, images.paths))
+        if answers.unknown:
+            logger.warning(
+                f"CC.LINKS.FILE={options.file!r}: {len(answers.unknown)} images of its pairs are no"
+                f" training images, e.g. {printable(answers.unknown[0])!r}; their pairs are left"
+                " out"
+            )
+    if tracks is not None and options.tracklets and options.pool > 0:
+        k1 = cfg.CC.DISTANCE.get(cfg.CC.DISTANCE.NAME.upper(), {}).get("K1", 0)
+        length = int(np.median(np.bincount(tracks.tracklets[tracks.tracklets >= 0])))
+        if 0 < k1 < 2 * length:
+            logger.warning(
+                f"the {k1} nearest images (CC.DISTANCE.{cfg.CC.DISTANCE.NAME.upper()}.K1) hold"
+                f" little beside an image's own tracklet of {length}: tracklets may not find each"
+                f" other. Raise K1 to {2 * length}, or take fewer images of a tracklet."
+            )
+    return Linker(options, images.cameras, tracks, answers)
 
 
 def build_refiners(cfg: Any, network: WithLosses) -> list[FeatureRefiner]:

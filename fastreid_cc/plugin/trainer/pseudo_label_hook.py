@@ -32,6 +32,7 @@ from ..loading.view_features import joined_with_views
 from ..seeding import seed_globals, seed_words
 from .builders import (
     build_labeler,
+    build_linker,
     build_memory,
     build_refiners,
     build_source_memory,
@@ -77,6 +78,7 @@ class PseudoLabelHook(UpdateHook):
     def __init__(self, cfg: Any, images: TargetImages, teacher: TeacherHook | None = None) -> None:
         self.cfg, self.images, self.teacher = cfg, images, teacher
         self.labeler = build_labeler(cfg)
+        self.linker = build_linker(cfg, images)
         self.transform = build_transforms(cfg, is_train=True)
         self.warmup_transform = build_warmup_transform(cfg)
         self.stages = Stages(cfg)
@@ -221,9 +223,12 @@ class PseudoLabelHook(UpdateHook):
         """Labels the images, and tells the refiners what is trained on from here."""
         refiners = build_refiners(self.cfg, self._labelling_model())
         if refiners and self.cfg.CC.LABELS.LOG_PLAIN:
-            log_plain_labels(self.trainer, self.images, self.labeler, features, self.labels)
+            log_plain_labels(
+                self.trainer, self.images, self.labeler, features, self.labels, self.linker
+            )
         features = refined_features(features, refiners, self.labeler.neighbors)
-        found = self.labeler(features, self.images.cameras, previous=self.labels)
+        links = self.linker(features) if self.linker else None
+        found = self.labeler(features, self.images.cameras, links=links, previous=self.labels)
         if found.note:
             logger.warning(f"epoch {epoch}: {found.note}")
         for refiner in self.labeler.refiners:

@@ -22,6 +22,7 @@ from ...config.published_batches import (
 )
 from ...data.items import cameras_in_words
 from ...labeling.pseudo_labeler import PseudoLabeler
+from ...labeling.tracklets import Linker
 from ...labels.diagnostics import stability, summarize, summary_line
 from ...memories.base import Memory
 from ...structures import PseudoLabels
@@ -96,6 +97,7 @@ def log_labelling(
     seconds = {"extract": extracted, **found.seconds}
     scalars = {f"cc/{key}": value for key, value in summary.items()}
     scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}
+    scalars |= {f"cc/{key}": float(value) for key, value in found.figures.items()}
     if found.eps is not None:
         scalars["cc/eps"] = float(found.eps)
     trainer.storage.iter = trainer.iter  # else the writer takes them for written already
@@ -108,6 +110,7 @@ def log_plain_labels(
     labeler: PseudoLabeler,
     features: Tensor,
     previous: PseudoLabels | None,
+    linker: Linker | None = None,
 ) -> None:
     """Scalars "cc/ari_plain", "cc/num_clusters_plain": labels of the features as they were.
 
@@ -116,7 +119,8 @@ def log_plain_labels(
     """
     if images.truth is None:
         return
-    found = copy.deepcopy(labeler)(features, images.cameras, previous=previous)
+    links = linker(features) if linker else None
+    found = copy.deepcopy(labeler)(features, images.cameras, links=links, previous=previous)
     summary = summarize(found.labels, images.cameras, images.truth)
     scalars: Any = {f"cc/{name}_plain": summary[name] for name in ("ari", "num_clusters")}
     trainer.storage.iter = trainer.iter  # else the writer takes them for written already
