@@ -104,6 +104,8 @@ def data(cfg: Any, world_size: int) -> Iterator[str]:
             f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
             " classes is unknown; leave it 0."
         )
+    if cfg.CC.KEEP_START and not cfg.CC.COMPARE_IMAGES:
+        yield "CC.KEEP_START judges by a comparison with the start: set CC.COMPARE_IMAGES above 1."
 
 
 def parts(cfg: Any, world_size: int) -> Iterator[str]:

@@ -41,6 +41,7 @@ class FolderItems:
             MEASURE "leave-one-out" the queries are in the gallery too, and what stands for the
             camera is what APART says: stock evaluation leaves out images of the query's identity
             and "camera", so a number for each image leaves out the query alone.
+        camera_of: the camera of every image, as the names say it.
         protocol: how the test images are measured, in a sentence; "" if there are none.
 
     Raises:
@@ -100,6 +101,7 @@ class FolderItems:
             if not options.query:
                 query, gallery = self._choose(test)
             self.query, self.gallery = self._items(query, 0), self._items(gallery, 1)
+        self.camera_of = {path: camera for path, (_, camera) in self._labels.items()}
         self.protocol = ""
         if self.query or self.gallery:
             self._require_matches(self.query, self.gallery)

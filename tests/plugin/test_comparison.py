@@ -76,6 +76,48 @@ def test_a_network_that_lost_its_features_is_warned_of(
     assert said.levelno == logging.WARNING and "SOLVER.BASE_LR" in said.getMessage()
 
 
+KEPT = (*ON, "CC.KEEP_START", True)
+
+
+def test_where_training_harmed_the_start_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trained weights are noise: they lie beside the start's, which are measured and saved."""
+    trainer = build(config(tmp_path, *KEPT, "TEST.EVAL_PERIOD", 1, "CC.EVAL_BEFORE", True))
+    start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    stock = ComparisonHook.after_epoch
+
+    def after_epoch(hook: Any) -> None:
+        if hook.trainer.epoch + 1 == hook.trainer.max_epoch:
+            for values in hook.trainer.model.parameters():
+                values.data.zero_()
+        stock(hook)
+
+    monkeypatch.setattr(ComparisonHook, "after_epoch", after_epoch)
+    trainer.train()
+    final, midway = (torch.load(tmp_path / name) for name in ("model_final.pth", "model_0000.pth"))
+    trained = torch.load(tmp_path / "model_trained.pth")["model"]
+    assert start.keys() == trained.keys()
+    for name, value in start.items():
+        assert torch.equal(final["model"][name], value)
+        assert torch.equal(midway["cc_comparison"]["start"][name], value)  # it outlives a resume
+    assert not any(values.any() for name, values in trained.items() if name.endswith("weight"))
+    assert "start" not in final["cc_comparison"]
+    found = {key: value for line in metrics(tmp_path) for key, value in line.items()}
+    assert found["kept_start"] == 1 and found["mAP"] == found["start/mAP"]
+    assert 0 < found["trained/mAP"] < 100
+    (said,) = [r for r in caplog.records if "of the start are kept" in r.getMessage()]
+    assert said.levelno == logging.WARNING and "model_trained.pth" in said.getMessage()
+
+
+def test_a_training_that_did_no_harm_is_the_result(tmp_path: Path) -> None:
+    for name, more in (("off", ON), ("on", KEPT)):
+        train(config(tmp_path / name, *more))
+    assert digest(weights(tmp_path / "on")) == digest(weights(tmp_path / "off"))
+    assert figures(tmp_path / "on") == figures(tmp_path / "off")
+    assert not (tmp_path / "on" / "model_trained.pth").exists()
+
+
 def test_the_figures_of_the_start_outlive_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

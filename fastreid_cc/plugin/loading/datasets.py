@@ -118,7 +118,7 @@ class UnlabeledFolder(ImageDataset):
 
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         listed = FolderItems(_current["folder"], os.path.abspath(root))
-        self.dataset_dir = listed.root
+        self.dataset_dir, self.camera_of = listed.root, listed.camera_of
         if listed.protocol:  # once, however often the set is built
             log_first_n(logging.INFO, listed.protocol, name="fastreid.cc.data", key="message")
         super().__init__(listed.train, listed.query, listed.gallery, **kwargs)
