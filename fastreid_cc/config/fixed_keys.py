@@ -57,6 +57,12 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.SAMPLES_PER_BN": Key(
         0, "Images of a batch that share a batch-norm statistic; 0 = all.", "0 or [2, inf)"
     ),
+    "CC.TRAIN_BN": Key(
+        "batch",
+        "Batch-norm statistics in training: of all images of a batch, or of each camera's (8 of"
+        " them at least). Goes with CC.EXTRACT.BN camera and TEST.BN camera.",
+        ("batch", "camera"),
+    ),
     "CC.AMP_DTYPE": Key(
         "auto",
         "Number format with SOLVER.AMP; auto is float16 on CUDA, bfloat16 on a CPU.",

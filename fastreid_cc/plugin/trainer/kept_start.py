@@ -1,9 +1,8 @@
-"""CC.KEEP_START: where training seems to have harmed, the weights it started from are the result."""
+"""CC.KEEP_START: where training seems to have harmed, the weights of the start are the result."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from fastreid.utils import comm
