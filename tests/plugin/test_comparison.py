@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tiny_runs import build, config, digest, metrics, train, weights
 from fastreid_cc.data.items import fingerprint
 from fastreid_cc.plugin.loading.target_images import ImageList
 from fastreid_cc.plugin.trainer.comparison_hook import ComparisonHook, sample
+from fastreid_cc.structures import PseudoLabels
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -140,3 +142,20 @@ def test_a_sample_is_drawn_once_in_the_order_of_the_data() -> None:
     assert one.cameras.tolist() == [int(path) % 4 for path in one.paths]
     assert sample(images, 20, 2).paths != one.paths
     assert fingerprint(sample(images, 50, 1).paths) == fingerprint(images.paths)
+
+
+def test_a_labelling_that_is_not_fit_is_said_when_it_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from fastreid.utils.events import EventStorage
+
+    from fastreid_cc.plugin.trainer.run_log import log_labelling
+
+    images: Any = SimpleNamespace(cameras=np.zeros(10, np.int64), truth=None)
+    for clustered in (2, 8):
+        labels = PseudoLabels(np.where(np.arange(10) < clustered, 0, -1))
+        with EventStorage(0) as storage:
+            trainer = SimpleNamespace(epoch=0, iter=0, storage=storage)
+            log_labelling(trainer, images, labels, previous=None, extracted=0.0, total=0.0)
+        assert ("may not be fit" in caplog.text) is (clustered == 2)
+        caplog.clear()
