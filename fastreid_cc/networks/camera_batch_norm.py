@@ -17,30 +17,42 @@ FEWEST = 8  # images of a camera in a batch that get statistics of their own
 class Cameras:
     """Whose images the forward at hand sees; one object for all layers of a model."""
 
-    rows: list[Tensor] | None = None
+    sizes: list[int] | None = None
 
     @contextmanager
-    def of(self, cameras: Tensor, device: torch.device | str) -> Iterator[None]:
-        """Within it, layers take the images to be of `cameras`, i64 [B].
-
-        Cameras of fewer than `FEWEST` images share statistics, with the largest camera too where
-        they are too few together.
-        """
-        listed = cameras.cpu()
-        values, counts = listed.unique(return_counts=True)
-        own = values[counts >= FEWEST]
-        groups = [torch.nonzero(listed == value)[:, 0] for value in own]
-        rest = torch.nonzero(~torch.isin(listed, own))[:, 0]
-        if len(rest) >= FEWEST or not groups:
-            groups.append(rest)
-        elif len(rest):
-            largest = max(range(len(groups)), key=lambda i: len(groups[i]))
-            groups[largest] = torch.cat([groups[largest], rest])
-        self.rows = [rows.to(device) for rows in groups] if len(groups) > 1 else None
+    def of(self, sizes: list[int]) -> Iterator[None]:
+        """Within it, a batch is of so many images of one group after the other."""
+        self.sizes = sizes if len(sizes) > 1 else None
         try:
             yield
         finally:
-            self.rows = None
+            self.sizes = None
+
+
+def groups_of(cameras: Tensor) -> tuple[Tensor, list[int]]:
+    """How the images of a batch share statistics.
+
+    Cameras of fewer than `FEWEST` images do so together, with the largest camera too where even
+    then they are too few.
+
+    Args:
+        cameras: i64 [B], on the CPU.
+    Returns:
+        (i64 [B], positions group by group; sizes of the groups).
+
+    >>> groups_of(torch.tensor([1, 0] * 8 + [2]))[1]
+    [9, 8]
+    """
+    values, counts = cameras.unique(return_counts=True)
+    own = values[counts >= FEWEST]
+    groups = [torch.nonzero(cameras == value)[:, 0] for value in own]
+    rest = torch.nonzero(~torch.isin(cameras, own))[:, 0]
+    if len(rest) >= FEWEST or not groups:
+        groups.append(rest)
+    elif len(rest):
+        largest = max(range(len(groups)), key=lambda i: len(groups[i]))
+        groups[largest] = torch.cat([groups[largest], rest])
+    return torch.cat(groups), [len(group) for group in groups if len(group)]
 
 
 class CameraBatchNorm(_BatchNorm):
@@ -54,11 +66,11 @@ class CameraBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises x [B, C, ...]; in training every camera moves the running statistics."""
-        rows = self.cameras.rows
-        if rows is None or not self.training:
+        if self.cameras.sizes is None or not self.training:
             return super().forward(x)
-        found = torch.cat([super(CameraBatchNorm, self).forward(x[own]) for own in rows])
-        return found[torch.argsort(torch.cat(rows))]
+        return torch.cat(
+            [super(CameraBatchNorm, self).forward(x) for x in x.split(self.cameras.sizes)]
+        )
 
 
 def split_by_camera(model: nn.Module) -> Cameras:
@@ -70,7 +82,7 @@ def split_by_camera(model: nn.Module) -> Cameras:
     Args:
         model: changed in place; SyncBatchNorm is left alone.
 
-    Cost: two copies of each normalised map. Source: Zhuang et al., Rethinking the Distribution Gap
+    Cost: one copy of each normalised map. Source: Zhuang et al., Rethinking the Distribution Gap
     of Person Re-identification with Camera-based Batch Normalization, ECCV 2020. Differs: batches
     hold several cameras; cameras with few images in a batch share statistics.
     """

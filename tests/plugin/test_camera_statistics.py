@@ -10,7 +10,7 @@ import torch
 from tiny_runs import build, config, digest, train, weights
 from torch import nn
 
-from fastreid_cc.networks.camera_batch_norm import split_by_camera
+from fastreid_cc.networks.camera_batch_norm import groups_of, split_by_camera
 
 
 def test_each_camera_is_normalised_alone_and_few_images_together() -> None:
@@ -19,16 +19,15 @@ def test_each_camera_is_normalised_alone_and_few_images_together() -> None:
     x = torch.randn(len(cameras), 3, 2, 2) + cameras[:, None, None, None] * 5.0
     model = nn.Sequential(nn.BatchNorm2d(3))
     told = split_by_camera(model)
-    with told.of(cameras, "cpu"):
-        found = model(x)
-    groups = (cameras == 0, cameras == 1, cameras >= 2)
-    for group in groups:
-        expected = nn.BatchNorm2d(3)(x[group])
-        torch.testing.assert_close(found[group], expected)
-    assert not torch.allclose(found, nn.BatchNorm2d(3)(x))
+    order, sizes = groups_of(cameras)
+    assert sizes == [10, 10, 9] and sorted(order.tolist()) == list(range(29))
+    with told.of(sizes):
+        found = model(x[order])
+    for group in (cameras == 0, cameras == 1, cameras >= 2):
+        torch.testing.assert_close(found[group[order]], nn.BatchNorm2d(3)(x[group]))
+    assert not torch.allclose(found, nn.BatchNorm2d(3)(x)[order])
     torch.testing.assert_close(model(x), nn.BatchNorm2d(3)(x))  # outside: the whole batch
-    with told.of(cameras[:5], "cpu"):  # 3 and 2: too few for any
-        torch.testing.assert_close(model(x[:5]), nn.BatchNorm2d(3)(x[:5]))
+    assert groups_of(cameras[:5])[1] == [5]  # 3 and 2: too few for any
 
 
 def test_training_by_camera_trains_otherwise(plugin: Any, tmp_path: Path) -> None:
