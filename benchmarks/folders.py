@@ -2,7 +2,7 @@
 
     python benchmarks/folders.py DATA_ROOT WEIGHTS [--output logs/folders] [--sets pku37 ...]
                                  [--seeds 1 2 3] [--folds 0 1 2] [--diagonal] [--rows label-free]
-                                 [--trial NAME --change KEY VALUE ...] [--both KEY VALUE ...]
+                                 [--trial NAME] [--change KEY VALUE ...] [--both KEY VALUE ...]
 
 DATA_ROOT holds the folders pku37, coil20, eth80 and nyala, WEIGHTS is an OSNet x0.25. Every set is
 trained by configs/OwnImages/cc_osnet_x0_25.yml; only CC.FOLDER differs, and the synthetic world is
@@ -10,7 +10,7 @@ drawn, not read. Folds are numbered from 0; `--diagonal` pairs the i-th seed wit
 supervised row learns by cross-entropy and a triplet loss from the same images, in as many steps of
 as many images. Trainings run one at a time and in processes of their own, and one that has ended is
 not repeated. Each row goes into `results.csv`, the mean of each set is printed. A trial is the
-recipe with some keys changed, `--both` changes the supervised row too (a size, a device).
+recipe with some keys changed, `--both` changes the supervised row too (a size).
 
 The share of the gap is (label-free - start) / (supervised - start), in mAP; ARI and the number of
 clusters are those of the last labelling, of the images trained on.
@@ -34,15 +34,14 @@ from pathlib import Path
 from fastreid_cc import boot
 from fastreid_cc.__main__ import main as command
 from fastreid_cc.config.shipped import find_config, resolve
-from fastreid_cc.data.folder import FolderItems
-from fastreid_cc.data.naming import FolderOptions
 
 CONFIG = "OwnImages/cc_osnet_x0_25"
 ALWAYS = [
     *("CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"),
     *("SOLVER.CHECKPOINT_PERIOD", "1000", "TEST.EVAL_PERIOD", "1000", "CC.EVAL_BEFORE", "True"),
 ]
-#: What the names of each set mean, as arguments of FolderOptions.
+ROWS = ("label-free", "supervised")
+#: What the names of each set mean: keys of CC.FOLDER.
 SETS: dict[str, dict[str, object]] = {
     "pku37": {
         "camera": r"/(\d+)_\d+\.png$",
@@ -101,7 +100,7 @@ class Run:
 
 
 def options(data: Path, name: str, fold: int) -> dict[str, object]:
-    """Arguments of FolderOptions; pku37 is tested on its 12 first, 12 next or 13 last people."""
+    """Keys of CC.FOLDER; pku37 is tested on its 12 first, 12 next or 13 last people."""
     found = {"root": str((data / name).resolve()), **SETS[name]}
     if name == "pku37":
         people = sorted(path.name for path in (data / name).iterdir() if path.is_dir())
@@ -122,31 +121,29 @@ def words_of(args: argparse.Namespace, run: Run) -> list[str]:
             words += [f"CC.FOLDER.{key.upper()}", str(value)]
     words += args.both
     if run.row == "supervised":
-        words += [*SUPERVISED, *_supervised_schedule(args, run)]
+        words += [*SUPERVISED, *_supervised_schedule(args, words)]
     else:
         words += args.change
     return [*words, "OUTPUT_DIR", str(args.output / args.trial / run.folder)]
 
 
-def _supervised_schedule(args: argparse.Namespace, run: Run) -> list[str]:
+def _supervised_schedule(args: argparse.Namespace, words: list[str]) -> list[str]:
     """As many steps as the label-free row has, in fastreid's epochs of one pass over the images."""
     from fastreid.config import get_cfg
+    from fastreid.data import build as data_build
+    from fastreid.data.datasets import DATASET_REGISTRY
+
+    from fastreid_cc.plugin.loading.datasets import configure_from
 
     cfg = get_cfg()
     cfg.merge_from_file(str(resolve(find_config(CONFIG))))
-    cfg.merge_from_list([*args.both, *args.change])
-    if run.set == "synthetic":
-        people, images = cfg.CC.SYNTHETIC.TRAIN_IDS, None
-    else:
-        chosen = FolderOptions(**options(args.data, run.set, run.fold))  # type: ignore[arg-type]
-        train = FolderItems(chosen, read_images=False).train
-        people, images = len({item[1] for item in train}), len(train)
-    batch = cfg.SOLVER.IMS_PER_BATCH
-    if images is None:
-        raise SystemExit("The synthetic world has no supervised row: its size is drawn.")
-    epochs = round(cfg.CC.ITERS_PER_EPOCH * cfg.SOLVER.MAX_EPOCH / max(1, images // batch))
+    cfg.merge_from_list([*words[3:], *args.change])
+    configure_from(cfg)
+    train = DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=data_build._root).train
+    people, batch = len({item[1] for item in train}), cfg.SOLVER.IMS_PER_BATCH
+    epochs = round(cfg.CC.ITERS_PER_EPOCH * cfg.SOLVER.MAX_EPOCH / max(1, len(train) // batch))
     instances = cfg.DATALOADER.NUM_INSTANCE
-    while people < batch // instances:
+    while people < batch // instances:  # coil20 has seven objects to learn from
         instances *= 2
     steps = [round(epochs * step / cfg.SOLVER.MAX_EPOCH) for step in cfg.SOLVER.STEPS]
     return [
@@ -199,6 +196,7 @@ class Row:
     map_start: float | None
     map: float
     rank1: float
+    kept_start: float | None
     clusters: float | None
     ari: float | None
     changed: str
@@ -215,6 +213,7 @@ def rows_of(args: argparse.Namespace, runs: list[Run]) -> Iterator[Row]:
             map_start=found.get("start/mAP"),
             map=found["mAP"],
             rank1=found["Rank-1"],
+            kept_start=found.get("kept_start"),
             clusters=found.get("cc/num_clusters"),
             ari=found.get("cc/ari"),
             changed=changed,
@@ -288,8 +287,7 @@ def runs_of(args: argparse.Namespace) -> list[Run]:
         pairs = product(folds, args.seeds)
         if args.diagonal and name == "pku37":
             pairs = zip(folds, args.seeds, strict=False)
-        rows = [row for row in args.rows if name != "synthetic" or row == "label-free"]
-        found += [Run(name, *pair, row) for pair in pairs for row in rows]
+        found += [Run(name, *pair, row) for pair in pairs for row in args.rows]
     return found
 
 
@@ -303,7 +301,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--folds", nargs="+", type=int, choices=range(3), default=[0, 1, 2])
     parser.add_argument("--diagonal", action="store_true", help="seed i on fold i")
-    parser.add_argument("--rows", nargs="+", default=["label-free", "supervised"])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--trial", default="recipe", help="name of the folder of its runs")
     parser.add_argument("--change", nargs="+", default=[], metavar="KEY VALUE")
     parser.add_argument("--both", nargs="+", default=[], metavar="KEY VALUE")
