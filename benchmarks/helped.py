@@ -55,12 +55,12 @@ from fastreid_cc.labels.helped import is_worse
 ALWAYS = [
     *("CC.OVERWRITE", "True", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"),
     *("SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "100", "CC.EVAL_BEFORE", "False"),
-    *("SOLVER.IMS_PER_BATCH", "32", "DATALOADER.NUM_INSTANCE", "4"),
+    *("SOLVER.IMS_PER_BATCH", "32", "DATALOADER.NUM_INSTANCE", "4", "CC.KEEP_START", "False"),
 ]
 #: Config keys of each set.
 SETS: dict[str, list[str]] = {
     "pku37": [
-        *("SOLVER.MAX_EPOCH", "5", "CC.ITERS_PER_EPOCH", "20"),
+        *("SOLVER.MAX_EPOCH", "5", "SOLVER.STEPS", "[4]", "CC.ITERS_PER_EPOCH", "20"),
         *("INPUT.SIZE_TRAIN", "[128,64]", "INPUT.SIZE_TEST", "[128,64]"),
         *("CC.FOLDER.CAMERA", r"/(\d+)_\d+\.png$", "CC.FOLDER.IDENTITY", "folder:0"),
         *("CC.FOLDER.TEST_INCLUDE", "^(06[5-9]|0[7-9]|1)"),
@@ -86,12 +86,13 @@ SETS: dict[str, list[str]] = {
         *("CC.DISTANCE.JACCARD.K1", "8", "CC.CLUSTER.DBSCAN.MIN_SAMPLES", "2"),
     ],
 }
+EPS = ["CC.CLUSTER.DBSCAN.EPS", "0.6"]  # of the runs in docs/own-images.md
 #: Shipped config of each setting, and what is changed in it.
 SETTINGS: dict[str, tuple[str, list[str]]] = {
-    "cc": ("cc_osnet_x0_25", []),
-    "low-rate": ("cc_osnet_x0_25", ["SOLVER.BASE_LR", "0.0001"]),
+    "cc": ("cc_osnet_x0_25", [*EPS]),
+    "low-rate": ("cc_osnet_x0_25", [*EPS, "SOLVER.BASE_LR", "0.0001"]),
     "ecn": ("ecn_osnet_x0_25", ["DATALOADER.NUM_INSTANCE", "1"]),
-    "high-rate": ("cc_osnet_x0_25", ["SOLVER.BASE_LR", "0.0035"]),
+    "high-rate": ("cc_osnet_x0_25", [*EPS, "SOLVER.BASE_LR", "0.0035"]),
     "eps-small": ("cc_osnet_x0_25", ["CC.CLUSTER.DBSCAN.EPS", "0.3"]),
     "eps-large": ("cc_osnet_x0_25", ["CC.CLUSTER.DBSCAN.EPS", "0.8"]),
     "spcl": ("spcl_osnet_x0_25", []),

@@ -14,6 +14,7 @@ from fastreid_cc.data.folder import FolderItems
 from fastreid_cc.data.items import cameras, number, sort_items, truth
 from fastreid_cc.data.naming import FolderOptions, Rule, list_images
 from fastreid_cc.data.tracks import tracks_of
+from fastreid_cc.errors import BadConfig
 
 
 def save(path, value=100, size=(16, 32)):
@@ -304,3 +305,20 @@ def test_truth_is_kept_apart_from_placeholders():
     items = [("a", "folder_x", 0), ("b", "unknown_0000001", 0), ("c", -1, 0), ("d", "folder_a", 0)]
     assert truth(items).tolist() == [1, -1, -1, 0]
     assert truth(items[1:3]) is None
+
+
+def test_leave_one_out_says_what_does_not_fit():
+    for options, key in (
+        ({}, "TEST_INCLUDE"),
+        ({"test_include": "t", "identity": "folder:0", "apart": "camera"}, "CC.FOLDER.CAMERA"),
+        ({"test_include": "t", "identity": "folder:0", "apart": "_"}, "one group"),
+        ({"measure": "query", "apart": "camera"}, "leave-one-out"),
+    ):
+        with pytest.raises(ValueError, match=key):
+            FolderOptions(root="r", **{"measure": "leave-one-out", **options})
+
+
+def test_a_rule_of_what_stands_apart_must_fit_every_test_image(people):
+    rules = {"identity": "folder:0", "test_include": "^003", "measure": "leave-one-out"}
+    with pytest.raises(BadConfig, match=r"APART='cam.*' does not match '003/01_0\.png'"):
+        folder(people / "people", apart=r"cam(\d)", **rules)

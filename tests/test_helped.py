@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastreid_cc.labels.feature_figures import view_rank
-from fastreid_cc.labels.helped import MARGIN, is_worse, sentence, warning
+from fastreid_cc.labels.helped import MARGIN, early_warning, is_worse, sentence, warning
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -37,3 +37,12 @@ def test_features_that_confuse_images_are_warned_of_and_others_are_not() -> None
 )
 def test_a_fall_within_the_margin_is_none(after: float, is_said: bool) -> None:
     assert is_worse(0.9, after) is is_said
+
+
+def test_labels_that_are_nearly_all_outliers_or_never_alike_are_warned_of_early() -> None:
+    assert early_warning(0, {"outlier_share": 0.5}) == ""
+    assert "70 % of the images are in no cluster" in early_warning(0, {"outlier_share": 0.7})
+    unlike = {"outlier_share": 0.1, "stability": 0.1}
+    assert early_warning(1, unlike) == ""  # the second labelling differs from the first in any run
+    assert "(ARI 0.10)" in early_warning(2, unlike)
+    assert early_warning(2, {"outlier_share": 0.1, "stability": 0.4}) == ""

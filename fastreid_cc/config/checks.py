@@ -105,6 +105,15 @@ def data(cfg: Any, world_size: int) -> Iterator[str]:
             f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
             " classes is unknown; leave it 0."
         )
+    if cfg.CC.TRAIN_BN == "camera" and (source_names(cfg) or cfg.CC.SAMPLES_PER_BN):
+        yield (
+            "CC.TRAIN_BN=camera normalises by camera alone: leave CC.SOURCES empty and set"
+            " CC.SAMPLES_PER_BN 0, or set CC.TRAIN_BN batch."
+        )
+    if cfg.CC.TRAIN_BN == "camera" and "MGN" in cfg.MODEL.META_ARCHITECTURE:
+        yield f"MODEL.META_ARCHITECTURE={cfg.MODEL.META_ARCHITECTURE} has no CC.TRAIN_BN camera."
+    if cfg.CC.KEEP_START and not cfg.CC.COMPARE_IMAGES:
+        yield "CC.KEEP_START judges by a comparison with the start: set CC.COMPARE_IMAGES above 1."
 
 
 def parts(cfg: Any, world_size: int) -> Iterator[str]:

@@ -50,8 +50,19 @@ FIXED_KEYS: dict[str, Key] = {
         " identities, for a warning where training seems to have harmed; 0 = none.",
         "0 or [2, inf)",
     ),
+    "CC.KEEP_START": Key(
+        False,
+        "Where that comparison says that training harmed, model_final.pth holds the weights of the"
+        " start, and model_trained.pth those trained.",
+    ),
     "CC.SAMPLES_PER_BN": Key(
         0, "Images of a batch that share a batch-norm statistic; 0 = all.", "0 or [2, inf)"
+    ),
+    "CC.TRAIN_BN": Key(
+        "batch",
+        "Batch-norm statistics in training: of all images of a batch, or of each camera's (8 of"
+        " them at least). Goes with CC.EXTRACT.BN camera and TEST.BN camera.",
+        ("batch", "camera"),
     ),
     "CC.AMP_DTYPE": Key(
         "auto",
@@ -217,6 +228,12 @@ FIXED_KEYS: dict[str, Key] = {
         False,
         "Extract and test in the number format of CC.AMP_DTYPE, whatever training does; labels move"
         " with the rounding.",
+    ),
+    "TEST.BN": Key(
+        "running",
+        "Batch-norm statistics of evaluation: those of training, or of one camera's test images at"
+        " a time (tens of each camera are needed). `export` writes those of training.",
+        ("running", "camera"),
     ),
     "SOLVER.WARMUP_BY_EPOCH": Key(
         False, "The rate of SOLVER.WARMUP_ITERS rises once an epoch instead of once a step."

@@ -38,7 +38,12 @@ class FolderItems:
             own training sets, so that several sets can be mixed. Only diagnostics may read them.
         query, gallery: identities and cameras are integers; an identity of -1 in the gallery is a
             distractor. Without CAMERA the queries have camera 0 and the gallery camera 1, so
-            that the standard protocol (no match from the same camera) leaves the matches in.
+            that the standard protocol (no match from the same camera) leaves the matches in. With
+            MEASURE "leave-one-out" the queries are in the gallery too, and what stands for the
+            camera is what APART says: stock evaluation leaves out images of the query's identity
+            and "camera", so a number for each image leaves out the query alone.
+        camera_of: the camera of every image, as the names say it.
+        protocol: how the test images are measured, in a sentence; "" if there are none.
         tracks: path -> (tracklet with its camera, time or nan), for all images of a tracklet.
 
     Raises:
@@ -92,11 +97,18 @@ class FolderItems:
             )
         self.tracks = self._tracks(everything)
         self.train = self._train(train)
-        if not options.query:
-            query, gallery = self._choose(test)
-        self.query, self.gallery = self._items(query, 0), self._items(gallery, 1)
-        if query or gallery:
+        if options.measure == "leave-one-out":
+            self.gallery = self._set_apart(test)
+            self.query = [item for item in self.gallery if not is_unknown(item[1])]
+        else:
+            if not options.query:
+                query, gallery = self._choose(test)
+            self.query, self.gallery = self._items(query, 0), self._items(gallery, 1)
+        self.camera_of = {path: camera for path, (_, camera) in self._labels.items()}
+        self.protocol = ""
+        if self.query or self.gallery:
             self._require_matches(self.query, self.gallery)
+            self.protocol = self._describe()
 
     def _named(self, folder: Path, name: str) -> list[str]:
         """Paths of the images below a folder, which the option `name` names."""
@@ -199,6 +211,40 @@ class FolderItems:
             known_camera = camera_of[camera] if self.options.camera else unknown_camera
             items.append((name, person_of[person], known_camera))
         return items
+
+    def _set_apart(self, names: list[str]) -> list[Item]:
+        """Test images that all ask and answer; in the camera's place what APART tells apart."""
+        items, options = self._items(names, 0), self.options
+        if options.apart == "camera":
+            return items
+        texts: list[str | None] = [str(row) for row in range(len(items))]
+        if options.has_apart_rule:
+            rule = options.rule("apart", self.root)
+            texts = [rule(self.relative(name)) for name in names]
+            if None in texts:
+                raise BadConfig(
+                    f"{self._key('apart')}={options.apart!r} does not match"
+                    f" {self.relative(names[texts.index(None)])!r}."
+                )
+        numbers = number(str(text) for text in texts)[0].tolist()
+        return [(path, p, n) for (path, p, _), n in zip(items, numbers, strict=True)]
+
+    def _describe(self) -> str:
+        options = self.options
+        if options.measure == "query":
+            same = "and camera " if options.camera else "are never of its own folder and "
+            return (
+                f"protocol: {len(self.query):,} queries, {len(self.gallery):,} gallery images;"
+                f" images of the query's identity {same}do not count"
+            )
+        what = {
+            "image": "the query itself does",
+            "camera": "images of the query's identity and camera do",
+        }.get(options.apart, f"images of the query's identity and {options.apart!r} do")
+        return (
+            f"protocol: leave-one-out, {len(self.query):,} test images ask and"
+            f" {len(self.gallery):,} answer; {what} not count"
+        )
 
     def _choose(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Queries and gallery among the test images."""

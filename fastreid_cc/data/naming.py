@@ -53,12 +53,17 @@ class FolderOptions(Part):
         query_cameras: test images of these cameras are queries ("01" and "1" are the same). Empty:
             the first image of each identity and camera, the others are gallery.
         gallery_cameras: test images of these cameras are gallery. Empty: all that are not queries.
+        measure: "query": test images are divided as the two keys above say; "leave-one-out": each
+            of TEST_INCLUDE that has an identity asks, all others answer.
+        apart: with leave-one-out, which images of the query's own identity do not count, since they
+            show it no other way: "image" the query alone, "camera" all of its camera; or a rule,
+            all of whose text it shares (a viewpoint, a tracklet, a sighting). Those of others stay.
         max_bad_share: images that cannot be read are reported and left out up to this share of all;
             above it the run stops.
     """
 
     key = "CC.FOLDER"
-    limits = {"max_bad_share": "[0, 1)"}
+    limits = {"max_bad_share": "[0, 1)", "measure": ("query", "leave-one-out")}
 
     root: str = ""
     include: str = ""
@@ -73,13 +78,16 @@ class FolderOptions(Part):
     test_include: str = ""
     query_cameras: tuple = ()
     gallery_cameras: tuple = ()
+    measure: str = "query"
+    apart: str = "image"
     max_bad_share: float = 0.05
 
     def __post_init__(self) -> None:
         faults = []
-        for name in ("include", "exclude", "test_include", *RULES):
+        rules = [*RULES, *(["apart"] if self.has_apart_rule else [])]
+        for name in ("include", "exclude", "test_include", *rules):
             try:
-                if name in RULES:
+                if name in rules:
                     self.rule(name)
                 else:
                     _regex(self.key_of(name), getattr(self, name))
@@ -106,18 +114,40 @@ class FolderOptions(Part):
                 f"{self.key_of('time')} says when tracklets were seen: set"
                 f" {self.key_of('tracklet')} too."
             )
+        faults += self._measuring_faults()
         sectors = self.camera_sectors
         if sectors and not (len(sectors) == 2 and 1 <= int(sectors[1]) <= int(sectors[0])):
             faults.append(f"{self.key_of('camera_sectors')}={sectors} must be (total, sectors).")
         if faults:
             raise ValueError("\n".join(faults))
 
+    def _measuring_faults(self) -> list[str]:
+        """What `measure` and `apart` do not fit."""
+        measure, apart = self.key_of("measure"), self.key_of("apart")
+        if self.measure != "leave-one-out":
+            unread = self.apart != "image"
+            return [f"{apart} is for {measure}=leave-one-out alone: set it."] if unread else []
+        faults = []
+        if not self.test_include or self.query_cameras or self.gallery_cameras:
+            faults.append(
+                f"{measure}=leave-one-out lets every image of TEST_INCLUDE ask and answer: set"
+                " that, and neither QUERY, GALLERY, QUERY_CAMERAS nor GALLERY_CAMERAS."
+            )
+        if self.apart == "camera" and not self.camera:
+            faults.append(f"{apart}=camera needs {self.key_of('camera')}.")
+        return faults
+
+    @property
+    def has_apart_rule(self) -> bool:
+        """Whether `apart` is read off the paths."""
+        return self.apart not in ("image", "camera")
+
     def key_of(self, name: str) -> str:
         """The config key of an option."""
         return f"{self.key}.{name.upper()}"
 
     def rule(self, name: str, root: str | os.PathLike[str] = ".") -> Rule:
-        """What reads one of `RULES` off a path; a table lies below `root`.
+        """What reads one of `RULES`, or `apart`, off a path; a table lies below `root`.
 
         Raises:
             ValueError: if it is no rule.

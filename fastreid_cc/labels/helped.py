@@ -1,4 +1,4 @@
-"""Whether training helped, said without identities: one figure before and after, and its words.
+"""Whether a training helps, said without identities: a figure before and after, early signs, words.
 
 The figure is `mirror_rank`: how surely an image is found among all by its mirror image. How far
 it goes with mAP was measured (`benchmarks/helped.py`, docs/own-images.md).
@@ -6,6 +6,13 @@ it goes with mAP was measured (`benchmarks/helped.py`, docs/own-images.md).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+#: Above this share of outliers there is little to learn from.
+MOST_OUTLIERS = 0.65
+#: Labels less alike than this from one labelling to the next (ARI) tell nothing; from the third
+#: labelling on. In the runs of docs/own-images.md that gained it was .35 and more by then.
+LEAST_ALIKE = 0.3
 #: A fall of the figure by more than this is warned of.
 MARGIN = 0.03
 
@@ -31,4 +38,31 @@ def warning(before: float, after: float) -> str:
         f" {MARGIN}). Lower SOLVER.BASE_LR or SOLVER.MAX_EPOCH, or keep the starting weights; look"
         " at both by `report`. How far it fell does not tell how much was lost, it may miss harm"
         " and be wrong: docs/own-images.md says what was measured."
+    )
+
+
+def early_warning(epoch: int, summary: Mapping[str, float]) -> str:
+    """Why a labelling is perhaps not fit to learn from, and what to do; "" if nothing is seen.
+
+    Args:
+        epoch: that it is made before, from 0.
+        summary: `outlier_share`, and from the second on `stability`, the ARI with the labelling
+            before. No identity.
+
+    >>> early_warning(0, {"outlier_share": 0.3}), early_warning(3, {"outlier_share": 0.9})[:30]
+    ('', 'This folder may not be fit for')
+    """
+    signs = []
+    if (share := summary["outlier_share"]) > MOST_OUTLIERS:
+        signs.append(f"{100 * share:.0f} % of the images are in no cluster")
+    alike = summary.get("stability", 1.0)
+    if epoch >= 2 and alike < LEAST_ALIKE:
+        signs.append(f"the labels have little to do with those before (ARI {alike:.2f})")
+    if not signs:
+        return ""
+    return (
+        f"This folder may not be fit for label-free training as configured: {' and '.join(signs)}."
+        " Individuals may have too few images, or the starting weights may not tell them apart."
+        " Try weights trained on more similar images, CC.FOLDER.CAMERA, or another"
+        " CC.CLUSTER.DBSCAN.EPS; CC.KEEP_START True keeps the start where training harmed."
     )

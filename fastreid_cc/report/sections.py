@@ -98,7 +98,8 @@ def camera_tables(
             title = f"{of}mAP from camera to camera, {test.name}"
             text = "Queries of the row's camera, answers of the column's. In percent."
             corner = "query \\ gallery"
-            cards.append((title, text, corner, ranking.cameras, ranking.by_camera))
+            if len(ranking.cameras):
+                cards.append((title, text, corner, ranking.cameras, ranking.by_camera))
         images = run.features.clustered
         if images is not None and known is not None and len(np.unique(images.cameras)) > 1:
             text = (

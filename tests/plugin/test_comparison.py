@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tiny_runs import build, config, digest, metrics, train, weights
 from fastreid_cc.data.items import fingerprint
 from fastreid_cc.plugin.loading.target_images import ImageList
 from fastreid_cc.plugin.trainer.comparison_hook import ComparisonHook, sample
+from fastreid_cc.structures import PseudoLabels
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -76,6 +78,48 @@ def test_a_network_that_lost_its_features_is_warned_of(
     assert said.levelno == logging.WARNING and "SOLVER.BASE_LR" in said.getMessage()
 
 
+KEPT = (*ON, "CC.KEEP_START", True)
+
+
+def test_where_training_harmed_the_start_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trained weights are noise: they lie beside the start's, which are measured and saved."""
+    trainer = build(config(tmp_path, *KEPT, "TEST.EVAL_PERIOD", 1, "CC.EVAL_BEFORE", True))
+    start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    stock = ComparisonHook.after_epoch
+
+    def after_epoch(hook: Any) -> None:
+        if hook.trainer.epoch + 1 == hook.trainer.max_epoch:
+            for values in hook.trainer.model.parameters():
+                values.data.zero_()
+        stock(hook)
+
+    monkeypatch.setattr(ComparisonHook, "after_epoch", after_epoch)
+    trainer.train()
+    final, midway = (torch.load(tmp_path / name) for name in ("model_final.pth", "model_0000.pth"))
+    trained = torch.load(tmp_path / "model_trained.pth")["model"]
+    assert start.keys() == trained.keys()
+    for name, value in start.items():
+        assert torch.equal(final["model"][name], value)
+        assert torch.equal(midway["cc_comparison"]["start"][name], value)  # it outlives a resume
+    assert not any(values.any() for name, values in trained.items() if name.endswith("weight"))
+    assert "start" not in final["cc_comparison"]
+    found = {key: value for line in metrics(tmp_path) for key, value in line.items()}
+    assert found["kept_start"] == 1 and found["mAP"] == found["start/mAP"]
+    assert 0 < found["trained/mAP"] < 100
+    (said,) = [r for r in caplog.records if "of the start are kept" in r.getMessage()]
+    assert said.levelno == logging.WARNING and "model_trained.pth" in said.getMessage()
+
+
+def test_a_training_that_did_no_harm_is_the_result(tmp_path: Path) -> None:
+    for name, more in (("off", ON), ("on", KEPT)):
+        train(config(tmp_path / name, *more))
+    assert digest(weights(tmp_path / "on")) == digest(weights(tmp_path / "off"))
+    assert figures(tmp_path / "on") == figures(tmp_path / "off")
+    assert not (tmp_path / "on" / "model_trained.pth").exists()
+
+
 def test_the_figures_of_the_start_outlive_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,3 +142,20 @@ def test_a_sample_is_drawn_once_in_the_order_of_the_data() -> None:
     assert one.cameras.tolist() == [int(path) % 4 for path in one.paths]
     assert sample(images, 20, 2).paths != one.paths
     assert fingerprint(sample(images, 50, 1).paths) == fingerprint(images.paths)
+
+
+def test_a_labelling_that_is_not_fit_is_said_when_it_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from fastreid.utils.events import EventStorage
+
+    from fastreid_cc.plugin.trainer.run_log import log_labelling
+
+    images: Any = SimpleNamespace(cameras=np.zeros(10, np.int64), truth=None)
+    for clustered in (2, 8):
+        labels = PseudoLabels(np.where(np.arange(10) < clustered, 0, -1))
+        with EventStorage(0) as storage:
+            trainer = SimpleNamespace(epoch=0, iter=0, storage=storage)
+            log_labelling(trainer, images, labels, previous=None, extracted=0.0, total=0.0)
+        assert ("may not be fit" in caplog.text) is (clustered == 2)
+        caplog.clear()

@@ -6,12 +6,14 @@ here and set from the config by `configure_from(cfg)` before a loader is built.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
+from fastreid.utils.logger import log_first_n
 
 from ...config import from_config
 from ...data.folder import FolderItems
@@ -117,6 +119,9 @@ class UnlabeledFolder(ImageDataset):
     def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
         listed = FolderItems(_current["folder"], os.path.abspath(root))
         self.dataset_dir, self.tracks = listed.root, listed.tracks
+        self.camera_of = listed.camera_of
+        if listed.protocol:  # once, however often the set is built
+            log_first_n(logging.INFO, listed.protocol, name="fastreid.cc.data", key="message")
         super().__init__(listed.train, listed.query, listed.gallery, **kwargs)
 
 

@@ -8,6 +8,7 @@ ignore, makes it one of the classes here.
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from fastreid.modeling.meta_arch.mgn import MGN
 
 from ...config import STOCK_LOSSES
 from ...errors import BadConfig
+from ...networks.camera_batch_norm import groups_of, split_by_camera
 from .cluster_contrast_head import ClusterContrastHead
 from .feature_maps import maps_of, wanted_maps
 from .registered_losses import (
@@ -53,7 +55,16 @@ class ClusterContrast(WithSources, Baseline):
 
     @configurable
     def __init__(
-        self, *, losses, warmup_losses, scales, samples_per_bn, sources, test_feat, **baseline
+        self,
+        *,
+        losses,
+        warmup_losses,
+        scales,
+        samples_per_bn,
+        by_camera,
+        sources,
+        test_feat,
+        **baseline,
     ):
         super().__init__(**baseline)
         self.test_feat = test_feat
@@ -65,11 +76,13 @@ class ClusterContrast(WithSources, Baseline):
             )
         self.add_losses(losses, warmup_losses, scales, samples_per_bn)
         self.add_sources(**sources)
+        self.cameras = split_by_camera(self) if by_camera else None
 
     @classmethod
     def from_config(cls, cfg):
         """Baseline's arguments, the registered losses and their weights, and the sources'."""
         own = {"sources": source_arguments(cfg), "test_feat": cfg.MODEL.HEADS.TEST_FEAT}
+        own["by_camera"] = cfg.CC.ENABLED and cfg.CC.TRAIN_BN == "camera"
         return {**super().from_config(cfg), **loss_arguments(cfg), **own}
 
     def forward(self, batched_inputs):
@@ -90,15 +103,25 @@ class ClusterContrast(WithSources, Baseline):
                 return self.heads.pooled(features, domains)
             return self.heads.pool_layer(features)[..., 0, 0]
 
+    def by_camera(self, inputs):
+        """(the training batch, context of its batch norm): sorted by CC.TRAIN_BN camera."""
+        if self.cameras is None:
+            return inputs, nullcontext()
+        order, sizes = groups_of(inputs["camids"].cpu())
+        return {key: _reordered(value, order) for key, value in inputs.items()}, self.cameras.of(
+            sizes
+        )
+
     def train_step(self, inputs, step):
         """(losses, the batch that the memory moves by or None) of a training batch."""
+        inputs, cameras = self.by_camera(inputs)
         if self.is_taught(step):
             inputs = {**inputs, "teacher_features": self.teacher_features(inputs, step)}
         domains, targets = inputs.get("domains"), inputs["targets"].to(self.device)
         is_precise_bn = is_statistics_only(targets)
         classes = targets.clamp_min(0) if is_precise_bn else targets
         wanted = wanted_maps(self.active_losses(step).values())
-        with self.images_of(domains, complete=step.trains_target):
+        with self.images_of(domains, complete=step.trains_target), cameras:
             with maps_of(self.backbone, wanted) as maps:
                 features = self.backbone(self.preprocess_image(inputs))
             outputs = self.heads(features, classes, **self.for_head(domains))
@@ -202,6 +225,12 @@ class ClusterContrastMGN(WithLosses, MGN):
             heads = [module for module in self.modules() if isinstance(module, EmbeddingHead)]
             found[key] = found[key] + sum(head.weight.sum() * 0 for head in heads)
         return found
+
+
+def _reordered(value: Any, order: torch.Tensor) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[order.to(value.device)]
+    return [value[row] for row in order.tolist()] if isinstance(value, list) else value
 
 
 def _choose(stock: type, ours: type) -> Any:

@@ -21,6 +21,7 @@ from torch import nn
 from ...errors import ClearError, WrongUse, printable
 from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
+from ..loading.camera_features import by_camera, extracted_as_tested
 from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
 from ..loading.target_images import ImageList, collect_images
@@ -177,16 +178,12 @@ def _network(source: str, cfg: Any, checkpoint: str) -> tuple[nn.Module, str]:
 
 
 def _as_tested(cfg: Any, model: nn.Module, paths: Sequence[str], batch: int) -> np.ndarray:
-    """Features f32 [N, D] as stock evaluation takes them: running statistics, TEST.FLIP.
-
-    Of MODEL.HEADS.TEST_FEAT.
-    """
+    """Features f32 [N, D] as stock evaluation takes them, with running statistics."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
-    cfg.CC.EXTRACT.IMS_PER_BATCH = batch
+    cfg.TEST.BN, cfg.CC.EXTRACT.IMS_PER_BATCH = "running", batch
     images = ImageList(list(paths), np.zeros(len(paths), np.int64))
-    return extract_features(cfg, model, images, tested=True).cpu().numpy()
+    return extracted_as_tested(cfg, model, images).cpu().numpy()
 
 
 def _build(folder: Path, device: str, pairs: Sequence[str] = ()) -> tuple[Any, Path, nn.Module]:
@@ -224,11 +221,16 @@ def _test_set(cfg: Any, model: nn.Module, name: str) -> TestSet | None:
     if not data.query or not data.gallery:
         return None
     paths = [item[0] for item in items]
+    if cfg.TEST.BN == "camera":
+        found = by_camera(cfg, model, data)
+        features = found({"img_paths": paths}).cpu().numpy()
+    else:
+        features = _as_tested(cfg, model, paths, cfg.TEST.IMS_PER_BATCH)
     return TestSet(
         name,
         paths,
         np.array([int(item[1]) for item in items]),
         np.array([int(item[2]) for item in items]),
-        _as_tested(cfg, model, paths, cfg.TEST.IMS_PER_BATCH),
+        features,
         len(data.query),
     )

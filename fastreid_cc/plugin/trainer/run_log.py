@@ -24,6 +24,7 @@ from ...data.items import cameras_in_words
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...labeling.tracklets import Linker
 from ...labels.diagnostics import stability, summarize, summary_line
+from ...labels.helped import early_warning
 from ...memories.base import Memory
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
@@ -77,7 +78,7 @@ def log_labelling(
     extracted: float,
     total: float,
 ) -> None:
-    """One line and the scalars "cc/..." of a labelling; a warning if clusters follow cameras.
+    """One line and the scalars "cc/..." of a labelling; warnings if it follows cameras or nothing.
 
     Args:
         trainer: its epoch, iteration and storage are used.
@@ -94,6 +95,8 @@ def log_labelling(
     several = num_cameras > 1  # with one, or unknown ones, "1.0 cameras" would read as a fault
     logger.info(summary_line(trainer.epoch, summary, found.eps, total, has_cameras=several))
     _warn_of_cameras(summary, num_cameras)
+    if unfit := early_warning(trainer.epoch, summary):
+        logger.warning(unfit)
     seconds = {"extract": extracted, **found.seconds}
     scalars = {f"cc/{key}": value for key, value in summary.items()}
     scalars |= {f"cc/seconds_{key}": value for key, value in seconds.items()}

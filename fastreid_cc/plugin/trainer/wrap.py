@@ -27,6 +27,7 @@ from ...networks.clip_tower import ClipTower
 from ...networks.timm_network import TimmNetwork
 from ...parallel.collectives import set_label_timeout
 from ..compat.required.mixed_precision import use_bfloat16
+from ..loading.camera_features import by_camera
 from ..loading.datasets import configure_from
 from ..loading.labelled_images import LabelledImages, needs_epoch_loaders
 from ..loading.target_images import ImageStream, target_images
@@ -91,14 +92,29 @@ def test(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
     names = tuple(cfg.DATASETS.TESTS)
     measured = tuple(name for name in names if _has_tests(cfg, name))
     if measured == names:
-        return stock(cls, cfg, model)
+        return _measure(stock, cls, cfg, model)
     left_out = ", ".join(name for name in names if name not in measured)
     logger.info(f"{left_out} has no query or no gallery images: nothing to measure")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TESTS = measured
-    found = stock(cls, cfg, model) if measured else {}
+    found = _measure(stock, cls, cfg, model) if measured else {}
     return {measured[0]: found} if len(measured) == 1 else found
+
+
+def _measure(stock: Any, cls: Any, cfg: Any, model: Any) -> Any:
+    """Stock evaluation; with TEST.BN camera of features extracted by camera, set by set."""
+    if cfg.TEST.BN == "running":
+        return stock(cls, cfg, model)
+    found: dict[str, Any] = {}
+    configure_from(cfg)
+    for name in cfg.DATASETS.TESTS:
+        one = cfg.clone()
+        one.defrost()
+        one.DATASETS.TESTS = (name,)
+        data = DATASET_REGISTRY.get(name)(root=data_build._root)
+        found[name] = stock(cls, one, by_camera(cfg, model, data))
+    return found if len(found) > 1 else next(iter(found.values()), {})
 
 
 def _has_tests(cfg: Any, name: str) -> bool:
