@@ -35,6 +35,8 @@ EXTRAS = {
     "timm": {"timm": "timm>=1.0", "safetensors": "safetensors"},
     "infomap": {"infomap": "infomap"},
     "report": {"matplotlib": "matplotlib>=3.6"},
+    "gallery": {"qdrant_edge": "qdrant-edge-py>=0.9"},
+    "gallery-server": {"qdrant_client": "qdrant-client>=1.16"},
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
 }
 

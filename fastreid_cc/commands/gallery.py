@@ -1,0 +1,314 @@
+"""individuals kept on disk: who is on an image, who is new, how many there are"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.naming import Rule
+from ..errors import ClearError, WrongUse, printable
+from ..files import write_atomically
+from ..gallery.store import Facts, Store, sha256
+from ..labels.counting import cosine_distances, count_individuals
+from ..labels.open_set import Calibrated, calibrate, separate_open_set
+from ._frame import at_least_1, make_parser, print_json, require_folder_of, table
+from .embed import features_of, find_images, readable
+
+MOST = 3000  # images that `count` compares
+NEIGHBORS = (8, 16)  # k1 of the Jaccard distances that `count` uses beside the cosine
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = make_parser("gallery", "Keeps features of individuals, in a folder or on a server.")
+    parts = made.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str, *, images: bool = True) -> argparse.ArgumentParser:
+        full = f"gallery {name}"
+        own = make_parser(full, text, gives_json=True)
+        sub = parts.add_parser(
+            name,
+            parents=[own],
+            add_help=False,
+            help=text,
+            description=text,
+            formatter_class=own.formatter_class,
+        )
+        sub.add_argument("store", metavar="STORE", type=Path, help="folder of the gallery")
+        if images:
+            told = "folders, searched with all below them, and files"
+            sub.add_argument("images", metavar="IMAGES", nargs="*", type=Path, help=told)
+            sub.add_argument("--batch", type=at_least_1, default=64, help="images at a time")
+            told = "leave out images that cannot be read"
+            sub.add_argument("--skip-unreadable", action="store_true", help=told)
+        return sub
+
+    add = action("add", "Adds images of individuals; makes the gallery where there is none.")
+    told = "the network, when the gallery is made: a run, an .onnx file, a config with weights"
+    add.add_argument("--model", default="", help=told)
+    _add_names(add, "individual", "name")
+    told = "a Qdrant server to keep the features on (default: in the folder)"
+    add.add_argument("--server", default="", metavar="URL", help=told)
+    add.add_argument("--collection", default="individuals", help="its name on the server")
+    more = action("calibrate", "Sets from which cosine on a name is given, without identities.")
+    more.add_argument("--run", type=Path, help="run whose last labels and images are used")
+    _add_names(more, "cluster or tracklet", "")
+    told = "expected share of new individuals given a name (default: fewest errors of both kinds)"
+    more.add_argument("--max-false-matches", type=float, metavar="SHARE", help=told)
+    ask = action("query", "Says who is on images, or that they show somebody new.")
+    ask.add_argument("--top", type=at_least_1, default=3, metavar="N", help="answers an image")
+    ask.add_argument("--csv", type=Path, metavar="FILE", help="also write a table")
+    told = "cosine to use instead of the calibrated one"
+    ask.add_argument("--threshold", type=float, metavar="X", help=told)
+    action("list", "Lists the individuals and what the gallery is of.", images=False)
+    gone = action("remove", "Removes an individual or an image.", images=False)
+    which = gone.add_mutually_exclusive_group(required=True)
+    which.add_argument("--name", default="", help="the individual")
+    which.add_argument("--image", default="", metavar="PATH", help="the image's path as listed")
+    action("count", "Counts the individuals on images without names, by those of the gallery.")
+    return made
+
+
+def _add_names(parser: argparse.ArgumentParser, what: str, single: str) -> None:
+    """Options that say whose images they are."""
+    group = parser.add_mutually_exclusive_group()
+    if single:
+        group.add_argument(f"--{single}", default="", help=f"the {what} on all of them")
+    told = f"reads the {what} off the path: a regex with one group, or folder:0"
+    group.add_argument("--names", default="", metavar="RULE", help=told)
+    told = f"table with the columns image and cluster: the {what} of each; no IMAGES are needed"
+    group.add_argument("--labels", type=Path, metavar="FILE.csv", help=told)
+
+
+def main(argv: list[str]) -> int:
+    """Opens the gallery, does one action, closes it."""
+    args = parser().parse_args(argv)
+    store = Store(args.store)
+    try:
+        told, text = ACTIONS[args.action](args, store)
+    finally:
+        store.close()
+    print_json(told) if args.json else print(text)
+    return 0
+
+
+Told = tuple[dict[str, Any], str]
+
+
+def named_images(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """(paths, the name of each) by --name, --names or --labels.
+
+    Raises:
+        WrongUse: if none of them is given, or one does not fit.
+    """
+    if args.labels is not None:
+        if not args.labels.is_file():
+            raise WrongUse(f"--labels {printable(args.labels)}: no such file.")
+        with args.labels.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        if not rows or not {"image", "cluster"} <= set(rows[0]):
+            raise WrongUse(f"{printable(args.labels)}: wanted are the columns image and cluster.")
+        kept = [row for row in rows if row["cluster"] not in ("", "-1")]
+        return [row["image"] for row in kept], [row["cluster"] for row in kept]
+    if not args.images:
+        raise WrongUse("name IMAGES, or a table with --labels.")
+    if name := getattr(args, "name", ""):
+        paths = find_images(args.images)
+        return paths, [name] * len(paths)
+    if not args.names:
+        raise WrongUse("whose images are they? Give --name, --names or --labels.")
+    try:
+        rule = Rule("name", args.names, "--names ")
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
+    paths, names = [], []
+    for start in args.images:
+        for path in find_images([start]):
+            inside = Path(path).relative_to(start) if start.is_dir() else Path(Path(path).name)
+            found = rule(inside.as_posix())
+            if not found:
+                raise WrongUse(f"--names {args.names!r} finds nothing in {printable(inside)}.")
+            paths.append(path)
+            names.append(found)
+    return paths, names
+
+
+def embedded(
+    args: argparse.Namespace, model: str, paths: Sequence[str]
+) -> tuple[np.ndarray, str, list[int]]:
+    """(features, the file they are by, rows of `paths` that could be read)."""
+    if not paths:
+        raise WrongUse("there are no images.")
+    good, _ = readable(paths, skip=args.skip_unreadable)
+    kept = set(good)
+    features, by = features_of(model, good, batch=args.batch)
+    return features, by, [row for row, path in enumerate(paths) if path in kept]
+
+
+def add(args: argparse.Namespace, store: Store) -> Told:
+    """Embeds and keeps images under names."""
+    if store.facts is None and not args.model:
+        store.known()  # says what to do
+    paths, names = named_images(args)
+    model = args.model or store.known().model
+    features, by, rows = embedded(args, model, paths)
+    where = {"url": args.server, "collection": args.collection} if args.server else {}
+    store.claim(Facts(features.shape[1], model, sha256(by), **where))
+    images = [str(Path(paths[row]).absolute()) for row in rows]
+    store.shelf.add(features, [names[row] for row in rows], images)
+    sizes = store.shelf.sizes()
+    told = {"added": len(rows), "images": sum(sizes.values()), "individuals": len(sizes)}
+    text = f"{len(rows):,} images added: {told['individuals']:,} individuals, "
+    return told, text + f"{told['images']:,} images in {printable(store.folder)}"
+
+
+def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
+    """Sets the threshold by clusters or tracklets."""
+    facts = store.known()
+    if args.run is not None:
+        from .. import boot
+        from .clusters import read
+
+        boot.activate()
+        items, labels, _ = read(str(args.run), "", ())
+        paths, what = [path for path, _ in items], f"clusters of {args.run}"
+    else:
+        paths, names = named_images(args)
+        labels = np.unique(names, return_inverse=True)[1]
+        what = f"{len(set(names))} groups of {args.labels or ', '.join(map(str, args.images))}"
+    features, by, rows = embedded(args, facts.model, paths)
+    if sha256(by) != facts.model_sha256:
+        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
+    try:
+        found = separate_open_set(features, np.asarray(labels)[rows])
+    except ValueError as error:
+        raise ClearError(f"nothing to calibrate with: {error}") from error
+    got = calibrate(found, max_false_match_rate=args.max_false_matches)
+    facts.threshold, facts.false_match_rate, facts.miss_rate = map(float, got)
+    facts.calibrated_on = what
+    store.save()
+    told = {**got._asdict(), "calibrated_on": what}
+    return told, f"{_rates(got)}\nby {printable(what)}: as true as those are"
+
+
+def _rates(got: Calibrated) -> str:
+    return (
+        f"a name from a cosine of {got.threshold:.4f} on; expected: {got.false_match_rate:.1%} of"
+        f" images of new individuals get a name,\n{got.miss_rate:.1%} of known ones not theirs"
+    )
+
+
+def query(args: argparse.Namespace, store: Store) -> Told:
+    """Says for each image who it is, or "new"."""
+    facts = store.known()
+    threshold = args.threshold if args.threshold is not None else facts.threshold
+    if threshold is None:
+        raise WrongUse(
+            "from which cosine on is it the same individual? `gallery calibrate` finds out, or"
+            " give --threshold."
+        )
+    paths = find_images(args.images)
+    features, by, rows = embedded(args, facts.model, paths)
+    if sha256(by) != facts.model_sha256:
+        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
+    found = store.shelf.nearest(features, args.top)
+    lines = []
+    for row, matches in zip(rows, found, strict=True):
+        known = bool(matches) and matches[0].cosine >= threshold
+        lines.append(
+            {
+                "image": paths[row],
+                "individual": matches[0].individual if known else "new",
+                "cosine": matches[0].cosine if matches else None,
+                "nearest": [match._asdict() for match in matches],
+            }
+        )
+    if args.csv:
+        require_folder_of(args.csv)
+        with write_atomically(args.csv) as part, part.open("w", newline="") as stream:
+            out = csv.writer(stream, lineterminator="\n")
+            out.writerow(("image", "individual", "cosine"))
+            out.writerows((x["image"], x["individual"], x["cosine"]) for x in lines)
+    rate = facts.false_match_rate if args.threshold is None else None
+    told = {"threshold": threshold, "false_match_rate": rate, "images": lines}
+    cells = [("image", "individual", "cosine", "nearest")]
+    for x in lines:
+        near = ", ".join(f"{m['individual']} {m['cosine']:.3f}" for m in x["nearest"])
+        cosine = "-" if x["cosine"] is None else f"{x['cosine']:.4f}"
+        cells.append((printable(x["image"]), printable(x["individual"]), cosine, printable(near)))
+    end = f"new below {threshold:.4f}"
+    if rate is not None:
+        end += f"; expected: {rate:.1%} of images of new individuals get a name all the same"
+    return told, f"{table(cells)}\n{end}"
+
+
+def listed(args: argparse.Namespace, store: Store) -> Told:
+    """The individuals."""
+    facts, sizes = store.known(), store.shelf.sizes()
+    told = {**vars(facts), "individuals": sizes}
+    lines = [("individual", "images"), *((printable(name), n) for name, n in sizes.items())]
+    end = f"{len(sizes):,} individuals, {sum(sizes.values()):,} images, by {facts.model}"
+    if facts.threshold is not None:
+        end += f"; new below {facts.threshold:.4f} (by {facts.calibrated_on})"
+    return told, f"{table(lines)}\n{printable(end)}"
+
+
+def remove(args: argparse.Namespace, store: Store) -> Told:
+    """Removes an individual or an image."""
+    store.known()
+    field, value = ("individual", args.name) if args.name else ("image", args.image)
+    count = store.shelf.remove(field, value)
+    if not count:
+        raise WrongUse(f"no {field} {printable(value)!r} is in the gallery; `gallery list`.")
+    return {"removed": count}, f"{count:,} images removed"
+
+
+def count(args: argparse.Namespace, store: Store) -> Told:
+    """Individuals on images without names."""
+    facts = store.known()
+    paths = find_images(args.images)
+    unnamed, by, _ = embedded(args, facts.model, paths)
+    if sha256(by) != facts.model_sha256:
+        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
+    kept = list(store.shelf.everything())
+    named = np.stack([feature for feature, _, _ in kept]) if kept else unnamed[:0]
+    names = np.unique([who for _, who, _ in kept], return_inverse=True)[1]
+    try:
+        found = estimate(named, names.astype(np.int64), unnamed)
+    except ValueError as error:
+        raise ClearError(f"cannot count: {error}") from error
+    told = {"images": len(unnamed), "named": len(set(names.tolist())), **found._asdict()}
+    return told, (
+        f"about {found.estimate:.0f} individuals, {found.low:.0f} to {found.high:.0f} (meant to"
+        f" hold 9 times in 10), on {len(unnamed):,} images,\nif they were photographed like the"
+        f" {told['named']:,} individuals of the gallery"
+    )
+
+
+def estimate(named: np.ndarray, names: np.ndarray, unnamed: np.ndarray) -> Any:
+    """`count_individuals` by cosine and Jaccard; of very many images an even share."""
+    from ..labeling.dense import dense_jaccard
+
+    share = min(1.0, MOST / max(1, len(named) + len(unnamed)))
+    generator = np.random.default_rng(0)
+    labels = np.r_[names, np.full(len(unnamed), -1)]
+    rows = np.sort(generator.permutation(len(labels))[: round(share * len(labels))])
+    features, labels = np.concatenate([named, unnamed])[rows], labels[rows]
+    distances = [cosine_distances(features)]
+    distances += [dense_jaccard(features, k1) for k1 in NEIGHBORS]
+    return count_individuals(distances, labels)
+
+
+ACTIONS = {
+    "add": add,
+    "calibrate": calibrate_store,
+    "query": query,
+    "list": listed,
+    "remove": remove,
+    "count": count,
+}
