@@ -1,4 +1,4 @@
-"""a trained network as ONNX, or as BoxMOT and Roboflow's reid load it"""
+"""a trained network as ONNX, or as BoxMOT and reid load it"""
 
 from __future__ import annotations
 

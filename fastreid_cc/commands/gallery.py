@@ -10,35 +10,37 @@ from typing import Any
 
 import numpy as np
 
-from ..data.naming import Rule
 from ..errors import ClearError, WrongUse, printable
 from ..files import write_atomically
 from ..gallery.store import Facts, Store, sha256
-from ..labels.counting import cosine_distances, count_individuals
 from ..labels.open_set import Calibrated, calibrate, separate_open_set
-from ._frame import at_least_1, make_parser, print_json, require_folder_of, table
+from ._frame import (
+    STATUSES,
+    Formatter,
+    at_least_1,
+    make_parser,
+    print_json,
+    require_folder_of,
+    table,
+)
+from ._names import add_names, named_images
 from .embed import features_of, find_images, readable
-
-MOST = 3000  # images that `count` compares
-NEIGHBORS = (8, 16)  # k1 of the Jaccard distances that `count` uses beside the cosine
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = make_parser("gallery", "Keeps features of individuals, in a folder or on a server.")
-    parts = made.add_subparsers(dest="action", required=True, metavar="ACTION")
+    parts = made.add_subparsers(
+        dest="action",
+        required=True,
+        metavar="ACTION",
+        help="what to do; ACTION --help tells its options",
+    )
 
     def action(name: str, text: str, *, images: bool = True) -> argparse.ArgumentParser:
-        full = f"gallery {name}"
-        own = make_parser(full, text, gives_json=True)
-        sub = parts.add_parser(
-            name,
-            parents=[own],
-            add_help=False,
-            help=text,
-            description=text,
-            formatter_class=own.formatter_class,
-        )
+        how: dict[str, Any] = {"formatter_class": Formatter, "allow_abbrev": False}
+        sub = parts.add_parser(name, help=text, description=text, epilog=STATUSES, **how)
+        sub.add_argument("--json", action="store_true", help="print one JSON object instead")
         sub.add_argument("store", metavar="STORE", type=Path, help="folder of the gallery")
         if images:
             told = "folders, searched with all below them, and files"
@@ -51,13 +53,15 @@ def parser() -> argparse.ArgumentParser:
     add = action("add", "Adds images of individuals; makes the gallery where there is none.")
     told = "the network, when the gallery is made: a run, an .onnx file, a config with weights"
     add.add_argument("--model", default="", help=told)
-    _add_names(add, "individual", "name")
+    add_names(add, "individual", "name")
     told = "a Qdrant server to keep the features on (default: in the folder)"
     add.add_argument("--server", default="", metavar="URL", help=told)
     add.add_argument("--collection", default="individuals", help="its name on the server")
     more = action("calibrate", "Sets from which cosine on a name is given, without identities.")
     more.add_argument("--run", type=Path, help="run whose last labels and images are used")
-    _add_names(more, "cluster or tracklet", "")
+    told = "the individuals of the gallery themselves: where clusters mean little"
+    more.add_argument("--enrolled", action="store_true", help=told)
+    add_names(more, "cluster or tracklet", "")
     told = "expected share of new individuals given a name (default: fewest errors of both kinds)"
     more.add_argument("--max-false-matches", type=float, metavar="SHARE", help=told)
     ask = action("query", "Says who is on images, or that they show somebody new.")
@@ -72,17 +76,6 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--image", default="", metavar="PATH", help="the image's path as listed")
     action("count", "Counts the individuals on images without names, by those of the gallery.")
     return made
-
-
-def _add_names(parser: argparse.ArgumentParser, what: str, single: str) -> None:
-    """Options that say whose images they are."""
-    group = parser.add_mutually_exclusive_group()
-    if single:
-        group.add_argument(f"--{single}", default="", help=f"the {what} on all of them")
-    told = f"reads the {what} off the path: a regex with one group, or folder:0"
-    group.add_argument("--names", default="", metavar="RULE", help=told)
-    told = f"table with the columns image and cluster: the {what} of each; no IMAGES are needed"
-    group.add_argument("--labels", type=Path, metavar="FILE.csv", help=told)
 
 
 def main(argv: list[str]) -> int:
@@ -100,48 +93,26 @@ def main(argv: list[str]) -> int:
 Told = tuple[dict[str, Any], str]
 
 
-def named_images(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """(paths, the name of each) by --name, --names or --labels.
+def embedded(
+    args: argparse.Namespace, facts: Facts, paths: Sequence[str]
+) -> tuple[np.ndarray, list[int]]:
+    """(features by the gallery's network, rows of `paths` that could be read).
 
     Raises:
-        WrongUse: if none of them is given, or one does not fit.
+        WrongUse: if the network's file is another one than when the gallery was made.
     """
-    if args.labels is not None:
-        if not args.labels.is_file():
-            raise WrongUse(f"--labels {printable(args.labels)}: no such file.")
-        with args.labels.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        if not rows or not {"image", "cluster"} <= set(rows[0]):
-            raise WrongUse(f"{printable(args.labels)}: wanted are the columns image and cluster.")
-        kept = [row for row in rows if row["cluster"] not in ("", "-1")]
-        return [row["image"] for row in kept], [row["cluster"] for row in kept]
-    if not args.images:
-        raise WrongUse("name IMAGES, or a table with --labels.")
-    if name := getattr(args, "name", ""):
-        paths = find_images(args.images)
-        return paths, [name] * len(paths)
-    if not args.names:
-        raise WrongUse("whose images are they? Give --name, --names or --labels.")
-    try:
-        rule = Rule("name", args.names, "--names ")
-    except ValueError as error:
-        raise WrongUse(str(error)) from error
-    paths, names = [], []
-    for start in args.images:
-        for path in find_images([start]):
-            inside = Path(path).relative_to(start) if start.is_dir() else Path(Path(path).name)
-            found = rule(inside.as_posix())
-            if not found:
-                raise WrongUse(f"--names {args.names!r} finds nothing in {printable(inside)}.")
-            paths.append(path)
-            names.append(found)
-    return paths, names
+    features, by, rows = _embedded(args, facts.model, paths)
+    if sha256(by) != facts.model_sha256:
+        raise WrongUse(
+            f"{printable(by)} has changed since the gallery was made; features of two networks"
+            " cannot be compared. Put the old file back, or make another gallery."
+        )
+    return features, rows
 
 
-def embedded(
+def _embedded(
     args: argparse.Namespace, model: str, paths: Sequence[str]
 ) -> tuple[np.ndarray, str, list[int]]:
-    """(features, the file they are by, rows of `paths` that could be read)."""
     if not paths:
         raise WrongUse("there are no images.")
     good, _ = readable(paths, skip=args.skip_unreadable)
@@ -156,7 +127,7 @@ def add(args: argparse.Namespace, store: Store) -> Told:
         store.known()  # says what to do
     paths, names = named_images(args)
     model = args.model or store.known().model
-    features, by, rows = embedded(args, model, paths)
+    features, by, rows = _embedded(args, model, paths)
     where = {"url": args.server, "collection": args.collection} if args.server else {}
     store.claim(Facts(features.shape[1], model, sha256(by), **where))
     images = [str(Path(paths[row]).absolute()) for row in rows]
@@ -170,6 +141,10 @@ def add(args: argparse.Namespace, store: Store) -> Told:
 def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
     """Sets the threshold by clusters or tracklets."""
     facts = store.known()
+    if args.enrolled:
+        features, names, _ = _kept(store)
+        labels, what = np.unique(names, return_inverse=True)[1], "the gallery's own individuals"
+        return _set_threshold(args, store, features, labels, what)
     if args.run is not None:
         from .. import boot
         from .clusters import read
@@ -181,11 +156,24 @@ def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
         paths, names = named_images(args)
         labels = np.unique(names, return_inverse=True)[1]
         what = f"{len(set(names))} groups of {args.labels or ', '.join(map(str, args.images))}"
-    features, by, rows = embedded(args, facts.model, paths)
-    if sha256(by) != facts.model_sha256:
-        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
+    features, rows = embedded(args, facts, paths)
+    return _set_threshold(args, store, features, np.asarray(labels)[rows], what)
+
+
+def _kept(store: Store) -> tuple[np.ndarray, list[str], list[str]]:
+    """(features f32 [N, D], names, images) of the whole gallery."""
+    kept = list(store.shelf.everything())
+    features = [feature for feature, _, _ in kept]
+    found = np.stack(features) if kept else np.zeros((0, store.known().size), np.float32)
+    return found, [who for _, who, _ in kept], [image for _, _, image in kept]
+
+
+def _set_threshold(
+    args: argparse.Namespace, store: Store, features: np.ndarray, labels: np.ndarray, what: str
+) -> Told:
+    facts = store.known()
     try:
-        found = separate_open_set(features, np.asarray(labels)[rows])
+        found = separate_open_set(features, labels)
     except ValueError as error:
         raise ClearError(f"nothing to calibrate with: {error}") from error
     got = calibrate(found, max_false_match_rate=args.max_false_matches)
@@ -213,9 +201,7 @@ def query(args: argparse.Namespace, store: Store) -> Told:
             " give --threshold."
         )
     paths = find_images(args.images)
-    features, by, rows = embedded(args, facts.model, paths)
-    if sha256(by) != facts.model_sha256:
-        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
+    features, rows = embedded(args, facts, paths)
     found = store.shelf.nearest(features, args.top)
     lines = []
     for row, matches in zip(rows, found, strict=True):
@@ -272,14 +258,13 @@ def count(args: argparse.Namespace, store: Store) -> Told:
     """Individuals on images without names."""
     facts = store.known()
     paths = find_images(args.images)
-    unnamed, by, _ = embedded(args, facts.model, paths)
-    if sha256(by) != facts.model_sha256:
-        raise WrongUse(f"{printable(by)} has changed since the gallery was made.")
-    kept = list(store.shelf.everything())
-    named = np.stack([feature for feature, _, _ in kept]) if kept else unnamed[:0]
-    names = np.unique([who for _, who, _ in kept], return_inverse=True)[1]
+    unnamed, _ = embedded(args, facts, paths)
+    named, who, _ = _kept(store)
+    names = np.unique(who, return_inverse=True)[1].astype(np.int64)
+    from ..labeling.dense import count_unnamed
+
     try:
-        found = estimate(named, names.astype(np.int64), unnamed)
+        found = count_unnamed(named, names, unnamed)
     except ValueError as error:
         raise ClearError(f"cannot count: {error}") from error
     told = {"images": len(unnamed), "named": len(set(names.tolist())), **found._asdict()}
@@ -288,20 +273,6 @@ def count(args: argparse.Namespace, store: Store) -> Told:
         f" hold 9 times in 10), on {len(unnamed):,} images,\nif they were photographed like the"
         f" {told['named']:,} individuals of the gallery"
     )
-
-
-def estimate(named: np.ndarray, names: np.ndarray, unnamed: np.ndarray) -> Any:
-    """`count_individuals` by cosine and Jaccard; of very many images an even share."""
-    from ..labeling.dense import dense_jaccard
-
-    share = min(1.0, MOST / max(1, len(named) + len(unnamed)))
-    generator = np.random.default_rng(0)
-    labels = np.r_[names, np.full(len(unnamed), -1)]
-    rows = np.sort(generator.permutation(len(labels))[: round(share * len(labels))])
-    features, labels = np.concatenate([named, unnamed])[rows], labels[rows]
-    distances = [cosine_distances(features)]
-    distances += [dense_jaccard(features, k1) for k1 in NEIGHBORS]
-    return count_individuals(distances, labels)
 
 
 ACTIONS = {

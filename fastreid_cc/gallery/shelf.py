@@ -66,6 +66,11 @@ def _match(point: Any) -> Match:
     return Match(payload["individual"], payload["image"], float(point.score))
 
 
+def _by_name(hits: Sequence[Any]) -> dict[str, int]:
+    """Of facet hits; a name all of whose images were removed stays in the index with none."""
+    return dict(sorted((str(hit.value), int(hit.count)) for hit in hits if hit.count))
+
+
 class EdgeShelf:
     """A folder of this machine, by Qdrant Edge; search is exact.
 
@@ -147,7 +152,7 @@ class EdgeShelf:
         """See Shelf."""
         count = max(1, self.shard.count(self.q.CountRequest()))
         found = self.shard.facet(self.q.FacetRequest(key="individual", limit=count, exact=True))
-        return dict(sorted((str(hit.value), int(hit.count)) for hit in found.hits))
+        return _by_name(found.hits)
 
     def everything(self) -> Iterator[tuple[np.ndarray, str, str]]:
         """See Shelf."""
@@ -228,7 +233,7 @@ class ServerShelf:
         """See Shelf."""
         count = max(1, self.client.count(self.collection, exact=True).count)
         found = self.client.facet(self.collection, key="individual", limit=count, exact=True)
-        return dict(sorted((str(hit.value), int(hit.count)) for hit in found.hits))
+        return _by_name(found.hits)
 
     def everything(self) -> Iterator[tuple[np.ndarray, str, str]]:
         """See Shelf."""

@@ -1,13 +1,17 @@
-"""Distances of all pairs as one array, for a few thousand images."""
+"""Distances of all pairs as one array, and individuals counted by them; a few thousand images."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ..labels.counting import Count, cosine_distances, count_individuals
 from .distances.jaccard import JaccardDistance
 from .neighbor_lists import find_neighbors
 from .neighbors.exact import ExactKNN
+
+MOST = 3000  # images compared
+NEIGHBORS = (8, 16)  # k1 of the Jaccard distances beside the cosine
 
 
 def dense_jaccard(features: np.ndarray, k1: int) -> np.ndarray:
@@ -28,3 +32,20 @@ def dense_jaccard(features: np.ndarray, k1: int) -> np.ndarray:
     found[near.row, near.col] = near.data
     np.fill_diagonal(found, 0)
     return np.minimum(found, found.T)
+
+
+def count_unnamed(named: np.ndarray, names: np.ndarray, unnamed: np.ndarray) -> Count:
+    """Individuals on images without names, by cosine and Jaccard distances.
+
+    Args:
+        named: f32 [M, D], unit rows, of individuals `names` i64 [M].
+        unnamed: f32 [N, D], unit rows.
+
+    Of more than 3000 images an even share of both kinds is drawn. Raises, supposes: as
+    `labels.counting.count_individuals`.
+    """
+    labels = np.concatenate([names, np.full(len(unnamed), -1, np.int64)])
+    rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:MOST])
+    features, labels = np.concatenate([named, unnamed])[rows], labels[rows]
+    distances = [dense_jaccard(features, k1) for k1 in NEIGHBORS]
+    return count_individuals([cosine_distances(features), *distances], labels)
