@@ -18,32 +18,23 @@ def add_names(parser: argparse.ArgumentParser, what: str, single: str) -> None:
         group.add_argument(f"--{single}", default="", help=f"the {what} on all of them")
     told = f"reads the {what} off the path: a regex with one group, or folder:0"
     group.add_argument("--names", default="", metavar="RULE", help=told)
-    told = f"table with the columns image and cluster: the {what} of each; no IMAGES are needed"
-    group.add_argument("--labels", type=Path, metavar="FILE.csv", help=told)
 
 
 def named_images(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """(paths, the name of each) by --name, --names or --labels.
+    """(paths, the name of each) by --name, --names, or the table that IMAGES is.
 
     Raises:
         WrongUse: if none of them is given, or one does not fit.
     """
-    if args.labels is not None:
-        if not args.labels.is_file():
-            raise WrongUse(f"--labels {printable(args.labels)}: no such file.")
-        with args.labels.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        if not rows or not {"image", "cluster"} <= set(rows[0]):
-            raise WrongUse(f"{printable(args.labels)}: wanted are the columns image and cluster.")
-        kept = [row for row in rows if row["cluster"] not in ("", "-1")]
-        return [row["image"] for row in kept], [row["cluster"] for row in kept]
     if not args.images:
-        raise WrongUse("name IMAGES, or a table with --labels.")
+        raise WrongUse("name IMAGES, or a table.")
+    if len(args.images) == 1 and args.images[0].suffix.lower() == ".csv":
+        return _of_table(args.images[0])
     if name := getattr(args, "name", ""):
         paths = find_images(args.images)
         return paths, [name] * len(paths)
     if not args.names:
-        raise WrongUse("whose images are they? Give --name, --names or --labels.")
+        raise WrongUse("whose images are they? Give --name, a rule with --names, or a table.")
     try:
         rule = Rule("name", args.names, "--names ")
     except ValueError as error:
@@ -58,3 +49,15 @@ def named_images(args: argparse.Namespace) -> tuple[list[str], list[str]]:
             paths.append(path)
             names.append(found)
     return paths, names
+
+
+def _of_table(path: Path) -> tuple[list[str], list[str]]:
+    """The images of a table and their clusters; outliers are left out."""
+    if not path.is_file():
+        raise WrongUse(f"{printable(path)}: no such file.")
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"image", "cluster"} <= set(rows[0]):
+        raise WrongUse(f"{printable(path)}: wanted are the columns image and cluster.")
+    kept = [row for row in rows if row["cluster"] not in ("", "-1")]
+    return [row["image"] for row in kept], [row["cluster"] for row in kept]

@@ -14,6 +14,7 @@ from ..errors import ClearError, WrongUse, printable
 from ..files import write_atomically
 from ..gallery.store import Facts, Store, sha256
 from ..labels.open_set import Calibrated, calibrate, separate_open_set
+from ..requirements import require_extra
 from ._frame import (
     STATUSES,
     Formatter,
@@ -37,30 +38,32 @@ def parser() -> argparse.ArgumentParser:
         help="what to do; ACTION --help tells its options",
     )
 
-    def action(name: str, text: str, *, images: bool = True) -> argparse.ArgumentParser:
+    def action(
+        name: str, text: str, *, images: str = "folders, searched with all below them, and files"
+    ) -> argparse.ArgumentParser:
         how: dict[str, Any] = {"formatter_class": Formatter, "allow_abbrev": False}
         sub = parts.add_parser(name, help=text, description=text, epilog=STATUSES, **how)
         sub.add_argument("--json", action="store_true", help="print one JSON object instead")
         sub.add_argument("store", metavar="STORE", type=Path, help="folder of the gallery")
         if images:
-            told = "folders, searched with all below them, and files"
-            sub.add_argument("images", metavar="IMAGES", nargs="*", type=Path, help=told)
+            sub.add_argument("images", metavar="IMAGES", nargs="*", type=Path, help=images)
             sub.add_argument("--batch", type=at_least_1, default=64, help="images at a time")
             told = "leave out images that cannot be read"
             sub.add_argument("--skip-unreadable", action="store_true", help=told)
         return sub
 
-    add = action("add", "Adds images of individuals; makes the gallery where there is none.")
+    table_too = "folders and files, or one table with the columns image and cluster"
+    text = "Adds images of individuals; makes the gallery where there is none."
+    add = action("add", text, images=table_too)
     told = "the network, when the gallery is made: a run, an .onnx file, a config with weights"
     add.add_argument("--model", default="", help=told)
     add_names(add, "individual", "name")
     told = "a Qdrant server to keep the features on (default: in the folder)"
     add.add_argument("--server", default="", metavar="URL", help=told)
     add.add_argument("--collection", default="individuals", help="its name on the server")
-    more = action("calibrate", "Sets from which cosine on a name is given, without identities.")
-    more.add_argument("--run", type=Path, help="run whose last labels and images are used")
-    told = "the individuals of the gallery themselves: where clusters mean little"
-    more.add_argument("--enrolled", action="store_true", help=told)
+    text = "Sets from which cosine on a name is given, by groups of images or the gallery's own."
+    told = f"a run, whose last labels count, {table_too}; none = the gallery's individuals"
+    more = action("calibrate", text, images=told)
     add_names(more, "cluster or tracklet", "")
     told = "expected share of new individuals given a name (default: fewest errors of both kinds)"
     more.add_argument("--max-false-matches", type=float, metavar="SHARE", help=told)
@@ -69,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--csv", type=Path, metavar="FILE", help="also write a table")
     told = "cosine to use instead of the calibrated one"
     ask.add_argument("--threshold", type=float, metavar="X", help=told)
-    action("list", "Lists the individuals and what the gallery is of.", images=False)
-    gone = action("remove", "Removes an individual or an image.", images=False)
+    action("list", "Lists the individuals and what the gallery is of.", images="")
+    gone = action("remove", "Removes an individual or an image.", images="")
     which = gone.add_mutually_exclusive_group(required=True)
     which.add_argument("--name", default="", help="the individual")
     which.add_argument("--image", default="", metavar="PATH", help="the image's path as listed")
@@ -80,8 +83,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Opens the gallery, does one action, closes it."""
-    args = parser().parse_args(argv)
+    args, rest = parser().parse_known_args(argv)
+    if any(word.startswith("-") for word in rest) or (rest and not hasattr(args, "images")):
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # IMAGES behind options
+        args.images += map(Path, rest)
     store = Store(args.store)
+    served = store.facts.url if store.facts else getattr(args, "server", "")
+    require_extra("gallery-server" if served else "gallery")
     try:
         told, text = ACTIONS[args.action](args, store)
     finally:
@@ -141,21 +150,21 @@ def add(args: argparse.Namespace, store: Store) -> Told:
 def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
     """Sets the threshold by clusters or tracklets."""
     facts = store.known()
-    if args.enrolled:
+    if not args.images:
         features, names, _ = _kept(store)
         labels, what = np.unique(names, return_inverse=True)[1], "the gallery's own individuals"
         return _set_threshold(args, store, features, labels, what)
-    if args.run is not None:
+    if (args.images[0] / "config.yaml").is_file():
         from .. import boot
         from .clusters import read
 
         boot.activate()
-        items, labels, _ = read(str(args.run), "", ())
-        paths, what = [path for path, _ in items], f"clusters of {args.run}"
+        items, labels, _ = read(str(args.images[0]), "", ())
+        paths, what = [path for path, _ in items], f"clusters of {args.images[0]}"
     else:
         paths, names = named_images(args)
         labels = np.unique(names, return_inverse=True)[1]
-        what = f"{len(set(names))} groups of {args.labels or ', '.join(map(str, args.images))}"
+        what = f"{len(set(names))} groups of {', '.join(map(str, args.images))}"
     features, rows = embedded(args, facts, paths)
     return _set_threshold(args, store, features, np.asarray(labels)[rows], what)
 

@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     agree("crops resized by us", reid(resized), features, must=True)
     agree("crops resized by BoxMOT (OpenCV, bilinear)", reid(told["paths"]), features, must=False)
     where, boxes = clip(folder, told["paths"], told["ids"], tuple(told["size"]))
-    tracker = boxmot.BotSort(reid_model=reid, cmc_method="sof", use_cmc=False)
+    tracker = boxmot.BotSort(reid_weights=folder / "model.onnx", device="cpu", use_cmc=False)
     video, seen = cv2.VideoCapture(str(where)), []
     for number in range(FRAMES):
         good, frame = video.read()
