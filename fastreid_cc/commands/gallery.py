@@ -1,4 +1,4 @@
-"""individuals kept on disk: who is on an image, who is new, how many there are"""
+"""who is on images, who is new, how many individuals there are"""
 
 from __future__ import annotations
 

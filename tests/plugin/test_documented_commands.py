@@ -37,7 +37,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import convert, export, fewshot, generate, poses, search
+from fastreid_cc.commands import convert, export, fewshot, gallery, generate, poses, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -112,6 +112,11 @@ def generated(places: Places, command: Command) -> None:
 def searched(places: Places, command: Command) -> None:
     args = search.parser().parse_args(command.after[1:])
     assert (ROOT / "configs" / f"{args.config}.yml").exists() and args.gene
+
+
+def kept(places: Places, command: Command) -> None:
+    args = gallery.parser().parse_args(command.after[1:])
+    assert args.action in gallery.ACTIONS  # tests/test_gallery.py goes the same way
 
 
 def posed(places: Places, command: Command) -> None:
@@ -234,6 +239,7 @@ RULES: list[Rule] = [
     (lambda c: c.name == "fewshot", enrolled),
     (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
+    (lambda c: c.name == "gallery", kept),
     (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
     (lambda c: bool(c.after), run),
