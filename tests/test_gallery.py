@@ -189,6 +189,15 @@ def test_mistakes_are_one_message(
     assert not Path("empty").exists()
 
 
+def test_an_image_named_twice_is_added_once(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ("known/ann_1.png", "known/ann_0.png", "known/ann_0.png")
+    words = ("--name", "ann", "--model", "net.onnx", "--json")
+    status, out, _ = run(capsys, "add", "store", *images, *words)
+    assert status == 0 and json.loads(out) == {"added": 2, "images": 2, "individuals": 1}
+
+
 def test_another_network_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "add", "store", "known/ann_0.png", "--name", "ann", "--model", "net.onnx")
     Path("net.onnx").write_bytes(b"other weights")

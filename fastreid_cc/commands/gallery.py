@@ -124,10 +124,10 @@ def _embedded(
 ) -> tuple[np.ndarray, str, list[int]]:
     if not paths:
         raise WrongUse("there are no images.")
-    good, _ = readable(paths, skip=args.skip_unreadable)
-    kept = set(good)
+    good, _ = readable(paths, skip=args.skip_unreadable)  # each once
     features, by = features_of(model, good, batch=args.batch)
-    return features, by, [row for row, path in enumerate(paths) if path in kept]
+    row_of = {path: row for row, path in enumerate(paths)}
+    return features, by, [row_of[path] for path in good]
 
 
 def add(args: argparse.Namespace, store: Store) -> Told:

@@ -31,5 +31,6 @@ def read_pixels(path: str, size: Sequence[int], fill: Sequence[int] = ()) -> np.
 
 def normalised(pixels: np.ndarray) -> np.ndarray:
     """f32 [..., 3, H, W]: (x / 255 - mean) / std by ImageNet's figures, of pixels from 0 to 255."""
-    mean, std = (np.float32(values).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    figures = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)
+    mean, std = figures.reshape(2, 3, 1, 1)
     return np.asarray((pixels / np.float32(255) - mean) / std)

@@ -1,12 +1,13 @@
 """Where features are kept: Qdrant Edge inside this process, or a Qdrant server; one interface.
 
 Qdrant Edge (qdrant-edge-py, no dependencies) writes ahead before it changes anything, so a killed
-process loses at most the batch it was writing; it lets one process at a time open a folder. Points
-carry the same fields in both, so `move` takes a gallery from one to the other.
+process loses at most the batch it was writing; it lets one process at a time open a folder.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,8 +84,7 @@ class EdgeShelf:
 
     def __init__(self, folder: Path, size: int | None = None) -> None:
         require_extra("gallery")
-        import qdrant_edge
-
+        qdrant_edge: Any = importlib.import_module("qdrant_edge")
         self.q = qdrant_edge
         try:
             if (folder / "edge_config.json").is_file():
@@ -183,8 +183,7 @@ class ServerShelf:
     """
 
     def __init__(self, client: Any, collection: str, size: int) -> None:
-        from qdrant_client import models
-
+        models: Any = importlib.import_module("qdrant_client.models")
         self.client, self.collection, self.m = client, collection, models
         if not client.collection_exists(collection):
             vectors = models.VectorParams(size=size, distance=models.Distance.DOT)
@@ -259,13 +258,10 @@ def server(url: str, collection: str, size: int) -> ServerShelf:
     Raises:
         MissingPackage: without qdrant-client. ClearError: if nobody answers.
     """
-    import os
-
     require_extra("gallery-server")
-    from qdrant_client import QdrantClient
-
+    qdrant_client: Any = importlib.import_module("qdrant_client")
     try:
-        client = QdrantClient(url=url, api_key=os.environ.get("QDRANT_API_KEY"))
+        client = qdrant_client.QdrantClient(url=url, api_key=os.environ.get("QDRANT_API_KEY"))
         return ServerShelf(client, collection, size)
     except Exception as error:  # noqa: BLE001  of the network, of many kinds
         reason = printable(" ".join(str(error).split()))[:200]
