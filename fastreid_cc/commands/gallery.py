@@ -212,7 +212,7 @@ def query(args: argparse.Namespace, store: Store) -> Told:
     paths = find_images(args.images)
     features, rows = embedded(args, facts, paths)
     found = store.shelf.nearest(features, args.top)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row, matches in zip(rows, found, strict=True):
         known = bool(matches) and matches[0].cosine >= threshold
         lines.append(

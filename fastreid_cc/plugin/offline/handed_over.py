@@ -37,6 +37,9 @@ class FromNormalised(nn.Module):
         half: whether the embedder's weights are float16; features are float32 either way.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, embedder: nn.Module, *, half: bool = False) -> None:
         super().__init__()
         self.embedder = embedder.half() if half else embedder
@@ -49,7 +52,8 @@ class FromNormalised(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The embedder's features of the images before they were normalised."""
         pixels = images * self.scale + self.shift
-        return self.embedder(pixels.half() if self.half_inside else pixels).float()
+        features: Tensor = self.embedder(pixels.half() if self.half_inside else pixels)
+        return features.float()
 
 
 class Crops(NamedTuple):
