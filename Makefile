@@ -1,18 +1,32 @@
 # make demo           train without labels on a generated data set, and print the table
 # make demo SEEDS=3   the same over three seeds, with mean and spread
 # make test           everything CI runs
+# make test-trackers  exported models in BoxMOT and Roboflow's reid, in an environment of their own
 PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 1
+TRACKERS ?= .venv-trackers
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-trackers lint clean
 
 demo: $(READY)
 	$(VENV)/bin/python projects/demo/run.py --seeds $(SEEDS)
 
 test: $(READY) lint
 	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# MODEL="CONFIG KEY VALUE ..." takes a network of yours instead of one trained for a minute.
+test-trackers: $(READY) $(TRACKERS)/.ready
+	$(VENV)/bin/python tests/trackers/ours.py outputs/trackers $(MODEL)
+	$(TRACKERS)/bin/python tests/trackers/in_boxmot.py outputs/trackers
+	$(TRACKERS)/bin/python tests/trackers/in_reid.py outputs/trackers
+
+$(TRACKERS)/.ready: Makefile
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/python -m pip install --quiet torch torchvision onnx onnxruntime
+	$(TRACKERS)/bin/python -m pip install --quiet boxmot==25.0.0 reid==0.1.0rc1
+	touch $@
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -30,4 +44,4 @@ $(READY): setup.py fastreid_cc/requirements.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs build dist *.egg-info
+	rm -rf $(VENV) $(TRACKERS) outputs build dist *.egg-info

@@ -48,6 +48,7 @@ setup(
         "test": [
             *FOR_TESTS,
             *(EXTRAS["infomap"] | EXTRAS["report"] | EXTRAS["export"] | EXTRAS["timm"]).values(),
+            *EXTRAS["gallery"].values(),
         ],
     },
 )

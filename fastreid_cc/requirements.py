@@ -36,6 +36,8 @@ EXTRAS = {
     "infomap": {"infomap": "infomap"},
     "report": {"matplotlib": "matplotlib>=3.6"},
     "video": {"cv2": NEEDED["cv2"]},  # decodes as trackers do; fastreid imports it anyway
+    "gallery": {"qdrant_edge": "qdrant-edge-py>=0.9"},
+    "gallery-server": {"qdrant_client": "qdrant-client>=1.16"},
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
 }
 

@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
     args = parser().parse_intermixed_args(argv)
     out = Path(args.out) if args.out else Path(args.run) / "clusters"
     boot.activate()
-    images, labels, told = _read(args)
+    images, labels, told = read(args.run, args.checkpoint, args.pairs)
     if out.exists() or out.is_symlink():
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     require_folder_of(out)
@@ -130,17 +130,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
-    """The run's (image, camera)s, their labels i64 [N], and the figures to print."""
+def read(
+    run: str, checkpoint: str, pairs: Sequence[str]
+) -> tuple[list[tuple[str, int]], np.ndarray, dict[str, Any]]:
+    """A run's (image, camera)s, their labels i64 [N], and the figures to print."""
     from ..plugin.loading.datasets import configure_from
     from ..plugin.loading.target_images import collect_images
     from ..plugin.offline import run_folder
     from ..plugin.trainer.checkpoint_state import labels_of
 
-    if not Path(args.run).is_dir():
-        raise WrongUse(f"{printable(args.run)}: no such folder.")
-    cfg = run_folder.read_config(args.run, args.pairs)
-    path = run_folder.find_checkpoint(args.run, args.checkpoint)
+    if not Path(run).is_dir():
+        raise WrongUse(f"{printable(run)}: no such folder.")
+    cfg = run_folder.read_config(run, pairs)
+    path = run_folder.find_checkpoint(run, checkpoint)
     content = run_folder.read_checkpoint(path)
     if "cc" not in content:
         raise ClearError(f"{printable(path)} holds no pseudo-labels: the run was not label-free.")

@@ -13,8 +13,9 @@ import numpy as np
 
 from .. import boot
 from ..data.checks import fault
-from ..data.fit_and_pad import PADDING, FitAndPad
+from ..data.fit_and_pad import PADDING
 from ..data.naming import EXTENSIONS, list_images
+from ..data.pixels import NORMALISED, normalised, read_pixels
 from ..errors import ClearError, MissingData, WrongUse, printable
 from ..files import write_atomically
 from ..requirements import require_extra
@@ -96,9 +97,10 @@ def main(argv: list[str]) -> int:
         raise WrongUse(f"--out {printable(args.out)}: the name must end in .npy.")
     require_folder_of(args.out)
     paths, left_out = readable(find_images(args.images), skip=args.skip_unreadable)
-    features, by = _by_onnx(args, paths) if is_onnx(args.model) else _by_config(args, paths)
-    if not np.isfinite(features).all():
-        raise ClearError(f"{printable(args.model)} gives features that are not finite.")
+    pairs = [word for pair in args.set for word in pair]
+    features, by = features_of(
+        args.model, paths, pairs=pairs, checkpoint=args.checkpoint, batch=args.batch
+    )
     table = args.out.with_suffix(".csv")
     with write_atomically(args.out) as part, part.open("wb") as stream:
         np.save(stream, features)
@@ -132,67 +134,66 @@ def is_onnx(model: str) -> bool:
     return model.lower().endswith(".onnx")
 
 
-def _by_onnx(args: argparse.Namespace, paths: Sequence[str]) -> tuple[np.ndarray, str]:
+def features_of(
+    model: str,
+    paths: Sequence[str],
+    *,
+    pairs: Sequence[str] = (),
+    checkpoint: str = "",
+    batch: int = 64,
+) -> tuple[np.ndarray, str]:
+    """Features of images f32 [N, D], unit rows, and the file they are by.
+
+    Args:
+        model: OUTPUT_DIR of a run, an .onnx file, or a config with MODEL.WEIGHTS.
+        paths: of N images that can be read.
+        pairs: config keys on top of it. checkpoint: file in the run's folder; "" = the newest.
+        batch: images at a time.
+    """
+    if is_onnx(model):
+        if pairs or checkpoint:
+            raise WrongUse("--set and --checkpoint are for runs and configs, not for .onnx files.")
+        found = _by_onnx(model, paths, batch)
+    else:
+        boot.activate()
+        from ..plugin.offline.run_features import embed
+
+        found = embed(model, paths, pairs=pairs, checkpoint=checkpoint, batch=batch)
+    if not np.isfinite(found[0]).all():
+        raise ClearError(f"{printable(model)} gives features that are not finite.")
+    return found
+
+
+def _by_onnx(model: str, paths: Sequence[str], size: int) -> tuple[np.ndarray, str]:
     """Features by onnxruntime on the CPU; neither torch nor fastreid is imported."""
-    if args.set or args.checkpoint:
-        raise WrongUse("--set and --checkpoint are for runs and configs, not for .onnx files.")
-    if not Path(args.model).is_file():
-        raise WrongUse(f"{printable(args.model)}: no such file.")
+    if not Path(model).is_file():
+        raise WrongUse(f"{printable(model)}: no such file.")
     require_extra("export")
     import onnxruntime
 
     try:
-        session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  onnxruntime has kinds of its own
         reason = printable(" ".join(str(error).split())[:200])
-        raise ClearError(f"{printable(args.model)} cannot be loaded: {reason}") from error
+        raise ClearError(f"{printable(model)} cannot be loaded: {reason}") from error
     wanted = {entry.name: entry.shape for entry in session.get_inputs()}
     shape = wanted.get("images", [])
     if len(shape) != 4 or not all(isinstance(size, int) for size in shape[2:]):
         raise ClearError(
-            f"{printable(args.model)} takes {printable(wanted)}; wanted: images [batch, 3, H, W],"
+            f"{printable(model)} takes {printable(wanted)}; wanted: images [batch, 3, H, W],"
             " as `export` writes it."
         )
-    padding = session.get_modelmeta().custom_metadata_map.get(PADDING, "")
-    fill = tuple(map(int, padding.split()))
+    notes = session.get_modelmeta().custom_metadata_map
+    fill = tuple(map(int, notes.get(PADDING, "").split()))
     parts = []
-    for batch in _batches(paths, args.batch):
-        pixels = np.stack([read_pixels(path, (shape[2], shape[3]), fill) for path in batch])
+    for batch in _batches(paths, size):
+        pixels = np.stack([read_pixels(path, shape[2:], fill) for path in batch])
+        pixels = normalised(pixels) if NORMALISED in notes else pixels
         parts.append(session.run(["features"], {"images": pixels})[0])
     found = np.concatenate(parts).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True), args.model
-
-
-def read_pixels(path: str, size: tuple[int, int], fill: tuple[int, ...] = ()) -> np.ndarray:
-    """f32 [3, H, W], RGB from 0 to 255: an image as the test transform gives it.
-
-    With `fill`, (red, green, blue), as under INPUT.KEEP_RATIO.
-    """
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    if fill:
-        resized = FitAndPad(size, fill)(image)
-    else:
-        resized = image.resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.float32).transpose(2, 0, 1)
+    return found / np.linalg.norm(found, axis=1, keepdims=True), model
 
 
 def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(paths), size):
         yield paths[start : start + size]
-
-
-def _by_config(args: argparse.Namespace, paths: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Features by a run's newest checkpoint, or by a config's MODEL.WEIGHTS."""
-    boot.activate()
-    from ..plugin.offline.run_features import embed
-
-    return embed(
-        args.model,
-        paths,
-        pairs=[word for pair in args.set for word in pair],
-        checkpoint=args.checkpoint,
-        batch=args.batch,
-    )

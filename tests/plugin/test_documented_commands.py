@@ -38,7 +38,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import convert, export, fewshot, generate, poses, search
+from fastreid_cc.commands import convert, export, fewshot, gallery, generate, poses, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -120,6 +120,11 @@ def cropped(places: Places, command: Command) -> None:
     words = replaced(places, command, command.after)
     few = ["--people", "3", "--frames", "50"] if "--world" in words else []
     assert places.call("cli", words + few, command.page, command.env).strip()
+
+
+def kept(places: Places, command: Command) -> None:
+    args = gallery.parser().parse_args(command.after[1:])
+    assert args.action in gallery.ACTIONS  # tests/test_gallery.py goes the same way
 
 
 def posed(places: Places, command: Command) -> None:
@@ -243,6 +248,7 @@ RULES: list[Rule] = [
     (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
     (lambda c: c.name == "crops", cropped),
+    (lambda c: c.name == "gallery", kept),
     (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
     (lambda c: bool(c.after), run),

@@ -104,6 +104,69 @@ def test_other_families_agree_with_torch_too(plugin, family, tmp_path, capsys):
     assert answer["max_difference"] <= 1e-5
 
 
+def test_a_file_for_boxmot_takes_what_boxmot_feeds_and_embed_knows_it(
+    plugin, finished, exported, data_root, tmp_path, capsys
+):
+    path = tmp_path / "m.onnx"
+    answer = told(capsys, "export", finished, "--for", "boxmot", "--out", path)
+    assert answer["least"] > 0.9999 and "training images" in answer["crops"]
+    beside = json.loads((tmp_path / "m.onnx.metadata.json").read_text())
+    assert beside["model_kwargs"] == {"img_size": [32, 16]} and beside["preprocess"] == "resize"
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 16)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    fed = (pixels / 255 - mean.reshape(3, 1, 1)) / std.reshape(3, 1, 1)
+    plain = onnxruntime.InferenceSession(str(exported[0])).run(None, {"images": pixels})[0]
+    session = onnxruntime.InferenceSession(str(path))
+    np.testing.assert_allclose(session.run(None, {"images": fed})[0], plain, atol=1e-4)
+    assert np.abs(session.run(None, {"images": pixels})[0] - plain).max() > 0.01
+    image = next(data_root.glob("synthetic-v*-seed1-ids8+4-cams2x3-32x16/query/*"))
+    found = []
+    for model in (path, exported[0]):
+        told(capsys, "embed", model, image, "--out", tmp_path / "f.npy")
+        found.append(np.load(tmp_path / "f.npy"))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+
+
+def test_a_file_for_roboflow_is_a_module_of_any_batch(plugin, finished, exported, tmp_path, capsys):
+    path = tmp_path / "m.pt"
+    told(capsys, "export", finished, "--for", "roboflow", "--out", path)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 16)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    fed = torch.from_numpy((pixels / 255 - mean.reshape(3, 1, 1)) / std.reshape(3, 1, 1))
+    plain = onnxruntime.InferenceSession(str(exported[0])).run(None, {"images": pixels})[0]
+    module = torch.jit.load(str(path))
+    for count in (1, 3):
+        found = module(fed[:count])
+        assert found.dtype == torch.float32 and not found.requires_grad
+        np.testing.assert_allclose(found.numpy(), plain[:count], atol=1e-4)
+
+
+def test_half_and_int8_files_are_smaller_and_near(plugin, exported, tmp_path):
+    import shutil
+
+    import onnx
+
+    from fastreid_cc.plugin.offline import handed_over
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 16)).astype(np.float32)
+    wanted = handed_over.runner(exported[0])(images)
+    for name, make, least in (
+        ("half", handed_over.to_half, 0.999),
+        ("int8", lambda path: handed_over.to_int8(path, images), 0.9),
+    ):
+        path = tmp_path / f"{name}.onnx"
+        shutil.copy(exported[0], path)
+        make(path)
+        found = handed_over.runner(path)(images)
+        assert path.stat().st_size < exported[0].stat().st_size or name == "int8"
+        assert np.abs(found - wanted).max() > 0 and found.dtype == np.float32
+        cosines = (found * wanted).sum(1) / np.linalg.norm(found, axis=1)
+        assert cosines.min() > least, name
+        notes = {entry.key for entry in onnx.load(str(path)).metadata_props}
+        assert "checkpoint" in notes
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_file_that_differs_is_not_kept(plugin, finished, tmp_path, capsys, monkeypatch):
     from fastreid_cc.plugin.offline import onnx_export as export
 
@@ -120,6 +183,8 @@ def test_a_file_that_differs_is_not_kept(plugin, finished, tmp_path, capsys, mon
         (("--checkpoint", "gone.pth"), 2, "no such checkpoint. In .*model_final.pth"),
         (("--checkpoint", "../../x.pth"), 2, "lies outside"),
         (("--out", "/nowhere/m.onnx"), 2, "there is no folder /nowhere"),
+        (("--for", "roboflow", "--int8"), 2, "--int8 is for ONNX files"),
+        (("--for", "roboflow", "--out", "m.onnx"), 2, "name ends in .pt"),
         (("MODEL.BACKBONE.DEPTH", "x0_5", "MODEL.BACKBONE.FEAT_DIM", "256"), 2, "does not fit"),
         (("MODEL.BACKBONE.DEEP", "1"), 2, "Did you mean MODEL.BACKBONE.DEPTH"),
     ],
@@ -173,7 +238,7 @@ def test_a_network_that_keeps_ratios_keeps_them_as_an_onnx_file(
     import onnx
     from PIL import Image
 
-    from fastreid_cc.plugin.offline import onnx_export
+    from fastreid_cc.plugin.offline import handed_over, onnx_export
 
     monkeypatch.chdir(tmp_path)
     noise = np.random.default_rng(0).integers(0, 256, (20, 33, 3)).astype(np.uint8)
@@ -184,6 +249,9 @@ def test_a_network_that_keeps_ratios_keeps_them_as_an_onnx_file(
             onnx_export, "write_onnx", lambda _, path, **told: notes.update(told, at=path.touch())
         )
         patch.setattr(onnx_export, "largest_difference", lambda *_, **__: 0.0)
+        patch.setattr(handed_over, "runner", lambda *_, **__: None)
+        same = handed_over.Compared(1.0, 1.0, 0.0)
+        patch.setattr(handed_over, "compare", lambda *_, **__: same)
         run(capsys, "export", finished, "INPUT.KEEP_RATIO", "True", "--out", "m.onnx")
     assert [round(value) for value in notes["padding"]] == [124, 116, 104]
     model = onnx.load(str(exported[0]))

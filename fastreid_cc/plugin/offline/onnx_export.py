@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ... import __version__
 from ...data.fit_and_pad import PADDING
+from ...data.pixels import NORMALISED, normalised
 from ...errors import ClearError
 
 BATCHES = (1, 2, 5)
@@ -53,7 +54,7 @@ def build_embedder(cfg: Any) -> Embedder:
     return Embedder(build_model(cfg)).eval()
 
 
-def fused(embedder: Embedder) -> Embedder:
+def fused(embedder: nn.Module) -> nn.Module:
     """A copy for deployment: RepVGG's three branches become one convolution."""
     embedder = copy.deepcopy(embedder)
     for module in list(embedder.modules()):
@@ -75,21 +76,23 @@ def _why_not(error: Exception, version: str) -> str:
 
 
 def write_onnx(
-    embedder: Embedder,
+    embedder: nn.Module,
     path: Path,
     *,
     size: Sequence[int],
     source: str = "",
     padding: Sequence[float] = (),
+    takes_normalised: bool = False,
 ) -> None:
     """Exports to one file; input "images" [batch, 3, H, W], output "features" [batch, D].
 
     Args:
-        embedder: in evaluation mode.
+        embedder: an Embedder, or one that takes what a tracker normalised; in evaluation mode.
         path: of the file; weights are inside.
         size: (height, width) of the images.
         source: name of the checkpoint, noted in the file.
         padding: with INPUT.KEEP_RATIO the colour around images, noted in the file for `embed`.
+        takes_normalised: whether images are (x / 255 - mean) / std by ImageNet's figures.
 
     Raises:
         ClearError: if torch cannot express the network in ONNX; the message says why.
@@ -112,12 +115,15 @@ def write_onnx(
         except Exception as error:  # the exporter raises of many kinds
             raise ClearError(_why_not(error, torch.__version__)) from error
     model = program.model_proto
+    pixels = "(x / 255 - mean) / std of ImageNet" if takes_normalised else "0..255"
     notes = {
-        "images": f"float32, RGB, 0..255, [batch, 3, {height}, {width}]",
+        "images": f"float32, RGB, {pixels}, [batch, 3, {height}, {width}]",
         "features": "float32, unit length: compare by inner product",
         "producer": f"fastreid_cc {__version__}, torch {torch.__version__}",
         "checkpoint": source,
     }
+    if takes_normalised:
+        notes[NORMALISED] = "imagenet"
     if padding:
         notes[PADDING] = " ".join(str(round(value)) for value in padding)
     onnx.helper.set_model_props(model, notes)
@@ -138,10 +144,13 @@ def _quiet() -> Iterator[None]:
             logging.disable(level)
 
 
-def largest_difference(embedder: Embedder, path: Path, *, size: Sequence[int]) -> float:
+def largest_difference(
+    embedder: Embedder, path: Path, *, size: Sequence[int], takes_normalised: bool = False
+) -> float:
     """Largest difference of a feature's entry, onnxruntime on the CPU against torch.
 
-    Over batches of 1, 2 and 5 random images, noise and flat colours; entries lie in [-1, 1].
+    Over batches of 1, 2 and 5 random images, noise and flat colours; entries lie in [-1, 1]. With
+    `takes_normalised` the file gets them normalised, torch as they are.
     """
     import onnxruntime
 
@@ -155,7 +164,8 @@ def largest_difference(embedder: Embedder, path: Path, *, size: Sequence[int]) -
         images[-1] = generator.integers(0, 256, (3, 1, 1))
         with torch.no_grad():
             expected = embedder(torch.from_numpy(images)).numpy()
-        found = session.run(["features"], {"images": images})[0]
+        given = normalised(images) if takes_normalised else images
+        found = session.run(["features"], {"images": given})[0]
         difference = np.abs(found - expected).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
     return worst
