@@ -13,6 +13,8 @@ what those before them wrote; what a reader brings along is made by stand_ins.py
 - generated: `generate` with few people, images and steps; with key points of one's own, parsed.
 - searched: `search` trains for hours; its words are parsed (test_search_command.py runs it).
 - cropped: `crops` as typed; drawn clips are short, of a few people.
+- adapted: its words are parsed; the commands that it types are run from the same page, itself in
+  test_adapt_command.py.
 - posed: `poses` as typed, `world` with a few people; `fuse` is parsed (test_poses_command.py).
 - archived: OpenAI's archive is a third of a GB; test_convert_command.py converts one of its kind.
 - exported: `export` takes ten seconds, test_run_commands.py runs it; here its words are parsed.
@@ -38,7 +40,7 @@ import pytest
 from documented import PAGES, ROOT, SHELL, Block, Command, blocks, commands, file_of, unmarked
 from documented_places import Places, cut, newest
 
-from fastreid_cc.commands import convert, export, fewshot, gallery, generate, poses, search
+from fastreid_cc.commands import adapt, convert, export, fewshot, gallery, generate, poses, search
 from fastreid_cc.requirements import EXTRAS, FASTREID_COMMAND, NEEDED
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -120,6 +122,12 @@ def cropped(places: Places, command: Command) -> None:
     words = replaced(places, command, command.after)
     few = ["--people", "3", "--frames", "50"] if "--world" in words else []
     assert places.call("cli", words + few, command.page, command.env).strip()
+
+
+def adapted(places: Places, command: Command) -> None:
+    words = replaced(places, command, command.after)
+    todo = adapt.steps(adapt.parser().parse_args(words[1:]))
+    assert [step[0] for step in todo] == ["crops", "train", "export"]
 
 
 def kept(places: Places, command: Command) -> None:
@@ -248,6 +256,7 @@ RULES: list[Rule] = [
     (lambda c: c.name == "generate", generated),
     (lambda c: c.name == "search", searched),
     (lambda c: c.name == "crops", cropped),
+    (lambda c: c.name == "adapt", adapted),
     (lambda c: c.name == "gallery", kept),
     (lambda c: c.name == "poses", posed),
     (lambda c: c.name == "convert" and "ViT-B-16.pt" in c.words, archived),
