@@ -95,7 +95,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("1,1,5,5,9,9\n1,2,5,5,9\n", "line 2: '1,2,5,5,9'; wanted: frame,id,x,y,width,height"),
+        ("1,1,5,5,9,9\n1,2,5,5,9\n", "line 2: '1 2 5 5 9'; wanted: frame,id,x,y,width,height"),
         ("1,1,5,5,9,9\n1,2,5,x,9,9\n", "line 2"),
         ("1.5,1,5,5,9,9\n", "frame 1.5 and id 1 must be whole numbers"),
         ("1,1,5,5,0,9\n", "a box of 0 x 9 pixels"),

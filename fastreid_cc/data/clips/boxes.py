@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -102,37 +103,52 @@ def write_mot(path: Path, boxes: Boxes, *, first_frame: int = 1) -> None:
 
 def _read_text(path: Path) -> np.ndarray:
     """f64 [M, 8]: frame, id, x, y, w, h, confidence, class; NaN where there is no column."""
-    rows, wide = [], 0
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig").replace(",", " ")
     except UnicodeDecodeError:
         raise UnreadableFile(f"{printable(path)} is no text; {WANTED}.") from None
+    lines = text.splitlines()
+    if lines and not re.search(r"\d", lines[0]):
+        lines[0] = ""  # titles
+    rows = np.empty((0, 6))
+    if any(line.strip() for line in lines):
+        try:
+            rows = np.loadtxt(lines, ndmin=2, comments=None)
+        except ValueError:
+            _refuse_line(path, lines)
+        if rows.shape[1] < 6 or not (
+            np.isfinite(rows[:, :6]).all()
+            and not (rows[:, :2] % 1).any()
+            and (rows[:, 4:6] > 0).all()
+        ):
+            _refuse_line(path, lines)
+    wide = np.full((len(rows), 8), np.nan)
+    wide[:, : rows.shape[1]] = rows[:, :8]
+    return wide
+
+
+def _refuse_line(path: Path, lines: list[str]) -> NoReturn:
+    """Raises UnreadableFile about the first line that is wrong."""
+    width = 0
     for number, line in enumerate(lines, 1):
-        cells = line.replace(",", " ").split()
+        cells = line.split()
         if not cells:
             continue
         try:
-            row = [float(cell) for cell in cells[:8]]
+            row = [float(cell) for cell in cells]
         except ValueError:
-            if not rows and not re.search(r"\d", line):
-                continue  # a line of titles
             row = []
-        wide = wide or len(cells)
-        if len(row) < 6 or len(cells) != wide or not np.isfinite(row[:6]).all():
-            found = printable(line[:80])
-            raise UnreadableFile(f"{printable(path)}, line {number}: {found!r}; {WANTED}.")
+        width = width or len(cells)
+        at = f"{printable(path)}, line {number}:"
+        if len(row) < 6 or len(cells) != width or not np.isfinite(row[:6]).all():
+            raise UnreadableFile(f"{at} {printable(line[:80])!r}; {WANTED}.")
         if row[0] % 1 or row[1] % 1:
             raise UnreadableFile(
-                f"{printable(path)}, line {number}: frame {row[0]:g} and id {row[1]:g} must be"
-                f" whole numbers; {WANTED}."
+                f"{at} frame {row[0]:g} and id {row[1]:g} must be whole numbers; {WANTED}."
             )
         if row[4] <= 0 or row[5] <= 0:
-            raise UnreadableFile(
-                f"{printable(path)}, line {number}: a box of {row[4]:g} x {row[5]:g} pixels;"
-                f" {WANTED}."
-            )
-        rows.append(row + [np.nan] * (8 - len(row)))
-    return np.array(rows, np.float64).reshape(-1, 8)
+            raise UnreadableFile(f"{at} a box of {row[4]:g} x {row[5]:g} pixels; {WANTED}.")
+    raise UnreadableFile(f"{printable(path)} is no table of numbers; {WANTED}.")
 
 
 def _read_labels(folder: Path, size: tuple[int, int]) -> np.ndarray:

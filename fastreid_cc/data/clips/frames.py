@@ -60,14 +60,12 @@ class _Video:
 
         self.path = path
         video = self._open()
-        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        self.size = tuple(int(video.get(side)) for side in sides)
         self.rate = float(video.get(cv2.CAP_PROP_FPS) or 0)
         self._stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         done, picture = video.read()
         if not done:
             raise UnreadableFile(f"{printable(path)} is no video that OpenCV can read.")
-        self.size = picture.shape[1], picture.shape[0]  # turned, where the file says so
+        self.size: tuple[int, int] = picture.shape[1], picture.shape[0]  # turned, as the file says
 
     def _open(self) -> Any:
         import cv2
