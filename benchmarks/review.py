@@ -14,6 +14,9 @@ the labels without answers.
 - rounds: the same in five rounds, each after the labelling with the answers before;
 - random: as many pairs drawn evenly from all pairs of images;
 - neighbours: as many pairs of an image, drawn evenly, and one of its 20 nearest.
+
+Beside it, what the features are worth: how often the nearest image is of the same individual, how
+many of the 50 most similar pairs are, and the best ARI of five radii without answers.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ SETS: dict[str, list[str]] = {
 }
 FOLDERS = {"nyala-both": "nyala"}
 ROUNDS = {"chosen": 1, "rounds": 5}
+RADII = (0.3, 0.4, 0.5, 0.6, 0.7)
 WAYS = ("chosen", "rounds", "random", "neighbours")
 
 
@@ -88,14 +92,31 @@ def extract(args: argparse.Namespace, name: str) -> Path:
     return path
 
 
+def labeler() -> PseudoLabeler:
+    """What labels the images."""
+    return PseudoLabeler(
+        distance=JaccardDistance(k1=16, k2=4), clusterer=DBSCAN(eps=0.6, min_samples=4)
+    )
+
+
+def worth(features: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """What features tell of identities without answers."""
+    cosine = np.triu(features @ features.T, 1) + np.tril(np.full((len(truth),) * 2, -2.0))
+    a, b = np.unravel_index(np.argsort(-cosine, axis=None, kind="stable")[:50], cosine.shape)
+    nearest = np.maximum(cosine, cosine.T).argmax(axis=1)
+    found = labeler().sweep(torch.from_numpy(features), RADII)
+    return {
+        "rank1": float((truth[nearest] == truth).mean()),
+        "top50": float((truth[a] == truth[b]).mean()),
+        "best": max(stability(one.labels, truth) for one in found),
+    }
+
+
 def relabelled(features: np.ndarray, same: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Labels i64 [N] with answers, as a training honours them by default."""
     linker = Linker(LinkOptions(), np.zeros(len(features), np.int64), None, Answers(same, other))
     rows = torch.from_numpy(features)
-    labeler = PseudoLabeler(
-        distance=JaccardDistance(k1=16, k2=4), clusterer=DBSCAN(eps=0.6, min_samples=4)
-    )
-    return labeler(rows, links=linker(rows)).labels
+    return labeler()(rows, links=linker(rows)).labels
 
 
 def drawn(way: str, features: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -144,9 +165,10 @@ def results(args: argparse.Namespace) -> list[dict[str, Any]]:
         for seed in args.seeds:
             kept = np.random.default_rng(seed).permutation(len(truth))[: len(truth) * 4 // 5]
             kept.sort()
+            beside = worth(features[kept], truth[kept])
             for way in WAYS:
                 figures = answered(way, features[kept], truth[kept], args.questions, seed)
-                made.append({"set": name, "seed": seed, "way": way, **figures})
+                made.append({"set": name, "seed": seed, "way": way, **figures, **beside})
     (args.output / "results.json").write_text(json.dumps(made, indent=1))
     return made
 
@@ -154,6 +176,12 @@ def results(args: argparse.Namespace) -> list[dict[str, Any]]:
 def print_table(made: list[dict[str, Any]]) -> None:
     """A line for each set and way: means over the seeds, and the gain of each seed."""
     for name in dict.fromkeys(entry["set"] for entry in made):
+        of_set = [entry for entry in made if entry["set"] == name]
+        rank1, top50 = (np.mean([entry[key] for entry in of_set]) for key in ("rank1", "top50"))
+        best = max(entry["best"] for entry in of_set)
+        print(
+            f"{name}: nearest image right {rank1:.3f}, top 50 pairs {top50:.2f}, ARI <= {best:.3f}"
+        )
         for way in WAYS:
             runs = [entry for entry in made if (entry["set"], entry["way"]) == (name, way)]
             mean = {key: np.mean([run[key] for run in runs]) for key in ("before", "gain", "yes")}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastreid_cc.labeling import questions as module
+from fastreid_cc.labeling.links import Links
 from fastreid_cc.labeling.questions import choose_questions, threshold
 
 NO = np.empty((0, 2), np.int64)
@@ -88,6 +89,16 @@ def test_what_answers_tell_is_not_asked_again():
             said = bool(truth[question.first] == truth[question.second])
             answers[said].append((question.first, question.second))
     assert len(answers[True]) + len(answers[False]) > 15
+
+
+def test_what_links_tell_is_not_asked():
+    features, labels, _ = labelled(0)
+    split, join = choose_questions(features, labels, 2)
+    must = np.array([[split.groups[0][-1], split.groups[1][-1]]])  # any images of the groups
+    cannot = np.array([[join.groups[0][-1], join.groups[1][-1]]])
+    found = choose_questions(features, labels, 10_000, links=Links(must, cannot))
+    pairs = {(asked.first, asked.second) for asked in found}
+    assert len(pairs) > 10 and not pairs & {(q.first, q.second) for q in (split, join)}
 
 
 def test_no_question_follows_from_the_others():

@@ -65,16 +65,16 @@ def main(argv: list[str]) -> int:
         raise WrongUse(f"{printable(out)} exists already: remove it, or name another --out.")
     require_folder_of(out)
     boot.activate()
-    from ..labeling.answers import names_below, read_answers
     from ..labeling.questions import choose_questions
     from ..plugin.offline.run_features import labelled_images
     from ..report.review import build_review
 
-    images, root, file = labelled_images(args.run, args.pairs, device=args.device)
-    names, file = names_below(root, images.paths), args.answers or file
-    known = read_answers(file, names) if file else None
-    links = {} if known is None else {"same": known.same, "other": known.other}
-    questions = choose_questions(images.features, images.labels, args.questions, **links)
+    pairs = [*args.pairs, *(["CC.LINKS.FILE", args.answers] if args.answers else [])]
+    images, names, file, known, links = labelled_images(args.run, pairs, device=args.device)
+    told = {} if known is None else {"same": known.same, "other": known.other}
+    questions = choose_questions(
+        images.features, images.labels, args.questions, links=links, **told
+    )
     if not questions:
         raise ClearError(f"{printable(args.run)}: no question is left; the answers say it all.")
     kept = answered_rows(file) if file else []
@@ -92,14 +92,14 @@ def main(argv: list[str]) -> int:
             part / "answers.csv",
             [*kept, *((names[q.first], names[q.second], "") for q in questions)],
         )
-    told = {"out": str(out), "questions": len(questions), "answered": len(kept)}
-    told |= {kind: sum(q.kind == kind for q in questions) for kind in ("join", "split")}
+    found = {"out": str(out), "questions": len(questions), "answered": len(kept)}
+    found |= {kind: sum(q.kind == kind for q in questions) for kind in ("join", "split")}
     if args.json:
-        print_json(told)
+        print_json(found)
     else:
         print(
-            f"{printable(out)}: {told['questions']} questions, {told['join']} whether to join,"
-            f" {told['split']} whether to split; {told['answered']} answers kept. Answer them in"
+            f"{printable(out)}: {found['questions']} questions, {found['join']} whether to join,"
+            f" {found['split']} whether to split; {found['answered']} answers kept. Answer them in"
             " review.html, save answers.csv, train with CC.LINKS.FILE answers.csv"
         )
     return 0

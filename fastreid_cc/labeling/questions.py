@@ -16,7 +16,7 @@ import numpy as np
 
 from ..labels.similarities import separate
 from .answers import chains
-from .links import Sets
+from .links import Links, Sets, enemies_of
 
 NEAREST = 5  # other groups that a cluster or an outlier may be joined to
 LEVELS = 6  # a cluster is halved, its halves are, ...: at most so often
@@ -55,6 +55,7 @@ def choose_questions(
     *,
     same: np.ndarray = _NONE,
     other: np.ndarray = _NONE,
+    links: Links | None = None,
 ) -> list[Question]:
     """The questions of most gain, none of which would follow from the others.
 
@@ -73,17 +74,19 @@ def choose_questions(
         features: f32 [N, D], unit rows.
         labels: i64 [N], -1 = outlier.
         count: questions at most.
-        same, other: i64 [A, 2], [B, 2], rows of the answers yes and no. What follows from them, by
-            chains of yes and one no, for any images of the two groups is not asked.
+        same, other: i64 [A, 2], [B, 2], rows of the answers yes and no.
+        links: what else is known, e.g. by tracklets.
     Returns:
-        Most gain first, ties by row. No circle of pairs: two questions never answer a third. The
-        same input gives the same questions.
+        Most gain first, ties by row. Nothing that follows for any images of the two groups from
+        answers and links, by chains of yes and one no; no circle of pairs, so that two questions
+        never answer a third. The same input gives the same questions.
 
     Cost: O(H² D) time in blocks of 4096 x H floats for H clusters and outliers; O(N D) for each
     of LEVELS halvings.
     """
     groups = [*_clusters(labels), *np.flatnonzero(labels < 0)[:, None]]
-    told = _Told(len(labels), same, other)
+    must, cannot = (same, other) if links is None else (links.must, links.cannot)
+    told = _Told(len(labels), np.concatenate([same, must]), np.concatenate([other, cannot]))
     t = threshold(features, labels, same, other)
     found = [
         _question(features, groups[a], groups[b], "join", t)
@@ -125,19 +128,19 @@ def threshold(
 
 
 class _Told:
-    """Whether answers already say, by chains of yes and one no, how two groups are related."""
+    """Whether it is known, by chains of yes and one no, how two groups are related."""
 
     def __init__(self, images: int, same: np.ndarray, other: np.ndarray) -> None:
         self.chain = chains(same, images)
         self.in_answer = np.zeros(images, bool)
         self.in_answer[np.concatenate([same, other]).ravel()] = True
-        pairs = np.sort(self.chain[other], axis=1)
-        self.apart = set(map(tuple, pairs.tolist()))
+        self.enemies = enemies_of(map(tuple, self.chain[other].tolist()))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> bool:
         one, two = (set(self.chain[rows[self.in_answer[rows]]].tolist()) for rows in (a, b))
-        crossed = ((min(x, y), max(x, y)) for x in one for y in two)
-        return not one.isdisjoint(two) or any(pair in self.apart for pair in crossed)
+        return not one.isdisjoint(two) or any(
+            not self.enemies[chain].isdisjoint(two) for chain in one if chain in self.enemies
+        )
 
 
 def _clusters(labels: np.ndarray) -> list[np.ndarray]:

@@ -10,15 +10,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from fastreid.data import build as data_build
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine.defaults import DefaultTrainer
 from torch import nn
 
 from ...errors import ClearError, WrongUse, printable
+from ...labeling.answers import Answers, names_below, read_answers
+from ...labeling.links import Links
 from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
 from ..loading.camera_features import by_camera, extracted_as_tested
@@ -26,6 +29,7 @@ from ..loading.datasets import configure_from
 from ..loading.extract import extract_features
 from ..loading.target_images import ImageList, collect_images
 from ..seeding import seed_globals
+from ..trainer.builders import build_linker
 from ..trainer.checkpoint_state import labels_of
 from .run_folder import find_checkpoint, find_weights, load_weights, read_checkpoint, read_config
 
@@ -138,12 +142,26 @@ def training_features(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return features, None if labels is None else labels.labels
 
 
-def labelled_images(
-    folder: Path, pairs: Sequence[str] = (), *, device: str = ""
-) -> tuple[Clustered, Path, str]:
-    """A run's training images with features and last labels, CC.FOLDER.ROOT, and CC.LINKS.FILE.
+class Labelled(NamedTuple):
+    """A run's training images as its last labelling left them, and what is known of them.
 
-    No identity is read.
+    Args:
+        images: with features; no identity.
+        names: of the images, as a table of answers calls them.
+        file: CC.LINKS.FILE.
+        answers: what it says, None without.
+        links: of tracklets and answers, None without any.
+    """
+
+    images: Clustered
+    names: list[str]
+    file: str
+    answers: Answers | None
+    links: Links | None
+
+
+def labelled_images(folder: Path, pairs: Sequence[str] = (), *, device: str = "") -> Labelled:
+    """A run's training images with features, last labels and links.
 
     Args:
         folder: OUTPUT_DIR of a run.
@@ -163,7 +181,11 @@ def labelled_images(
             " saved before its first labelling."
         )
     root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
-    return replace(found, truth=None), root, cfg.CC.LINKS.FILE
+    names, file = names_below(root, found.paths), cfg.CC.LINKS.FILE
+    linker = build_linker(cfg, collect_images(cfg))
+    links = None if linker is None else linker(torch.from_numpy(found.features))
+    answers = read_answers(file, names) if file else None
+    return Labelled(replace(found, truth=None), names, file, answers, links)
 
 
 def _network(source: str, cfg: Any, checkpoint: str) -> tuple[nn.Module, str]:

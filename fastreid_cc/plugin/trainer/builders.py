@@ -31,7 +31,7 @@ from ...registry import (
     keyword_arguments,
 )
 from ...structures import FeatureRefiner
-from ..loading.target_images import TargetImages
+from ..loading.target_images import ImageList, TargetImages
 from ..modeling.registered_losses import WithLosses
 
 logger = logging.getLogger("fastreid.cc.hooks")
@@ -51,7 +51,7 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
     )
 
 
-def build_linker(cfg: Any, images: TargetImages) -> Linker | None:
+def build_linker(cfg: Any, images: TargetImages | ImageList) -> Linker | None:
     """What makes the links of CC.LINKS; None where there are none.
 
     Raises:
