@@ -16,8 +16,9 @@ camera. Faults are made of them, drawn by the seed, into a table that CC.FOLDER.
 * fragments: every track is two, parted at any image.
 
 Times, which these images do not have, are made up: in a camera a track begins every half track.
-Printed: mAP and Rank-1 of the test people at the end, ARI and clusters of the last labelling, means
-and standard deviations over seeds, and the gain in mAP over the row `none`, seed by seed.
+Printed: mAP and Rank-1 of the test people at the end, ARI and clusters of the last labelling, ARI
+of the first, means and standard deviations over seeds, and the gain in mAP over `none`, seed by
+seed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "fragments": ("fragments", ()),
 }
 FIGURES = {"mAP": "mAP", "Rank-1": "Rank-1", "ARI": "cc/ari", "clusters": "cc/num_clusters"}
+FIRST = {"first ARI": "cc/ari"}  # of the network as it comes
 STEP = 10.0  # frames between two images of a track
 
 
@@ -162,10 +164,11 @@ def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
 
 
 def figures(folder: Path) -> dict[str, float]:
-    """The last value of each figure of an ended run."""
+    """The first or the last value of each figure of an ended run."""
     found: dict[str, float] = {}
     for text in (folder / "metrics.json").read_text().splitlines():
         line = json.loads(text)
+        found = {name: line[key] for name, key in FIRST.items() if key in line} | found
         found |= {name: line[key] for name, key in FIGURES.items() if key in line}
     return found
 
@@ -182,10 +185,11 @@ def print_table(args: argparse.Namespace) -> list[dict[str, Any]]:
         if runs:
             made.append({"set": name, "row": row, "runs": runs})
     base = {one["set"]: one["runs"] for one in made if one["row"] == "none"}
-    print(f"| set | tracklets | seeds | {' | '.join(FIGURES)} | mAP gained |")
-    print("|" + "---|" * (4 + len(FIGURES)))
+    names = (*FIGURES, *FIRST)
+    print(f"| set | tracklets | seeds | {' | '.join(names)} | mAP gained |")
+    print("|" + "---|" * (4 + len(names)))
     for one in made:
-        cells = [_spread([run[name] for run in one["runs"].values()]) for name in FIGURES]
+        cells = [_spread([run[name] for run in one["runs"].values()]) for name in names]
         shared = base.get(one["set"], {}).keys() & one["runs"].keys()
         gains = [one["runs"][s]["mAP"] - base[one["set"]][s]["mAP"] for s in sorted(shared)]
         gained = _spread(gains, sign="+") if gains and one["row"] != "none" else ""

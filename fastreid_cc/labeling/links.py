@@ -1,10 +1,9 @@
 """Pairs of images that must, or must not, share a cluster, and labels that honour them exactly.
 
-Neighbours are sought by features drawn to the mean of what belongs together. The sparse graph gets
-a zero between images that must be together and loses what lies between images
-that must not, so that a clusterer of distances sees both. Density and chains of third images may
-still pull apart what belongs together or join what does not; `LinkedGraph.labels` puts that right
-in any labelling.
+Neighbours are sought by features drawn to the mean of what belongs together. Distances within that
+become zero, and what lies between images that must not be together leaves the sparse graph, so that
+a clusterer of distances sees both. Density and chains of third images may still pull apart what
+belongs together or join what does not; `LinkedGraph.labels` puts that right in any labelling.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..labels.numbering import number_by_first_image
-
-WINDOW = 32  # images of its group, in order of row, that an image gets a zero to on either side
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ class Links:
         """Unit rows f32 [N, D], those of a group of several images drawn to the group's mean.
 
         Row i becomes (1 - pool) x_i + pool mean, at unit length (the mean too), so that neighbours
-        are sought by what a group looks like on the whole. Without it the zeros within a tracklet
-        make every image of it dense, and one alike pair of two tracklets joins them.
+        are sought by what a group looks like on the whole.
 
         Args:
             rows: f32 [N, D], unit rows; left alone.
@@ -153,14 +149,15 @@ class LinkedGraph:
         graph: CSR f32 [N, N], symmetric, absent = farther. Not changed.
 
     Attributes:
-        graph: the same with a zero from each image to the nearest `WINDOW` of its group, by row, on
-            either side and wherever there was a distance within a group; without what lay between
-            groups that must not share a cluster.
+        graph: the same, without what lay between groups that must not share a cluster, and with
+            zeros in the place of distances within a group. None is added: a zero between all
+            images of a tracklet makes each of them dense, and one alike pair of two tracklets then
+            joins them (docs/labels.md has figures).
 
     Raises:
         ValueError: if the links contradict each other.
 
-    Cost: O((E + M + C) log) time for E stored distances, a few copies of them; nothing is N x N.
+    Cost: O(E + M + C log C) time for E stored distances, a few copies of them; nothing is N x N.
     """
 
     def __init__(self, links: Links, graph: sp.csr_array) -> None:
@@ -170,32 +167,15 @@ class LinkedGraph:
         self.graph = self._linked(graph)
 
     def _linked(self, graph: sp.csr_array) -> sp.csr_array:
-        n, groups = self.images, self.groups
-        rows, cols = np.repeat(np.arange(n), np.diff(graph.indptr)), graph.indices.astype(np.int64)
-        a, b = groups[rows], groups[cols]
-        apart = np.isin(np.minimum(a, b) * n + np.maximum(a, b), self.cannot @ np.array([n, 1]))
-        within = a == b
-        key, data = rows * n + cols, np.where(within, np.float32(0), graph.data)
-        new = self._window()
-        new = new[~np.isin(new, key[within])]
-        key = np.concatenate([key[~apart], new])
-        data = np.concatenate([data[~apart], np.zeros(len(new), np.float32)])
-        order = np.argsort(key, kind="stable")
-        key, data = key[order], data[order].astype(graph.data.dtype, copy=False)
-        indptr = np.searchsorted(key, np.arange(n + 1) * n).astype(graph.indptr.dtype)
-        indices = (key % max(n, 1)).astype(graph.indices.dtype)
-        return sp.csr_array((data, indices, indptr), shape=graph.shape)
-
-    def _window(self) -> np.ndarray:
-        """i64, i N + j for images i and j of a group at most `WINDOW` places apart, ascending."""
-        order = np.argsort(self.groups, kind="stable")
-        found = [np.empty(0, np.int64)]
-        for step in range(1, min(WINDOW, int(np.bincount(self.groups).max(initial=1)) - 1) + 1):
-            i, j = order[:-step], order[step:]
-            same = self.groups[i] == self.groups[j]
-            i, j = i[same], j[same]
-            found += [i * self.images + j, j * self.images + i]
-        return np.sort(np.concatenate(found))
+        rows = np.repeat(np.arange(self.images), np.diff(graph.indptr))
+        a, b = self.groups[rows], self.groups[graph.indices]
+        width = np.array([self.images, 1])
+        pair = np.column_stack([np.minimum(a, b), np.maximum(a, b)]) @ width
+        kept = ~np.isin(pair, self.cannot @ width)
+        data = np.where(a == b, np.float32(0), graph.data)[kept]
+        counts = np.bincount(rows[kept], minlength=self.images)
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(graph.indptr.dtype)
+        return sp.csr_array((data, graph.indices[kept], indptr), shape=graph.shape)
 
     def labels(self, labels: np.ndarray, eps: float | None) -> np.ndarray:
         """The labels, changed as little as honours every link.

@@ -32,8 +32,8 @@ class LinkOptions(Part):
         tracklets: images of a tracklet must share a cluster.
         overlap: tracklets of one camera that overlap in time must not.
         pool: features of images that belong together, by tracklets or answers, are drawn this far
-            to their mean before they are clustered; 0 = not at all. Without it clusters merge; for
-            tracklets to find each other CC.DISTANCE.JACCARD.K1 must be twice their length.
+            to their mean before they are clustered; 0 = not at all. For tracklets to find each
+            other CC.DISTANCE.JACCARD.K1 should be twice their length.
         cut: a tracklet is cut where its images change most, if the parts before and after are no
             more alike than this share of such parts of different tracklets of a camera; 0 = never.
         file: CSV with the columns first, second and same: two paths below CC.FOLDER.ROOT and "yes",
@@ -46,7 +46,7 @@ class LinkOptions(Part):
     tracklets: bool = True
     overlap: bool = True
     pool: float = 0.5
-    cut: float = 0.75
+    cut: float = 0.5
     file: str = ""
 
 
