@@ -64,7 +64,8 @@ def kept_message(before: float, after: float) -> str:
         "The weights of the start are kept: model_final.pth holds them, what was trained is in"
         f" {NAME} (labels in the checkpoint are its own). Why: fewer images are found by their"
         f" mirror image than at the start (mirror_rank {before:.3f} → {after:.3f}), so this folder"
-        " is probably not fit for the recipe. It may help to give it more images of each"
-        " individual, CC.FOLDER.CAMERA, a lower SOLVER.BASE_LR, or a checkpoint"
-        " of more similar images; CC.KEEP_START False keeps what was trained in any case."
+        " is perhaps not fit for the recipe. That figure can be wrong (docs/own-images.md): with"
+        " a test set compare start/mAP with trained/mAP, without one look at both by `report`. More"
+        " images of each individual, CC.FOLDER.CAMERA, a lower SOLVER.BASE_LR or a checkpoint of"
+        " more similar images may help; CC.KEEP_START False keeps what was trained in any case."
     )
