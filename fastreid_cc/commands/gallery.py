@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -277,9 +278,10 @@ def count(args: argparse.Namespace, store: Store) -> Told:
     except ValueError as error:
         raise ClearError(f"cannot count: {error}") from error
     told = {"images": len(unnamed), "named": len(set(names.tolist())), **found._asdict()}
+    low, high = math.floor(found.low), math.ceil(found.high)
     return told, (
-        f"about {found.estimate:.0f} individuals, {found.low:.0f} to {found.high:.0f} (meant to"
-        f" hold 9 times in 10), on {len(unnamed):,} images,\nif they were photographed like the"
+        f"about {found.estimate:.0f} individuals, {low} to {high} (meant to hold 9 times in 10), on"
+        f" {len(unnamed):,} images,\nif they were photographed like the"
         f" {told['named']:,} individuals of the gallery"
     )
 
