@@ -437,3 +437,14 @@ def test_without_matplotlib_the_package_is_named(tmp_path: Path, monkeypatch, ca
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(ClearError, match="pip install 'matplotlib>=3.6'"):
         report.run(report.parser().parse_args([str(tmp_path / "a")]))
+
+
+def test_leave_one_out_counts_no_camera_of_each_image_and_leaves_the_query_out() -> None:
+    """Each image has a "camera" of its own: no table of 120 x 120, and no answer to itself."""
+    generator = np.random.default_rng(0)
+    features = np.tile(unit(generator.normal(size=(120, 8)).astype(np.float32)), (2, 1))
+    paths = [f"{row:03d}.png" for row in range(120)] * 2
+    identities, own = np.tile(np.arange(120) // 3, 2), np.tile(np.arange(120), 2)
+    found = rank(TestSet("Made", paths, identities, own, features, 120), top=5)
+    assert found.cameras.shape == (0,) and found.by_camera.shape == (0, 0)
+    assert not (found.top - 120 == np.arange(120)[:, None]).any()
