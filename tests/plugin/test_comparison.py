@@ -81,17 +81,22 @@ def test_a_network_that_lost_its_features_is_warned_of(
 KEPT = (*ON, "CC.KEEP_START", True)
 
 
+@pytest.mark.parametrize("is_taught", [False, True])
 def test_where_training_harmed_the_start_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    is_taught: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trained weights are noise: they lie beside the start's, which are measured and saved."""
-    trainer = build(config(tmp_path, *KEPT, "TEST.EVAL_PERIOD", 1, "CC.EVAL_BEFORE", True))
+    more = ("TEST.EVAL_PERIOD", 1, "CC.EVAL_BEFORE", True, "CC.TEACHER.ENABLED", is_taught)
+    trainer = build(config(tmp_path, *KEPT, *more))
     start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     stock = ComparisonHook.after_epoch
 
     def after_epoch(hook: Any) -> None:
         if hook.trainer.epoch + 1 == hook.trainer.max_epoch:
-            for values in hook.trainer.model.parameters():
+            for values in hook._network.parameters():
                 values.data.zero_()
         stock(hook)
 
@@ -105,6 +110,9 @@ def test_where_training_harmed_the_start_is_kept(
         assert torch.equal(midway["cc_comparison"]["start"][name], value)  # it outlives a resume
     assert not any(values.any() for name, values in trained.items() if name.endswith("weight"))
     assert "start" not in final["cc_comparison"]
+    if is_taught:
+        taught = torch.load(tmp_path / "teacher" / "model_final.pth")["model"]
+        assert all(torch.equal(taught[name], value) for name, value in start.items())
     found = {key: value for line in metrics(tmp_path) for key, value in line.items()}
     assert found["kept_start"] == 1 and found["mAP"] == found["start/mAP"]
     assert 0 < found["trained/mAP"] < 100
