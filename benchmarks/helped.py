@@ -98,7 +98,10 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "spcl": ("spcl_osnet_x0_25", []),
     "scratch": (
         "cc_scratch_R18",
-        ["CC.WARMUP.EPOCHS", "1", "INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"],
+        [
+            *("CC.WARMUP.EPOCHS", "1", "SOLVER.WARMUP_ITERS", "5"),
+            *("INPUT.SIZE_TRAIN", "[64,64]", "INPUT.SIZE_TEST", "[64,64]"),
+        ],
     ),
 }
 
