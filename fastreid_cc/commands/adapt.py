@@ -13,9 +13,17 @@ from ..requirements import require_extra
 from ._frame import make_parser, require_folder_of
 
 ACTIVATES = False
-#: How the names that `crops` gives are read.
+#: How the names that `crops` gives are read; and more neighbours than the crops of one tracklet (8)
+#: and of a second visit before the same camera, which would else be all that an image finds.
 NAMES = ("CC.FOLDER.CAMERA", "folder:0", "CC.FOLDER.TRACKLET", r"_(t\d+)_")
-NAMES += ("CC.FOLDER.TIME", r"_f(\d+)")
+NAMES += (
+    "CC.FOLDER.TIME",
+    r"_f(\d+)",
+    "CC.DISTANCE.JACCARD.K1",
+    "32",
+    "CC.DISTANCE.JACCARD.K2",
+    "6",
+)
 
 
 def parser() -> argparse.ArgumentParser:
