@@ -27,7 +27,7 @@ def features_of_names(names: Sequence[str], size: int = 8) -> np.ndarray:
     rows = []
     for name in names:
         person = np.random.default_rng(list(Path(name).stem.split("_")[0].encode()))
-        image = np.random.default_rng(list(name.encode()))
+        image = np.random.default_rng(list(Path(name).name.encode()))
         rows.append(person.normal(size=size) + image.normal(0, 0.15, size))
     found = np.asarray(rows, np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -36,6 +36,16 @@ def test_channels_last_reaches_every_map(tmp_path: Path) -> None:
     torch.testing.assert_close(found, plain(IMAGES), rtol=1e-4, atol=1e-5)
 
 
+def test_channels_last_is_left_out_where_it_breaks_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """oneDNN's gradient of RepVGG's first 1x1 convolution freed what was not its own."""
+    name = ("MODEL.BACKBONE.NAME", "build_repvgg_backbone", "MODEL.BACKBONE.DEPTH", "A0")
+    fast = backbone(tmp_path, *name, "MODEL.BACKBONE.CHANNELS_LAST", True)
+    assert not fast._forward_pre_hooks and "a 1x1 convolution of 3 channels" in caplog.text
+    fast(IMAGES).sum().backward()
+
+
 def test_narrow_maps_of_a_resnet_are_computed_by_matrix_products(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -367,8 +368,9 @@ def test_labels_of_other_images_are_refused(plugin, finished, tmp_path, capsys):
     )
     (finished / "renamed.pth").unlink()
     assert status == 1 and "of other names" in err and not (tmp_path / "x").exists()
+    copy = shutil.copytree(finished, tmp_path / "copy")  # building writes its config there
     with pytest.raises(ValueError, match="not the same data set"):
-        build(config(finished, "CC.SYNTHETIC.TRAIN_IDS", 6), resume=True)
+        build(config(copy, "CC.SYNTHETIC.TRAIN_IDS", 6), resume=True)
 
 
 def test_no_data_set_is_drawn_where_the_images_are_not(plugin, finished, tmp_path, capsys):

@@ -28,7 +28,7 @@ def speed_up(backbone: nn.Module, cfg: Any) -> None:
     Raises:
         BadConfig: to compile where the batch norm of a batch is chosen from outside.
     """
-    if cfg.MODEL.BACKBONE.CHANNELS_LAST:
+    if cfg.MODEL.BACKBONE.CHANNELS_LAST and not _breaks_memory(backbone):
         backbone.register_forward_pre_hook(_channels_last)
     if cfg.MODEL.BACKBONE.NARROW_MAPS:
         use_narrow_convolutions(backbone)
@@ -37,6 +37,24 @@ def speed_up(backbone: nn.Module, cfg: Any) -> None:
     if cfg.MODEL.BACKBONE.COMPILE != "off":
         _refuse_switched_batch_norm(cfg)
         backbone.compile(backend=cfg.MODEL.BACKBONE.COMPILE)
+
+
+def _breaks_memory(backbone: nn.Module) -> bool:
+    """Whether PyTorch's own convolution would write beside its memory on a CPU, channels last.
+
+    oneDNN 3.13 (PyTorch 2.15, AVX2) did, in the gradient of a 1x1 convolution with a stride whose
+    input channels do not fill its registers: RepVGG's stem, 3 to 48, stride 2.
+    """
+    for name, module in backbone.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1):
+            continue
+        if module.stride != (1, 1) and (module.in_channels // module.groups) % 8:
+            logger.warning(
+                f"MODEL.BACKBONE.CHANNELS_LAST=True is left out: {name}, a 1x1 convolution of"
+                f" {module.in_channels} channels with a stride, corrupts memory on CPUs with it."
+            )
+            return True
+    return False
 
 
 def _refuse_switched_batch_norm(cfg: Any) -> None:

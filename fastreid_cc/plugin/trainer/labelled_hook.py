@@ -60,5 +60,6 @@ class LossStageHook(HookBase):
         step: Any = unwrapped(self.trainer.model).step
         if step.loss_stage != frozenset(names):
             logger.info(f"epoch {self.trainer.epoch}: losses from here on: {', '.join(names)}")
-            forget_losses(self.trainer.storage)
         step.loss_stage = frozenset(names)
+        if self.trainer.epoch and names != losses_at(self.cfg, self.trainer.epoch - 1):
+            forget_losses(self.trainer.storage)
