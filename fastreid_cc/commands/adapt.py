@@ -15,7 +15,7 @@ from ._frame import make_parser, require_folder_of
 ACTIVATES = False
 #: How the names that `crops` gives are read; and more neighbours than the crops of one tracklet (8)
 #: and of a second visit before the same camera, which would else be all that an image finds.
-NAMES = ("CC.FOLDER.CAMERA", "folder:0", "CC.FOLDER.TRACKLET", r"_(t\d+)_")
+NAMES: tuple[str, ...] = ("CC.FOLDER.CAMERA", "folder:0", "CC.FOLDER.TRACKLET", r"_(t\d+)_")
 NAMES += (
     "CC.FOLDER.TIME",
     r"_f(\d+)",
