@@ -62,6 +62,20 @@ def _batches(count: int) -> Iterator[slice]:
         yield slice(start, start + BATCH)
 
 
+def _points(
+    made: Any, features: np.ndarray, individuals: Sequence[str], images: Sequence[str]
+) -> list[Any]:
+    """Points of either engine, `made` of an id, a vector and what else is kept."""
+    return [
+        made(
+            id=point_id(image),
+            vector=feature.tolist(),
+            payload={"individual": who, "image": image},
+        )
+        for feature, who, image in zip(features, individuals, images, strict=True)
+    ]
+
+
 def _match(point: Any) -> Match:
     payload: Mapping[str, str] = point.payload
     return Match(payload["individual"], payload["image"], float(point.score))
@@ -111,16 +125,7 @@ class EdgeShelf:
     def add(self, features: np.ndarray, individuals: Sequence[str], images: Sequence[str]) -> None:
         """See Shelf."""
         for rows in _batches(len(images)):
-            points = [
-                self.q.Point(
-                    id=point_id(image),
-                    vector=feature.tolist(),
-                    payload={"individual": who, "image": image},
-                )
-                for feature, who, image in zip(
-                    features[rows], individuals[rows], images[rows], strict=True
-                )
-            ]
+            points = _points(self.q.Point, features[rows], individuals[rows], images[rows])
             self.shard.update(self.q.UpdateOperation.upsert_points(points))
         self.shard.flush()
 
@@ -194,16 +199,7 @@ class ServerShelf:
     def add(self, features: np.ndarray, individuals: Sequence[str], images: Sequence[str]) -> None:
         """See Shelf."""
         for rows in _batches(len(images)):
-            points = [
-                self.m.PointStruct(
-                    id=point_id(image),
-                    vector=feature.tolist(),
-                    payload={"individual": who, "image": image},
-                )
-                for feature, who, image in zip(
-                    features[rows], individuals[rows], images[rows], strict=True
-                )
-            ]
+            points = _points(self.m.PointStruct, features[rows], individuals[rows], images[rows])
             self.client.upsert(self.collection, points, wait=True)
 
     def nearest(self, features: np.ndarray, k: int) -> list[list[Match]]:
