@@ -46,23 +46,24 @@ def test_channels_last_is_left_out_where_it_breaks_memory(
     fast(IMAGES).sum().backward()
 
 
-def test_narrow_maps_of_a_resnet_are_computed_by_matrix_products(
+def test_wide_convolutions_of_a_resnet_are_computed_by_minimal_filtering(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastreid_cc.networks import narrow_convolution
+    from fastreid_cc.networks import winograd
 
     name = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x")
     plain, fast = (
-        backbone(tmp_path, *name, "MODEL.BACKBONE.NARROW_MAPS", on).eval() for on in (False, True)
+        backbone(tmp_path, *name, "MODEL.BACKBONE.WINOGRAD", on).eval() for on in (False, True)
     )
     taken: list[int] = []
-    stock = narrow_convolution.narrow_conv3x3
-    monkeypatch.setattr(narrow_convolution, "pays", lambda: True)
+    stock = winograd.winograd_conv3x3
+    monkeypatch.setattr(winograd, "pays", lambda: True)
+    monkeypatch.setattr(winograd, "FEWEST_ROWS", 1)
     monkeypatch.setattr(
-        narrow_convolution, "narrow_conv3x3", lambda x, w: taken.append(len(w)) or stock(x, w)
+        winograd, "winograd_conv3x3", lambda x, w: taken.append(len(w)) or stock(x, w)
     )
     torch.testing.assert_close(fast(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-5)
-    assert taken.count(512) == 4 and 256 in taken
+    assert sorted(taken) == [128] * 3 + [256] * 3 + [512] * 4
     assert plain.state_dict().keys() == fast.state_dict().keys()
 
 

@@ -1,4 +1,4 @@
-"""How the backbone computes, whatever it is: memory format, narrow maps, compilation, precision.
+"""How the backbone computes, whatever it is: memory format, Winograd, compilation, precision.
 
 Weights stay as they are: fastreid's optimizer lays them out anew, and a convolution follows the
 format of its input.
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ...errors import BadConfig
 from ...labeling.neighbors._precision import has_bfloat16_units
-from ...networks.narrow_convolution import use_narrow_convolutions
+from ...networks.winograd import use_winograd
 
 logger = logging.getLogger("fastreid.cc.modeling")
 
 
 def speed_up(backbone: nn.Module, cfg: Any) -> None:
-    """Applies MODEL.BACKBONE.CHANNELS_LAST, NARROW_MAPS, COMPILE and TEST.AMP, in place.
+    """Applies MODEL.BACKBONE.CHANNELS_LAST, WINOGRAD, COMPILE and TEST.AMP, in place.
 
     Values change by rounding; with TEST.AMP by that of the format, for labels too. Training, DDP,
     copies of the network and checkpoints are as without.
@@ -30,8 +30,8 @@ def speed_up(backbone: nn.Module, cfg: Any) -> None:
     """
     if cfg.MODEL.BACKBONE.CHANNELS_LAST and not _breaks_memory(backbone):
         backbone.register_forward_pre_hook(_channels_last)
-    if cfg.MODEL.BACKBONE.NARROW_MAPS:
-        use_narrow_convolutions(backbone)
+    if cfg.MODEL.BACKBONE.WINOGRAD:
+        use_winograd(backbone)
     if cfg.TEST.AMP:
         _test_in(backbone, half_precision(cfg.MODEL.DEVICE, cfg.CC.AMP_DTYPE))
     if cfg.MODEL.BACKBONE.COMPILE != "off":
