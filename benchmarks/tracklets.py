@@ -153,7 +153,8 @@ def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
     line = [sys.executable, "-m", "fastreid_cc", "train"]
     line += ["--config-file", "OwnImages/cc_osnet_x0_25", "OUTPUT_DIR", str(folder)]
     line += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve()), "MODEL.DEVICE", "cpu"]
-    line += ["CC.OVERWRITE", "True", "CC.SEED", str(seed), "CC.COMPARE_IMAGES", "0"]
+    line += ["CC.OVERWRITE", "True", "CC.SEED", str(seed)]
+    line += ["CC.COMPARE_IMAGES", "0", "CC.KEEP_START", "False"]
     line += ["CC.EVAL_BEFORE", "False", "DATALOADER.NUM_WORKERS", "0", *keys, *args.pairs]
     print(f"{name} {row} seed {seed}: {shlex.join(line[1:])}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ the method for inference on some processors; here its gradients are such matrix 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,21 +82,62 @@ def winograd_conv3x3(images: Tensor, weight: Tensor) -> Tensor:
     PyTorch's own, channels last: 512 channels of 4x2 places .24, 256 of 8x4 .49, 128 of 8x4 .51 (64
     maps); 512 of 8x4 .58, 256 of 16x8 .52, 128 of 16x8 .62, 128 of 32x16 .79 (32 maps).
     """
-    batch, channels, height, width = images.shape
-    out = len(weight)
-    rows, kernel_rows, back_rows = filters(height, images.dtype)
-    columns, kernel_columns, back_columns = filters(width, images.dtype)
-    high, wide = len(kernel_rows), len(kernel_columns)
-    down, across = len(rows) // high, len(columns) // wide
+    return _Filtered.apply(images, weight)
 
-    lines = columns @ images.permute(2, 3, 0, 1).reshape(height, width, -1)
-    tiles = (rows @ lines.reshape(height, -1)).view(down, high, across, wide, batch, channels)
-    tiles = tiles.permute(1, 3, 0, 2, 4, 5).reshape(high * wide, -1, channels)
-    kernels = torch.kron(kernel_rows, kernel_columns) @ weight.permute(2, 3, 1, 0).reshape(9, -1)
-    found = tiles @ kernels.view(high * wide, channels, out)
-    found = found.view(high, wide, down, across, batch, out).permute(2, 0, 3, 1, 4, 5)
-    lines = (back_rows @ found.reshape(down * high, -1)).view(height, across * wide, -1)
-    return (back_columns @ lines).view(height, width, batch, out).permute(2, 3, 0, 1)
+
+class _Filtered(torch.autograd.Function):
+    """Transforms, one product for each of Q places in a tile, the transform back; by hand, so that
+    the gradient of the weight comes in the order of its memory."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        (rows, kernel_rows, back_rows) = filters(height, images.dtype)
+        (columns, kernel_columns, back_columns) = filters(width, images.dtype)
+        sides = len(kernel_rows), len(kernel_columns)
+        taps = torch.kron(kernel_rows, kernel_columns)
+        flat = weight.permute(2, 3, 0, 1).reshape(9, -1)  # a view of a contiguous weight
+        kernels = (taps @ flat).view(-1, *weight.shape[:2])
+        tiles = _to_tiles(images, rows, columns, sides)
+        ctx.save_for_backward(tiles, kernels)
+        ctx.size, ctx.sides, ctx.taps = (height, width), sides, taps
+        return _from_tiles(tiles @ kernels.transpose(1, 2), back_rows, back_columns, sides)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        tiles, kernels = ctx.saved_tensors
+        (rows, _, back_rows), (columns, _, back_columns) = (
+            filters(s, grad.dtype) for s in ctx.size
+        )
+        found = _to_tiles(grad, back_rows.T, back_columns.T, ctx.sides)
+        images = weight = None
+        if ctx.needs_input_grad[0]:
+            images = _from_tiles(found @ kernels, rows.T, columns.T, ctx.sides)
+        if ctx.needs_input_grad[1]:
+            flat = ctx.taps.T @ (found.transpose(1, 2) @ tiles).view(len(kernels), -1)
+            weight = flat.T.reshape(*kernels.shape[1:], 3, 3)
+        return images, weight
+
+
+def _to_tiles(maps: Tensor, rows: Tensor, columns: Tensor, sides: tuple[int, int]) -> Tensor:
+    """[B, C, H, W], [down·P, H] and [across·R, W] -> [P·R, down·across·B, C]."""
+    batch, channels, height, width = maps.shape
+    down, across = len(rows) // sides[0], len(columns) // sides[1]
+    lines = columns @ maps.permute(2, 3, 0, 1).reshape(height, width, -1)
+    tiles = rows @ lines.view(height, -1)
+    tiles = tiles.view(down, sides[0], across, sides[1], batch, channels)
+    return tiles.permute(1, 3, 0, 2, 4, 5).reshape(sides[0] * sides[1], -1, channels)
+
+
+def _from_tiles(tiles: Tensor, rows: Tensor, columns: Tensor, sides: tuple[int, int]) -> Tensor:
+    """[P·R, down·across·B, C], [H, down·P] and [W, across·R] -> [B, C, H, W], channels last."""
+    channels = tiles.shape[2]
+    down, across = rows.shape[1] // sides[0], columns.shape[1] // sides[1]
+    tiles = tiles.view(*sides, down, across, -1, channels)
+    tiles = tiles.permute(2, 0, 3, 1, 4, 5).reshape(rows.shape[1], -1)
+    lines = (rows @ tiles).view(len(rows), columns.shape[1], -1)
+    maps = (columns @ lines).view(len(rows), len(columns), -1, channels)
+    return maps.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class WinogradConv2d(nn.Conv2d):
