@@ -70,6 +70,11 @@ FIXED_KEYS: dict[str, Key] = {
         ("auto", "bfloat16"),
     ),
     "CC.FUSED_OPTIMIZER": Key(False, "One kernel per optimizer step: a fifth of Adam's time."),
+    "CC.KEEP_FREED_MEMORY": Key(
+        True,
+        "On a CPU, keep memory that is freed for the next step (glibc): without it large maps are"
+        " paged in anew at each, up to half of a step's time on a virtual machine.",
+    ),
     "CC.LABEL_TIMEOUT_MINUTES": Key(
         720.0, "How long processes wait for the first one to make labels.", "(0, 1e6]"
     ),

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from ...errors import BadConfig
 from ...labeling.neighbors._precision import has_bfloat16_units
 from ...networks.winograd import use_winograd
+from .page_faults import keep_freed_memory
 
 logger = logging.getLogger("fastreid.cc.modeling")
 
 
 def speed_up(backbone: nn.Module, cfg: Any) -> None:
-    """Applies MODEL.BACKBONE.CHANNELS_LAST, WINOGRAD, COMPILE and TEST.AMP, in place.
+    """Applies MODEL.BACKBONE.CHANNELS_LAST, WINOGRAD, COMPILE, TEST.AMP, CC.KEEP_FREED_MEMORY.
 
     Values change by rounding; with TEST.AMP by that of the format, for labels too. Training, DDP,
     copies of the network and checkpoints are as without.
@@ -28,6 +29,8 @@ def speed_up(backbone: nn.Module, cfg: Any) -> None:
     Raises:
         BadConfig: to compile where the batch norm of a batch is chosen from outside.
     """
+    if cfg.CC.KEEP_FREED_MEMORY and not str(cfg.MODEL.DEVICE).startswith("cuda"):
+        keep_freed_memory()
     if cfg.MODEL.BACKBONE.CHANNELS_LAST and not _breaks_memory(backbone):
         backbone.register_forward_pre_hook(_channels_last)
     if cfg.MODEL.BACKBONE.WINOGRAD:
