@@ -20,5 +20,5 @@ def keep_freed_memory() -> bool:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    options = {_MAPPED_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 << 20}
+    options = {_MAPPED_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 64 << 20}
     return all([set_option(name, value) for name, value in options.items()])
