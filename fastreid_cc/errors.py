@@ -47,6 +47,11 @@ class Unwritable(ClearError, OSError):
     """An output folder is full or read-only; the message names it and what is kept."""
 
 
+def counted(number: float, noun: str) -> str:
+    """ "1 cluster", "2,000 clusters"."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: object) -> str:
     """Escapes what could act on a terminal in a text from outside (file name, identity, error).
 

@@ -21,7 +21,7 @@ def test_summary_of_a_small_case() -> None:
     assert (found["size_min"], found["size_median"], found["size_max"]) == (2, 2.5, 3)
     assert 0 < found["ari"] < 1
     line = summary_line(3, found, 0.6, 1.25)
-    assert line.startswith("epoch 3: 2 clusters, 1 outliers (16.7%), sizes 2/2/3")
+    assert line.startswith("epoch 3: 2 clusters, 1 outlier (16.7%), sizes 2/2/3")
     assert "1.5 cameras per cluster, eps 0.6, ARI" in line
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import boot
-from ..errors import ClearError, WrongUse, printable
+from ..errors import ClearError, WrongUse, counted, printable
 from ..files import folder_name, make_folder_atomically
 from ..labels.kept_names import keep_names
 from ._frame import add_checkpoint, make_parser, print_json, require_folder_of
@@ -122,8 +122,9 @@ def main(argv: list[str]) -> int:
         print_json(told)
     else:
         print(
-            f"{printable(out)}: {told['clusters']:,} clusters, {told['outliers']:,} outliers of "
-            f"{told['images']:,} images, labels of {printable(told['checkpoint'])}"
+            f"{printable(out)}: {counted(told['clusters'], 'cluster')},"
+            f" {counted(told['outliers'], 'outlier')} of {told['images']:,} images,"
+            f" labels of {printable(told['checkpoint'])}"
         )
         if args.names_of:
             print(f"{told['kept_names']:,} names kept, {told['new_names']:,} new")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import WrongUse, printable
+from ..errors import WrongUse, counted, printable
 from ..files import write_atomically
 from ..labeling.eps import stabilities
 from ..labeling.pseudo_labeler import PseudoLabeler
@@ -273,11 +273,6 @@ def plot_sweep(found: Sequence[PseudoLabels], path: Path) -> None:
         panel.set_ylim(bottom=min(0, *curves[title]))
     panel.set_xlabel("eps")
     figure.savefig(path, format="svg", metadata={"Date": None})
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 cluster", "2,000 clusters"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def hint(result: PseudoLabels, distance: str, k1: int | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
+from ..errors import counted
 from .numbering import outliers_as_clusters
 
 
@@ -111,9 +112,10 @@ def summary_line(
 ) -> str:
     """One line for people, from `summarize`'s scalars; of cameras only where there are several."""
     line = (
-        f"epoch {epoch}: {found['num_clusters']:.0f} clusters, {found['num_outliers']:,.0f}"
-        f" outliers ({found['outlier_share']:.1%}), sizes {found['size_min']:.0f}/"
-        f"{found['size_median']:.0f}/{found['size_max']:.0f} (min/median/max)"
+        f"epoch {epoch}: {counted(found['num_clusters'], 'cluster')},"
+        f" {counted(found['num_outliers'], 'outlier')} ({found['outlier_share']:.1%}),"
+        f" sizes {found['size_min']:.0f}/{found['size_median']:.0f}/{found['size_max']:.0f}"
+        " (min/median/max)"
     )
     if has_cameras:
         line += f", {found['cameras_per_cluster']:.1f} cameras per cluster"
