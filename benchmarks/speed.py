@@ -12,14 +12,18 @@ epoch       a label-free epoch without its labels, beside fastreid's own with tr
 loader      images a second of one worker at 256x128, beside decoding and the same transforms of
             torchvision; and what it costs to start an epoch's workers
 
-All rows of a part are taken in turn, `--repeat` times; medians, and ratios within the part. Nothing
-else may run on the machine.
+All rows of a part are taken in turn, `--repeat` times; medians, and ratios within the part. The
+published procedure has a process of its own, with the memory that a process has by default, before
+(ours: CC.KEEP_FREED_MEMORY). Nothing else may run on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,6 +51,8 @@ from fastreid_cc.plugin.loading.extract import extract_features
 
 Work = dict[str, Callable[[], Any]]
 LAST = ("MODEL.BACKBONE.CHANNELS_LAST", "True")
+FILTERED = (*LAST, "MODEL.BACKBONE.WINOGRAD", "True")
+STOCK = ("CC.KEEP_FREED_MEMORY", "False")
 LOW = ("SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True")
 COMPILED = ("MODEL.BACKBONE.COMPILE", "inductor")
 
@@ -64,7 +70,8 @@ def medians(work: Work, repeat: int) -> dict[str, float]:
 
 def formats(compiled: bool = False) -> dict[str, tuple[str, ...]]:
     """Name -> config pairs of the formats that this processor has; the last one compiled too."""
-    found = {"float32": (), "float32, channels last": LAST}
+    found: dict[str, tuple[str, ...]] = {"float32": (), "float32, channels last": LAST}
+    found["float32, channels last, Winograd"] = FILTERED
     if has_bfloat16_units(torch.device("cpu")):
         found |= {"bfloat16": LOW, "bfloat16, channels last": (*LOW, *LAST)}
     if compiled:
@@ -84,36 +91,47 @@ def table(title: str, seconds: dict[str, float], unit: float, name: str, *agains
     print(tabulate(rows, heads, tablefmt="github", disable_numparse=True), flush=True)
 
 
-def step(args: argparse.Namespace) -> None:
+def alone(part: str, args: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a part's published procedures, taken by a process of their own."""
+    line = [sys.executable, __file__, part, "--published", "--threads", str(args.threads)]
+    line += ["--repeat", str(args.repeat), *(["--small"] if args.small else [])]
+    ended = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def step(args: argparse.Namespace) -> dict[str, float]:
     """One training step."""
-    small = ["SOLVER.IMS_PER_BATCH", "32"]
-    small += ["INPUT.SIZE_TRAIN", "[32,16]" if args.small else "[128,64]"]
-    clusters = 700
+    size = "[32,16]" if args.small else "[128,64]"
+    settings = ["SOLVER.IMS_PER_BATCH", "32", "INPUT.SIZE_TRAIN", size]
 
-    def trainer(*pairs: str) -> Any:
+    def trainer(*pairs: str) -> tuple[Any, torch.Tensor]:
         cfg = gpu.recipe("cc_R50", "cpu", args.small)
-        cfg.merge_from_list([*small, "SOLVER.AMP.ENABLED", "False", *pairs])
-        return gpu.trainer_of(cfg, "cpu", False, clusters)
+        cfg.merge_from_list([*settings, "SOLVER.AMP.ENABLED", "False", *pairs])
+        one = gpu.trainer_of(cfg, "cpu", False, 700)
+        return one, one.model.step.memory.rows.clone()
 
+    if args.published:
+        one, rows = trainer(*STOCK)
+        with EventStorage():
+            return medians({"published": lambda: gpu.loop(one, rows, True, "cpu")}, args.repeat)
+    found = alone("step", args)
     work: Work = {}
     for name, pairs in formats(compiled=True).items():
-        one = trainer(*pairs)
-        rows = one.model.step.memory.rows.clone()
+        one, rows = trainer(*pairs)
         work[f"ours, {name}"] = lambda one=one: gpu.ours(one)
         work[f"plain loop, {name}"] = lambda one=one, rows=rows: gpu.loop(one, rows, False, "cpu")
-    one = trainer()
-    rows = one.model.step.memory.rows.clone()
-    work["published"] = lambda: gpu.loop(one, rows, True, "cpu")
     with EventStorage():
-        found = medians(work, args.repeat)
+        found |= medians(work, args.repeat)
     table("Step, ResNet-50, 128x64, batch 32", found, 1e3, "ms", "published", "ours, float32")
     for name in formats(compiled=True):
         ratio = found[f"ours, {name}"] / found[f"plain loop, {name}"]
         print(f"{name}: {ratio:.3f} of a plain loop")
+    return found
 
 
-def extraction(args: argparse.Namespace) -> None:
+def extraction(args: argparse.Namespace) -> dict[str, float]:
     """Features of images, without reading them twice."""
+    every = {} if args.published else alone("extraction", args)
     for backbone, depth, size, shape in (
         ("build_resnet_backbone", "50x", 2048, (128, 64)),
         ("build_osnet_backbone", "x0_25", 512, (256, 128)),
@@ -123,22 +141,26 @@ def extraction(args: argparse.Namespace) -> None:
         settings = ["MODEL.BACKBONE.NAME", backbone, "MODEL.BACKBONE.DEPTH", depth]
         settings += ["MODEL.BACKBONE.FEAT_DIM", str(size), "INPUT.SIZE_TEST", str(list(shape))]
         settings += ["CC.EXTRACT.IMS_PER_BATCH", "64", "DATALOADER.NUM_WORKERS", "0"]
+        settings += ["MODEL.BACKBONE.WITH_IBN", "False", "MODEL.BACKBONE.WITH_NL", "False"]
         work: Work = {}
-        for name, pairs in formats().items():
+        for name, pairs in ({"published": STOCK} if args.published else formats()).items():
             cfg = gpu.recipe("cc_R50", "cpu", False)
-            cfg.merge_from_list(
-                [*settings, "MODEL.BACKBONE.WITH_IBN", "False", "MODEL.BACKBONE.WITH_NL", "False"]
-            )
-            cfg.merge_from_list(list(pairs))
+            cfg.merge_from_list([*settings, *pairs])
             model = build_model(cfg).eval()
             pixels = torch.randn(64, 3, *shape)
+            if args.published:
+                work[name] = partial(published, cfg, model, images)
+                continue
             work[f"ours, {name}"] = partial(extract_features, cfg, model, images)
             work[f"bare forward, {name}"] = partial(forward, model, pixels, count)
-            if name == "float32":
-                work["published"] = partial(published, cfg, model, images)
-        found = {name: took / count for name, took in medians(work, args.repeat).items()}
-        title = f"Extraction, {backbone.split('_')[1]} {depth}, {shape[0]}x{shape[1]}"
-        table(title, found, 1e3, "ms an image", "published")
+        seconds = {name: took / count for name, took in medians(work, args.repeat).items()}
+        network = f"{backbone.split('_')[1]} {depth}, {shape[0]}x{shape[1]}"
+        if args.published:
+            every[network] = seconds["published"]
+            continue
+        found = {"published": every[network], **seconds}
+        table(f"Extraction, {network}", found, 1e3, "ms an image", "published")
+    return every
 
 
 def gallery(count: int) -> Any:
@@ -169,7 +191,7 @@ def published(cfg: Any, model: Any, images: Any) -> torch.Tensor:
     return F.normalize(torch.stack([found[at] for at in range(len(images.paths))]))
 
 
-def epoch(args: argparse.Namespace) -> None:
+def epoch(args: argparse.Namespace) -> dict[str, float]:
     """Seconds of an epoch of the demo, with pseudo-labels (without making them) and with true."""
     steps = 6 if args.small else 40
 
@@ -205,9 +227,10 @@ def epoch(args: argparse.Namespace) -> None:
                 times[name].append(train(config, folder))
     found = {name: float(np.median(part)) for name, part in times.items()}
     table(f"{steps} steps of the demo's epoch", found, 1e3, "ms a step", "supervised")
+    return found
 
 
-def loader(args: argparse.Namespace) -> None:
+def loader(args: argparse.Namespace) -> dict[str, float]:
     """Images a second of one worker."""
     from torchvision import transforms as T
 
@@ -259,6 +282,7 @@ def loader(args: argparse.Namespace) -> None:
     for name in list(work)[3:]:
         print(f"{name}: {found[name]:.3f} s")
     folder.cleanup()
+    return found
 
 
 PARTS = {part.__name__: part for part in (step, extraction, epoch, loader)}
@@ -273,10 +297,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch; 1")
     parser.add_argument("--repeat", type=int, default=7, help="turns that count; 7")
     parser.add_argument("--small", action="store_true", help="sizes of seconds: tries the command")
+    parser.add_argument("--published", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     torch.set_num_threads(args.threads)
+    if args.published:
+        print(json.dumps(PARTS[args.parts[0]](args)))
+        return
     units = "with" if has_bfloat16_units(torch.device("cpu")) else "without"
     print(
         f"torch {torch.__version__}, {args.threads} thread(s), a processor {units} bfloat16 units"
