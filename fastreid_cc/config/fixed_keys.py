@@ -220,7 +220,7 @@ FIXED_KEYS: dict[str, Key] = {
     ),
     "MODEL.BACKBONE.WINOGRAD": Key(
         False,
-        "Compute 3x3 convolutions of 128 channels and more by Winograd's minimal filtering: a fifth"
+        "Compute 3x3 convolutions of 64 channels and more by Winograd's minimal filtering: a fifth"
         " to two thirds of their time less on a CPU without AVX-512, without effect elsewhere.",
     ),
     "MODEL.BACKBONE.COMPILE": Key(

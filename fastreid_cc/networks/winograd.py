@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 TILE = 4  # outputs
-FEWEST_CHANNELS, FEWEST_ROWS = 128, 32  # below, the transforms cost what the products save
+# Beyond these the transforms cost what the products save.
+FEWEST_CHANNELS, FEWEST_ROWS = 64, 32
+CHANNELS_OF_LARGE, LARGE = 128, 128  # channels of maps with more places than that
 
 _INPUT = (
     (4, 0, -5, 0, 1, 0),
@@ -79,8 +81,8 @@ def winograd_conv3x3(images: Tensor, weight: Tensor) -> Tensor:
     Cost, Q = 6·⌈H/4⌉ · 6·⌈W/4⌉ (3 for a side of 2): B·Q·C·O products, a quarter of the
     convolution's where 4 divides both sides. Memory until the gradient is taken: up to 4.5 times
     the input and 4 times the weight. Forward and backward on one core with AVX2 took of the time of
-    PyTorch's own, channels last: 512 channels of 4x2 places .24, 256 of 8x4 .49, 128 of 8x4 .51 (64
-    maps); 512 of 8x4 .58, 256 of 16x8 .52, 128 of 16x8 .62, 128 of 32x16 .79 (32 maps).
+    PyTorch's own, channels last: 512 channels of 4x2 places .24, 256 of 4x2 .30, 128 of 8x4 .47, 64
+    of 16x8 .76 (64 maps); 512 of 8x4 .58, 256 of 16x8 .52, 128 of 16x8 .62, 128 of 32x16 .79 (32).
     """
     return _Filtered.apply(images, weight)
 
@@ -143,9 +145,9 @@ def _from_tiles(tiles: Tensor, rows: Tensor, columns: Tensor, sides: tuple[int, 
 class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution that takes `winograd_conv3x3` where it was measured to pay.
 
-    On a CPU without AVX-512, outside autocast (the method needs float32), with at least 128
-    channels on both sides and 32 rows in its products. Elsewhere, and in an exported or compiled
-    network, it is the stock one.
+    On a CPU without AVX-512, outside autocast (the method needs float32), with at least 64 channels
+    on both sides (128 on maps of more than 128 places) and 32 rows in its products. Elsewhere, and
+    in an exported or compiled network, it is the stock one.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,7 +156,9 @@ class WinogradConv2d(nn.Conv2d):
             return super().forward(images)
         if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(images)
-        batch, _, height, width = images.shape
+        batch, channels, height, width = images.shape
+        if height * width > LARGE and min(channels, self.out_channels) < CHANNELS_OF_LARGE:
+            return super().forward(images)
         if batch * -(-height // TILE) * -(-width // TILE) < FEWEST_ROWS:
             return super().forward(images)
         return winograd_conv3x3(images, self.weight)

@@ -63,7 +63,7 @@ def test_wide_convolutions_of_a_resnet_are_computed_by_minimal_filtering(
         winograd, "winograd_conv3x3", lambda x, w: taken.append(len(w)) or stock(x, w)
     )
     torch.testing.assert_close(fast(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-5)
-    assert sorted(taken) == [128] * 3 + [256] * 3 + [512] * 4
+    assert sorted(taken) == [64] * 4 + [128] * 3 + [256] * 3 + [512] * 4
     assert plain.state_dict().keys() == fast.state_dict().keys()
 
 
