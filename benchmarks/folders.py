@@ -21,18 +21,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import multiprocessing
-import os
 import shlex
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
+import trained
+
 from fastreid_cc import boot
-from fastreid_cc.__main__ import main as command
 from fastreid_cc.config.shipped import find_config, resolve
 
 CONFIG = "OwnImages/cc_osnet_x0_25"
@@ -110,8 +108,8 @@ def options(data: Path, name: str, fold: int) -> dict[str, object]:
 
 
 def words_of(args: argparse.Namespace, run: Run) -> list[str]:
-    """The words after `python -m fastreid_cc`."""
-    words = ["train", "--config-file", CONFIG, *ALWAYS, "CC.SEED", str(run.seed)]
+    """The words after `python -m fastreid_cc train`, but for OUTPUT_DIR."""
+    words = ["--config-file", CONFIG, *ALWAYS, "CC.SEED", str(run.seed)]
     words += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
     if run.set == "synthetic":
         names = "('SyntheticReID',)"
@@ -124,7 +122,7 @@ def words_of(args: argparse.Namespace, run: Run) -> list[str]:
         words += [*SUPERVISED, *_supervised_schedule(args, words)]
     else:
         words += args.change
-    return [*words, "OUTPUT_DIR", str(args.output / args.trial / run.folder)]
+    return words
 
 
 def _supervised_schedule(args: argparse.Namespace, words: list[str]) -> list[str]:
@@ -137,7 +135,7 @@ def _supervised_schedule(args: argparse.Namespace, words: list[str]) -> list[str
 
     cfg = get_cfg()
     cfg.merge_from_file(str(resolve(find_config(CONFIG))))
-    cfg.merge_from_list([*words[3:], *args.change])
+    cfg.merge_from_list([*words[2:], *args.change])
     configure_from(cfg)
     train = DATASET_REGISTRY.get(cfg.DATASETS.NAMES[0])(root=data_build._root).train
     people, batch = len({item[1] for item in train}), cfg.SOLVER.IMS_PER_BATCH
@@ -155,25 +153,9 @@ def _supervised_schedule(args: argparse.Namespace, words: list[str]) -> list[str
 def train(args: argparse.Namespace, run: Run) -> Path:
     """The folder of the ended run; trains it unless it is there."""
     folder = Path(args.output / args.trial / run.folder)
-    if not (folder / "model_final.pth").is_file():
-        words = words_of(args, run)
-        print(f"{args.trial} {run.folder}: python -m fastreid_cc {shlex.join(words)}", flush=True)
-        child = multiprocessing.get_context("fork").Process(target=_command, args=(folder, words))
-        child.start()
-        child.join()
-        if child.exitcode:
-            raise SystemExit(Path(f"{folder}.txt").read_text()[-2000:])
+    if not trained.ended(folder):
+        trained.train(folder, words_of(args, run), f"{args.trial} {run.folder}")
     return folder
-
-
-def _command(folder: Path, words: list[str]) -> None:
-    """`python -m fastreid_cc`, without starting Python anew; what it prints goes to a file."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    out = os.open(f"{folder}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    sys.argv = ["fastreid_cc", *words]
-    raise SystemExit(command(words))
 
 
 def figures(folder: Path) -> dict[str, float]:

@@ -18,10 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import shlex
-import sys
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -29,12 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import trained
 from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 
 from fastreid_cc import boot
-from fastreid_cc.__main__ import main as command
 from fastreid_cc.labeling import PseudoLabeler
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
@@ -109,31 +105,15 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
 def train(args: argparse.Namespace, name: str, setting: str) -> Path:
     """The folder of the ended run; trains it unless it is there."""
     folder = args.output / name / setting
-    if (folder / "model_final.pth").is_file():
+    if trained.ended(folder):
         return folder
     config, changed = SETTINGS[setting]
-    words = ["train", "--config-file", f"OwnImages/{config}", "OUTPUT_DIR", str(folder)]
+    words = ["--config-file", f"OwnImages/{config}"]
     words += ["CC.FOLDER.ROOT", str((args.data / name).resolve()), *ALWAYS, *SETS[name], *changed]
     if "osnet" in config:
         words += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
-    print(f"{name} {setting}: python -m fastreid_cc {shlex.join(words)}", flush=True)
-    child = multiprocessing.get_context("fork").Process(target=_command, args=(folder, words))
-    child.start()
-    child.join()
-    if child.exitcode:
-        raise SystemExit(Path(f"{folder}.txt").read_text()[-2000:])
+    trained.train(folder, words, f"{name} {setting}")
     return folder
-
-
-def _command(folder: Path, words: list[str]) -> None:
-    """`python -m fastreid_cc`, without starting Python anew; what it prints goes to a file."""
-    os.nice(10)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    out = os.open(f"{folder}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    sys.argv = ["fastreid_cc", *words]
-    raise SystemExit(command(words))
 
 
 class View(nn.Module):

@@ -26,11 +26,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
@@ -38,7 +34,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import trained
 
+from fastreid_cc import boot
 from fastreid_cc.data.naming import list_images
 from fastreid_cc.data.synthetic import SyntheticOptions, build_synthetic
 from fastreid_cc.files import write_atomically
@@ -137,7 +135,7 @@ def keys_of(args: argparse.Namespace, name: str, seed: int) -> tuple[list[str], 
 def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
     """Trains a row, unless it has ended before."""
     folder = args.output / name / row / str(seed)
-    if (folder / "model_final.pth").is_file():
+    if trained.ended(folder):
         return
     keys, images = keys_of(args, name, seed)
     kind = ROWS[row]
@@ -150,18 +148,11 @@ def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
             lines.writerows(with_faults(true_tracks(name, images), kind[0], seed))
         rule = f"file:{table.resolve()}"
         keys += ["CC.FOLDER.TRACKLET", rule, *(k.format(table=rule) for k in kind[1])]
-    line = [sys.executable, "-m", "fastreid_cc", "train"]
-    line += ["--config-file", "OwnImages/cc_osnet_x0_25", "OUTPUT_DIR", str(folder)]
-    line += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve()), "MODEL.DEVICE", "cpu"]
-    line += ["CC.OVERWRITE", "True", "CC.SEED", str(seed)]
-    line += ["CC.COMPARE_IMAGES", "0", "CC.KEEP_START", "False"]
-    line += ["CC.EVAL_BEFORE", "False", "DATALOADER.NUM_WORKERS", "0", *keys, *args.pairs]
-    print(f"{name} {row} seed {seed}: {shlex.join(line[1:])}", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "out.txt").open("w") as stream:
-        ended = subprocess.run(line, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    if ended.returncode:
-        raise SystemExit((folder / "out.txt").read_text()[-2000:])
+    words = ["--config-file", "OwnImages/cc_osnet_x0_25", "MODEL.DEVICE", "cpu"]
+    words += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
+    words += ["CC.OVERWRITE", "True", "CC.SEED", str(seed), "CC.EVAL_BEFORE", "False"]
+    words += ["CC.COMPARE_IMAGES", "0", "CC.KEEP_START", "False", "DATALOADER.NUM_WORKERS", "0"]
+    trained.train(folder, [*words, *keys, *args.pairs], f"{name} {row} seed {seed}")
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -181,7 +172,7 @@ def print_table(args: argparse.Namespace) -> list[dict[str, Any]]:
         runs = {
             seed: figures(args.output / name / row / str(seed))
             for seed in args.seeds
-            if (args.output / name / row / str(seed) / "model_final.pth").is_file()
+            if trained.ended(args.output / name / row / str(seed))
         }
         if runs:
             made.append({"set": name, "row": row, "runs": runs})
@@ -219,7 +210,7 @@ def main() -> None:
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     parser.add_argument("--set", nargs="*", default=[], dest="pairs", metavar="KEY VALUE")
     args = parser.parse_args()
-    os.nice(10)
+    boot.activate()
     args.output.mkdir(parents=True, exist_ok=True)
     if not args.table_only:
         for seed, name, row in product(args.seeds, args.sets, args.rows):

@@ -48,7 +48,7 @@ def test_a_trial_changes_the_label_free_row_alone(benchmark: Any, tmp_path: Path
     assert [(run.fold, run.seed) for run in runs] == [(0, 1), (1, 2), (2, 3)]
     words = benchmark.words_of(args, runs[1])
     assert words[words.index("A") + 1] == "1" and words[words.index("CC.SEED") + 1] == "2"
-    assert words[-1] == str(tmp_path / "out" / "recipe" / "pku37-fold1-seed2-label-free")
+    assert runs[1].folder == "pku37-fold1-seed2-label-free"
 
 
 def test_ended_runs_are_read_and_listed_once(

@@ -81,7 +81,7 @@ def test_the_table_compares_with_no_tracklets_seed_by_seed(
             (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
     words = [str(SCRIPT), "data", "weights", "--output", str(tmp_path), "--table-only"]
     monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.setattr(benchmark.os, "nice", lambda by: None)
+    monkeypatch.setattr(benchmark.boot, "activate", lambda: None)
     benchmark.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| pku37 | none | 1, 2 | 65.0 ± 7.1 | 60.0 ± 0.0 | 0.50 ± 0.00 |")
