@@ -336,6 +336,20 @@ def test_a_tracklet_of_two_people_is_cut_where_it_changes_and_others_stay_whole(
     assert len(made.cannot) == 12 * 11 / 2 + 11
 
 
+def test_what_is_cut_stays_cut_when_the_network_has_learnt_the_mistake():
+    generator = np.random.default_rng(0)
+    people = generator.normal(size=(13, 16))
+    tracklets, times = np.repeat(np.arange(12), 8), np.tile(np.arange(8.0), 12)
+    truth = tracklets.copy()
+    truth[5:8] = 12
+    before, after = (torch.from_numpy(people[seen]) for seen in (truth, tracklets))
+    one = linker(tracks(tracklets, times), cut=0.9)
+    assert one(before).figures["cut_tracklets"] == 1
+    found = one(after)
+    assert found.figures["cut_tracklets"] == 1 and len(np.unique(found.groups(96))) == 13
+    assert linker(tracks(tracklets, times), cut=0.9)(after).figures["cut_tracklets"] == 0
+
+
 @pytest.fixture
 def table(tmp_path):
     def write(*lines, header="first,second,same"):

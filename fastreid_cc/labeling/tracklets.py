@@ -34,8 +34,9 @@ class LinkOptions(Part):
         pool: features of images that belong together, by tracklets or answers, are drawn this far
             to their mean before they are clustered; 0 = not at all. For tracklets to find each
             other CC.DISTANCE.JACCARD.K1 should be twice their length.
-        cut: a tracklet is cut where its images change most, if the parts before and after are no
-            more alike than this share of such parts of different tracklets of a camera; 0 = never.
+        cut: a tracklet is cut where its images change most, if the parts before and after are less
+            alike than this share of such parts of different tracklets of a camera; 0 = never. What
+            is cut stays cut: a network learns to see a wrong tracklet as one individual.
         file: CSV with the columns first, second and same: two paths below CC.FOLDER.ROOT and "yes",
             "no" or nothing, as a person answered. Answers come before tracklets. "" = none.
     """
@@ -46,12 +47,14 @@ class LinkOptions(Part):
     tracklets: bool = True
     overlap: bool = True
     pool: float = 0.5
-    cut: float = 0.5
+    cut: float = 0.9
     file: str = ""
 
 
 class Linker:
     """Makes the links of a data set; those of a labelling depend on features only where it cuts.
+
+    `parts`, i64 [N], are the tracklets with all cuts so far, which a checkpoint keeps.
 
     Args:
         options: which links to make.
@@ -71,6 +74,7 @@ class Linker:
         self.options, self.cameras = options, cameras
         self.tracks = nothing if tracks is None else tracks
         self.answers = Answers(NO_PAIRS, NO_PAIRS) if answers is None else answers
+        self.parts = self.tracks.tracklets
         self._fixed: Links | None = None
 
     def __call__(self, features: Tensor) -> Links:
@@ -80,14 +84,14 @@ class Linker:
         takes O(N + pairs of overlapping tracklets + answers) steps.
         """
         if self._fixed is None or self.options.cut > 0:
-            tracklets, num_cut = self.tracks.tracklets, 0
             if self.options.cut > 0:
-                tracklets = cut(features, self.tracks, self.cameras, self.options.cut)
-                num_cut = len(np.unique(tracklets)) - len(np.unique(self.tracks.tracklets))
-            self._fixed = self._links(tracklets, num_cut)
+                now = Tracks(self.parts, self.tracks.times)
+                self.parts = cut(features, now, self.cameras, self.options.cut)
+            self._fixed = self._links(self.parts)
         return self._fixed
 
-    def _links(self, tracklets: np.ndarray, num_cut: int) -> Links:
+    def _links(self, tracklets: np.ndarray) -> Links:
+        num_cut = len(np.unique(tracklets)) - len(np.unique(self.tracks.tracklets))
         images, same, other = len(self.cameras), self.answers.same, self.answers.other
         first_image = tracklets.max(initial=-1) + 1  # names: tracklets, then images with a "no"
         # 1. Answers; between tracklets that they join, overlapping says nothing.

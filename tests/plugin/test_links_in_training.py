@@ -67,6 +67,35 @@ def test_links_are_honoured_logged_and_kept_over_a_resume(
     assert same(*ends) == ""
 
 
+def test_cuts_are_kept_over_a_resume(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastreid_cc.labeling import tracklets
+    from fastreid_cc.plugin.trainer.checkpoint_state import OtherImages
+
+    left = [1]  # labellings that cut
+
+    def cut_once(features: torch.Tensor, now: tracklets.Tracks, *_: object) -> np.ndarray:
+        found = now.tracklets.copy()
+        if left and left.pop():
+            found[np.flatnonzero(found == 0)[1:]] = 99
+        return found
+
+    monkeypatch.setattr(tracklets, "cut", cut_once)
+    options = folder(crops)
+    whole = train(config(tmp_path / "whole", *options))
+    assert whole._hooks[0].linker.parts.max() == 99 and not left
+    left.append(1)
+    train_until(config(tmp_path / "parts", *options), 3, monkeypatch)
+    build(config(tmp_path / "parts", *options), resume=True).train()
+    ends = [torch.load(tmp_path / name / "model_final.pth") for name in ("whole", "parts")]
+    assert same(*ends) == "" and int(ends[0]["cc"]["parts"].max()) == 99
+    other = config(tmp_path / "parts", *options, "CC.FOLDER.TRACKLET", r"_t(\d)_f\d")
+    build(other, resume=True)  # other names, the same tracklets
+    with pytest.raises(OtherImages, match="CC.FOLDER.TRACKLET"):
+        build(config(tmp_path / "parts", *options, "CC.FOLDER.TRACKLET", r"_f(\d)"), resume=True)
+
+
 def test_with_all_links_off_a_training_has_the_bytes_of_one_without_tracklets(
     crops: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ from ..loading.extract import extract_features
 from ..loading.target_images import ImageList, collect_images
 from ..seeding import seed_globals
 from ..trainer.builders import build_linker
-from ..trainer.checkpoint_state import labels_of
+from ..trainer.checkpoint_state import labels_of, restore_cuts
 from .run_folder import find_checkpoint, find_weights, load_weights, read_checkpoint, read_config
 
 logger = logging.getLogger("fastreid.cc.report")
@@ -183,6 +183,7 @@ def labelled_images(folder: Path, pairs: Sequence[str] = (), *, device: str = ""
     root = Path(data_build._root, Path(cfg.CC.FOLDER.ROOT).expanduser()).absolute()
     names, file = names_below(root, found.paths), cfg.CC.LINKS.FILE
     linker = build_linker(cfg, collect_images(cfg))
+    restore_cuts(read_checkpoint(checkpoint)["cc"], linker)
     links = None if linker is None else linker(torch.from_numpy(found.features))
     answers = read_answers(file, names) if file else None
     return Labelled(replace(found, truth=None), names, file, answers, links)

@@ -11,6 +11,7 @@ import torch
 from ...data.items import fingerprint
 from ...errors import UnreadableFile
 from ...labeling.pseudo_labeler import PseudoLabeler
+from ...labeling.tracklets import Linker
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
 
@@ -32,8 +33,10 @@ def state_of(
     labeler: PseudoLabeler,
     labels: PseudoLabels | None,
     memory: dict[str, Any] | None,
+    linker: Linker | None = None,
 ) -> dict[str, Any]:
-    """The entry: since the first labelling state of the refiners, labels, and a memory if given.
+    """The entry: since the first labelling state of the refiners, labels, cuts of tracklets, and a
+    memory if given.
 
     Before it there is none of these, so methods that differ only in them go on from one checkpoint;
     only a memory of source rows is there while source labels are learnt.
@@ -46,6 +49,8 @@ def state_of(
         state["labels"] = torch.from_numpy(labels.labels)
         state["images"] = fingerprint(images.paths)
         state["eps"] = labels.eps
+        if linker is not None:
+            state["parts"] = torch.from_numpy(linker.parts)
     if memory is not None:
         state["memory"] = memory
     return state
@@ -110,6 +115,27 @@ def check_sources(state: dict[str, Any], images: TargetImages) -> None:
             " checkpoint was trained with: files were added, removed or renamed. Put them back."
             f" {ADVICE}"
         )
+
+
+def restore_cuts(state: dict[str, Any], linker: Linker | None) -> None:
+    """Gives tracklets the cuts of the checkpoint; UnreadableFile if there can be none such.
+
+    A checkpoint without any, of tracklets told later, begins with the whole ones.
+    """
+    if linker is None or "parts" not in state:
+        return
+    found, whole = state["parts"], linker.tracks.tracklets
+    if not isinstance(found, torch.Tensor) or found.dtype != torch.int64 or found.ndim != 1:
+        raise torn("parts of tracklets are no list of whole numbers")
+    parts = found.numpy()
+    same = len(parts) == len(whole) and np.array_equal(parts < 0, whole < 0)
+    of = dict(zip(parts.tolist(), whole.tolist(), strict=True)) if same else {}
+    if not same or [of[part] for part in parts.tolist()] != whole.tolist():
+        raise OtherImages(
+            "The checkpoint's tracklets are other ones than those of CC.FOLDER.TRACKLET: the rule"
+            f" or its table was changed. Put it back. {ADVICE}"
+        )
+    linker.parts = parts
 
 
 def restore_labeler(state: dict[str, Any], labeler: PseudoLabeler) -> None:

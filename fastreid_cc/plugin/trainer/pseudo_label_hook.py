@@ -39,7 +39,14 @@ from .builders import (
     build_warmup_memory,
     build_warmup_transform,
 )
-from .checkpoint_state import check_sources, labels_of, recent_of, restore_labeler, state_of
+from .checkpoint_state import (
+    check_sources,
+    labels_of,
+    recent_of,
+    restore_cuts,
+    restore_labeler,
+    state_of,
+)
 from .run_log import (
     forget_losses,
     log_labelling,
@@ -284,7 +291,7 @@ class PseudoLabelHook(UpdateHook):
         if self.memory is not None and self.stages.at(epoch) != "warm-up":
             is_needed = self.memory.outlives_labelling or not self.stages.is_due(epoch + 1)
             memory = self.memory.get_state() if is_needed else None
-        state = state_of(self.images, self.labeler, self.labels, memory)
+        state = state_of(self.images, self.labeler, self.labels, memory, self.linker)
         storage = getattr(self.trainer, "storage", None)  # none if saved outside the training
         return {**state, "recent": recent_scalars(storage)} if storage else state
 
@@ -294,6 +301,7 @@ class PseudoLabelHook(UpdateHook):
         check_sources(state, self.images)
         if labels is not None:
             restore_labeler(state, self.labeler)
+            restore_cuts(state, self.linker)
             self.labels = labels
         self._restored = {"recent": recent_of(state)}
         if "memory" in state:

@@ -122,7 +122,7 @@ def log_plain_labels(
     """
     if images.truth is None:
         return
-    links = linker(features) if linker else None
+    links = copy.deepcopy(linker)(features) if linker else None
     found = copy.deepcopy(labeler)(features, images.cameras, links=links, previous=previous)
     summary = summarize(found.labels, images.cameras, images.truth)
     scalars: Any = {f"cc/{name}_plain": summary[name] for name in ("ari", "num_clusters")}
