@@ -38,6 +38,27 @@ def test_batches_of_one_camera_are_near_equal_and_not_in_the_order_of_the_folder
     assert all((a == b).all() for a, b in zip(batches, again, strict=True))
 
 
+def test_a_camera_with_a_single_image_has_the_statistics_of_training(tmp_path: Path) -> None:
+    """One image has no statistics; torch refuses to normalise it by its own."""
+    from fastreid.modeling.meta_arch import build_model
+    from PIL import Image
+
+    from fastreid_cc.plugin.loading.extract import extract_features
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 16, 3), dtype=np.uint8)
+    paths = [str(tmp_path / f"{row}.png") for row in range(5)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    images = SimpleNamespace(paths=paths, cameras=np.array([0, 0, 1, 0, 0]))
+    found = {}
+    model = build_model(config(tmp_path))
+    for statistics in ("running", "camera"):
+        cfg = config(tmp_path, "CC.EXTRACT.BN", statistics)
+        found[statistics] = extract_features(cfg, model, images)
+    is_same = torch.isclose(found["camera"], found["running"], atol=1e-6).all(dim=1)
+    assert is_same.tolist() == [False, False, True, False, False]
+
+
 def test_a_loader_has_no_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch warns of more: a false alarm on a small machine under the stock 8."""
     from fastreid_cc.plugin.loading import dataset

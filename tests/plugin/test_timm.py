@@ -193,7 +193,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(
     same_end(tmp_path, monkeypatch, 3, *pairs(family, "SOLVER.MAX_EPOCH", 3))
 
 
-@pytest.mark.parametrize("family", ["ViT", "Swin"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_network_is_exported(family: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     from fastreid_cc.plugin.offline.onnx_export import (

@@ -73,9 +73,10 @@ def extract_features(
     What a memory is compared with, the neck's; or what is `tested`, by MODEL.HEADS.TEST_FEAT.
     `domains`, i64 [N], chooses the batch norm of each image; None = the target's.
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
-    statistics stay as they are. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is
-    put back. Every process gives its share of the batches and gets all rows; the batches are the
-    same for any number of processes, and so are their statistics.
+    statistics stay as they are, and are what a camera with a single image gets: one image has no
+    statistics. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is put back. Every
+    process gives its share of the batches and gets all rows; the batches are the same for any
+    number of processes, and so are their statistics.
     """
     share_buffers(model)
     per_camera = cfg.CC.EXTRACT.BN == "camera"
@@ -86,9 +87,12 @@ def extract_features(
         seed=cfg.CC.SEED,
     )
     mine = batches[comm.get_rank() :: comm.get_world_size()]
-    with _evaluating(model), batch_statistics(model) if per_camera else nullcontext():
-        read = _read(cfg, images, mine, "extracting features", domains)
-        parts = [_forward(model, batch, tested, flip=cfg.CC.EXTRACT.FLIP) for batch in read]
+    parts = []
+    with _evaluating(model):
+        for batch in _read(cfg, images, mine, "extracting features", domains):
+            by_batch = per_camera and len(batch["images"]) > 1
+            with batch_statistics(model) if by_batch else nullcontext():
+                parts.append(_forward(model, batch, tested, flip=cfg.CC.EXTRACT.FLIP))
     found = list(zip(mine, parts, strict=True))
     device = next(model.parameters()).device
     if comm.get_world_size() > 1:  # between processes features travel by the CPU

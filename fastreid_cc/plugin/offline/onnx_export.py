@@ -55,11 +55,16 @@ def build_embedder(cfg: Any) -> Embedder:
 
 
 def fused(embedder: nn.Module) -> nn.Module:
-    """A copy for deployment: RepVGG's three branches become one convolution."""
+    """A copy for deployment: RepVGG's branches become one convolution, attention plain products.
+
+    timm's fused attention of BEiT cannot be exported; the plain one computes the same.
+    """
     embedder = copy.deepcopy(embedder)
     for module in list(embedder.modules()):
         if isinstance(module, RepVGG):
             module.deploy(True)
+        if getattr(module, "fused_attn", False):
+            module.fused_attn = False
     return embedder
 
 
