@@ -70,6 +70,17 @@ def test_the_rank_of_an_image_by_its_view(features: np.ndarray, views: np.ndarra
     assert view_rank(same * np.nan, same * np.nan) <= 1 / N
 
 
+def test_images_of_a_group_do_not_come_before_each_other() -> None:
+    """An object that turns: its mirror image is the object from the other side."""
+    features = np.eye(6, dtype=np.float32)
+    views = 0.6 * features + 0.8 * features[[1, 0, 3, 2, 4, 5]]
+    assert view_rank(features, views) == pytest.approx((4 / 2 + 2) / 6)
+    assert view_rank(features, views, np.array([0, 0, 1, 1, -1, -1])) == pytest.approx(1.0)
+    ungrouped = np.array([0, 0, 1, 2, -1, -1])  # outliers are in no group together
+    assert view_rank(features, views, ungrouped) < 1
+    assert view_rank(features, views, np.full(6, -1)) == view_rank(features, views)
+
+
 def test_cameras_of_neighbours(features: np.ndarray) -> None:
     cameras = np.arange(N) % 3
     others = [cameras[i] != cameras[j] for i in range(N) for j in near(features, i)]

@@ -43,15 +43,23 @@ def shared_links(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.isin(one + keys, other + keys).mean())
 
 
-def view_rank(features: np.ndarray, views: np.ndarray) -> float:
+def view_rank(features: np.ndarray, views: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Mean reciprocal rank of an image among all, by cosine to its changed view; in (0, 1].
 
     Others as near as the image itself come before it, so features that are all the same give 1 / N,
     and features that are no numbers no more.
+
+    Args:
+        groups: i64 [N]; images of one group do not come before each other. -1 = in none.
+
     Cost: O(N^2 D) time.
     """
     own = np.einsum("nd,nd->n", features, views)
-    ahead = [(~(c < own[rows, None])).sum(axis=1) for rows, c in _blocks(views, features)]
+    groups = np.full(len(features), -1) if groups is None else groups
+    ahead = []
+    for rows, cosines in _blocks(views, features):
+        is_grouped = (groups[rows, None] == groups) & (groups >= 0)
+        ahead.append((~(cosines < own[rows, None]) & ~is_grouped).sum(axis=1))
     return float((1 / (1 + np.concatenate(ahead))).mean())
 
 

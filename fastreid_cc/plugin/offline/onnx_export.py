@@ -64,7 +64,7 @@ def fused(embedder: nn.Module) -> nn.Module:
         if isinstance(module, RepVGG):
             module.deploy(True)
         if getattr(module, "fused_attn", False):
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]
     return embedder
 
 

@@ -146,7 +146,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
         if self.cfg.CC.COMPARE_IMAGES:
-            comparison = ComparisonHook(self.cfg, hook.images, teacher)
+            comparison = ComparisonHook(self.cfg, hook, teacher)
             self.checkpointer.checkpointables["cc_comparison"] = comparison
             ours.append(comparison)
         hooks[:0] = ours
