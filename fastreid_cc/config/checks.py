@@ -96,6 +96,11 @@ def schedule(cfg: Any, world_size: int) -> Iterator[str]:
         )
 
 
+def starts_from_weights(cfg: Any) -> bool:
+    """Whether the network starts from anything but random weights."""
+    return bool(cfg.MODEL.BACKBONE.PRETRAIN or cfg.MODEL.WEIGHTS)
+
+
 def data(cfg: Any, world_size: int) -> Iterator[str]:
     """There is a data set, and no number of its identities."""
     if not cfg.DATASETS.NAMES:
@@ -105,10 +110,16 @@ def data(cfg: Any, world_size: int) -> Iterator[str]:
             f"MODEL.HEADS.NUM_CLASSES={cfg.MODEL.HEADS.NUM_CLASSES}: without labels the number of"
             " classes is unknown; leave it 0."
         )
-    if cfg.CC.TRAIN_BN == "camera" and (source_names(cfg) or cfg.CC.SAMPLES_PER_BN):
+    kind = cfg.CC.TRAIN_BN
+    if kind != "batch" and (source_names(cfg) or cfg.CC.SAMPLES_PER_BN):
         yield (
-            "CC.TRAIN_BN=camera normalises by camera alone: leave CC.SOURCES empty and set"
+            f"CC.TRAIN_BN={kind} says alone what batch norm does: leave CC.SOURCES empty and set"
             " CC.SAMPLES_PER_BN 0, or set CC.TRAIN_BN batch."
+        )
+    if kind == "frozen" and not starts_from_weights(cfg):
+        yield (
+            "CC.TRAIN_BN=frozen keeps the statistics of the starting weights, and random weights"
+            " have none: set MODEL.WEIGHTS or MODEL.BACKBONE.PRETRAIN, or CC.TRAIN_BN batch."
         )
     if cfg.CC.TRAIN_BN == "camera" and "MGN" in cfg.MODEL.META_ARCHITECTURE:
         yield f"MODEL.META_ARCHITECTURE={cfg.MODEL.META_ARCHITECTURE} has no CC.TRAIN_BN camera."

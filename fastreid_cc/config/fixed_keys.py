@@ -60,9 +60,10 @@ FIXED_KEYS: dict[str, Key] = {
     ),
     "CC.TRAIN_BN": Key(
         "batch",
-        "Batch-norm statistics in training: of all images of a batch, or of each camera's (8 of"
-        " them at least). Goes with CC.EXTRACT.BN camera and TEST.BN camera.",
-        ("batch", "camera"),
+        "Batch-norm statistics in training: of a batch; of each camera's images (8 at least;"
+        " with CC.EXTRACT.BN camera and TEST.BN camera); frozen, those of the starting weights; or"
+        " auto: frozen unless these weights' features follow the camera, else batch.",
+        ("batch", "camera", "frozen", "auto"),
     ),
     "CC.AMP_DTYPE": Key(
         "auto",
@@ -91,8 +92,9 @@ FIXED_KEYS: dict[str, Key] = {
     "CC.EXTRACT.FLIP": Key(False, "Average the features of an image and its mirror image."),
     "CC.EXTRACT.BN": Key(
         "running",
-        "Batch-norm statistics at extraction: those of training, or of one camera at a time.",
-        ("running", "camera"),
+        "Batch-norm statistics at extraction: those of training, of one camera at a time, or auto:"
+        " these where features by the others follow the camera.",
+        ("running", "camera", "auto"),
     ),
     "CC.LABELS.PERIOD": Key(1, "Epochs between two labellings.", "[1, inf)"),
     "CC.LABELS.OUTLIERS": Key(

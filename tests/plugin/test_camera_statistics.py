@@ -1,4 +1,4 @@
-"""CC.TRAIN_BN camera and TEST.BN camera: each camera's images have statistics of their own."""
+"""CC.TRAIN_BN, CC.EXTRACT.BN, TEST.BN: whose statistics batch norm has; frozen ones, auto."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tiny_runs import build, config, digest, train, weights
 from torch import nn
 
+from fastreid_cc.errors import BadConfig
 from fastreid_cc.networks.camera_batch_norm import groups_of, split_by_camera
 
 
@@ -58,3 +60,111 @@ def test_evaluation_by_camera_is_extraction_by_camera(plugin: Any, tmp_path: Pat
     model = by_camera(trainer.cfg, trainer.model, split)
     chosen = [5, 0, 5]
     torch.testing.assert_close(model({"img_paths": [paths[i] for i in chosen]}), expected[chosen])
+
+
+STARTED = ("MODEL.BACKBONE.PRETRAIN", True, "CC.COMPARE_IMAGES", 0)
+
+
+def statistics(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if "running" in name or "num_b" in name}
+
+
+@pytest.fixture
+def start(plugin: Any, tmp_path: Path) -> tuple[object, ...]:
+    """Pairs of a run that starts from weights whose statistics are no defaults."""
+    train(config(tmp_path / "start"))
+    path = tmp_path / "start/model_final.pth"
+    state = torch.load(path)["model"]
+    found = {name[9:]: value for name, value in state.items() if name.startswith("backbone.")}
+    torch.save(found, tmp_path / "start.pth")
+    return (*STARTED, "MODEL.BACKBONE.PRETRAIN_PATH", str(tmp_path / "start.pth"))
+
+
+def test_frozen_statistics_stay_and_the_rest_learns(
+    start: tuple[object, ...], tmp_path: Path
+) -> None:
+    runs = {}
+    for name in ("batch", "frozen"):
+        cfg = config(tmp_path / name, *start, "CC.TRAIN_BN", name)
+        trainer = build(cfg)
+        before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        trainer.train()
+        after = trainer.model.state_dict()
+        runs[name] = after
+        stay = digest(statistics(before)) == digest(statistics(after))
+        assert stay is (name == "frozen")
+        assert not torch.equal(
+            before["backbone.conv1.conv.weight"], after["backbone.conv1.conv.weight"]
+        )
+        assert not torch.equal(
+            before["backbone.conv1.bn.weight"], after["backbone.conv1.bn.weight"]
+        )
+    assert digest(runs["batch"]) != digest(runs["frozen"])
+
+
+@pytest.mark.parametrize(
+    ("share", "is_frozen"), [(0.95, True), (0.7, False), (float("nan"), False)]
+)
+def test_auto_freezes_where_features_do_not_follow_the_camera(
+    share: float,
+    is_frozen: bool,
+    start: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it does then are the bytes of the run that was told so, labels and weights."""
+    from fastreid_cc.plugin.loading import camera_shift
+
+    monkeypatch.setattr(camera_shift, "cross_camera_share", lambda *_: share)
+    told = ("frozen", "running") if is_frozen else ("batch", "camera")
+    for name, (trained, extracted) in {"auto": ("auto", "auto"), "told": told}.items():
+        keys = ("CC.TRAIN_BN", trained, "CC.EXTRACT.BN", extracted)
+        train(config(tmp_path / name, *start, *keys))
+    assert digest(weights(tmp_path / "auto")) == digest(weights(tmp_path / "told"))
+
+
+def test_what_auto_decided_outlives_a_resume(
+    start: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The share of the second call would decide otherwise."""
+    from fastreid_cc.plugin.trainer import batch_norm_hook
+
+    asked = []
+
+    def follows(*_: Any) -> bool:
+        asked.append(1)
+        return len(asked) % 2 == 0  # the whole run freezes, and so does the one to be cut off
+
+    monkeypatch.setattr(batch_norm_hook, "follows_cameras", follows)
+    keys = ("CC.TRAIN_BN", "frozen", "SOLVER.MAX_EPOCH", 2)
+    train(config(tmp_path / "whole", *start, *keys))
+    keys = ("CC.TRAIN_BN", "auto", "SOLVER.MAX_EPOCH", 2)
+    first = build(config(tmp_path / "parts", *start, *keys))
+    first.max_epoch = 1
+    first.train()
+    second = build(config(tmp_path / "parts", *start, *keys))
+    second.resume_or_load(resume=True)
+    second.train()
+    assert len(asked) == 1
+    assert digest(weights(tmp_path / "whole")) == digest(weights(tmp_path / "parts"))
+
+
+def test_neighbours_say_whether_features_follow_the_camera() -> None:
+    from fastreid_cc.plugin.loading.camera_shift import follows_cameras
+
+    generator = np.random.default_rng(0)
+    cameras = np.arange(120) % 3
+    people = torch.from_numpy(generator.normal(size=(120, 8))).float()
+    shifted = people + 9 * torch.eye(8)[cameras]
+    unit = torch.nn.functional.normalize
+    assert not follows_cameras(unit(people), cameras, 0)
+    assert follows_cameras(unit(shifted), cameras, 0)
+    assert follows_cameras(unit(people), np.zeros(120, dtype=np.int64), 0)
+
+
+def test_random_weights_have_no_statistics_to_keep(plugin: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="MODEL.WEIGHTS"):
+        build(config(tmp_path, "CC.TRAIN_BN", "frozen"))
+    for name in ("auto", "batch"):
+        train(config(tmp_path / name, "CC.TRAIN_BN", name, "CC.COMPARE_IMAGES", 0))
+    assert digest(weights(tmp_path / "auto")) == digest(weights(tmp_path / "batch"))

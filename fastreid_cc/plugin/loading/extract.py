@@ -19,6 +19,7 @@ from ...networks.ghost_batch_norm import batch_statistics
 from ...parallel.collectives import gather_objects
 from ...parallel.consistency import share_buffers
 from ..compat import close_loader
+from .camera_shift import follows_cameras
 from .dataset import ContrastDataset, build_loader
 
 
@@ -74,10 +75,17 @@ def extract_features(
     `domains`, i64 [N], chooses the batch norm of each image; None = the target's.
     With CC.EXTRACT.BN "camera" batch norm uses the statistics of each camera's batches; running
     statistics stay as they are, and are what a camera with a single image gets: one image has no
-    statistics. CC.EXTRACT.FLIP averages with the mirror image. The model's mode is put back. Every
-    process gives its share of the batches and gets all rows; the batches are the same for any
-    number of processes, and so are their statistics.
+    statistics. "auto" does so where features by running statistics follow the camera, at twice the
+    cost, and gives these elsewhere. CC.EXTRACT.FLIP averages with the mirror image. The model's
+    mode is put back. Every process gives its share of the batches and gets all rows; the batches
+    are the same for any number of processes, and so are their statistics.
     """
+    if cfg.CC.EXTRACT.BN == "auto":
+        running, by_camera = (with_statistics(cfg, name) for name in ("running", "camera"))
+        features = extract_features(running, model, images, domains, tested=tested)
+        if not follows_cameras(features, images.cameras, cfg.CC.SEED):
+            return features
+        cfg = by_camera
     share_buffers(model)
     per_camera = cfg.CC.EXTRACT.BN == "camera"
     batches = extraction_batches(
@@ -103,6 +111,14 @@ def extract_features(
     for rows, part in found:
         features[torch.from_numpy(rows)] = part.to(device)
     return features
+
+
+def with_statistics(cfg: Any, name: str) -> Any:
+    """A config whose CC.EXTRACT.BN is `name`."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.CC.EXTRACT.BN = name
+    return cfg
 
 
 class Mirrored(nn.Module):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config import STOCK_LOSSES, build_part
 from ...errors import BadConfig
@@ -120,6 +121,8 @@ class WithLosses(nn.Module):
     Attributes:
         step: what the hooks tell the network, and what it tells them.
         num_networks: networks that train side by side, each with a memory of its own.
+        keeps_statistics: whether batch norm keeps its running statistics in training, and
+            normalises by them; set before `train()` is called.
     """
 
     num_networks: ClassVar[int] = 1
@@ -130,6 +133,16 @@ class WithLosses(nn.Module):
     step: StepContext
     loss_kwargs: dict[str, Any]
     source_scale: float = 1.0
+    keeps_statistics: bool = False
+
+    def train(self, mode: bool = True) -> WithLosses:
+        """The mode of all layers; batch norm that keeps its statistics evaluates in every mode."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for layer in self.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def add_losses(
         self,

@@ -33,6 +33,7 @@ from ..loading.labelled_images import LabelledImages, needs_epoch_loaders
 from ..loading.target_images import ImageStream, target_images
 from ..modeling.registered_losses import refuse_memory_losses
 from ..seeding import seed_globals
+from .batch_norm_hook import BatchNormHook
 from .closing_hook import ClosingHook
 from .comparison_hook import ComparisonHook
 from .consistency_hook import ConsistencyHook
@@ -142,6 +143,9 @@ def build_hooks(stock: Any, self: Any) -> Any:
         in_step = [ConsistencyHook(hook)] if comm.get_world_size() > 1 else []
         logs = [PositivesHook(hook.images), FiguresHook(hook)]
         ours: list[Any] = [hook, *in_step, *logs, TargetBranchHook(hook)]
+        if self.cfg.CC.TRAIN_BN in ("frozen", "auto"):
+            ours.insert(0, BatchNormHook(self.cfg, hook.images))
+            self.checkpointer.checkpointables["cc_batch_norm"] = ours[0]
         if hook.images.sources is not None and hook.images.sources.held_out is not None:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
             self.checkpointer.checkpointables["cc_source_validation"] = ours[-1]
