@@ -205,14 +205,15 @@ def precision(features: np.ndarray, truth: np.ndarray, cameras: np.ndarray) -> f
 def measured(found: Mapping[str, np.ndarray], part: str) -> dict[str, tuple[float, float]]:
     """Every figure, before and after, of the training or the test images."""
     cameras = found[f"{part}/cameras"]
-    plain, mirrored, labels = {}, {}, {}
+    times = ("before", "after")
+    plain = {when: found[f"{part}/{when}/plain"] for when in times}
+    labels = {when: _labels(x) for when, x in plain.items()}
     made: dict[str, list[float]] = {}
-    for when in ("before", "after"):
-        x = plain[when] = found[f"{part}/{when}/plain"]
-        view = mirrored[when] = found[f"{part}/{when}/flip"]
-        labels[when] = _labels(x)
+    for when, x in plain.items():
+        view = found[f"{part}/{when}/flip"]
         now = {
-            "mirror_rank": view_rank(x, view),
+            "mirror_rank": view_rank(x, view, labels["after"]),  # as the training compares them
+            "mirror_rank_all": view_rank(x, view),
             "mirror_agreement": view_agreement(x, view, 3),
             "mirror_labels": stability(labels[when], _labels(view)),
             "silhouette": _silhouette(x, labels[when]),
