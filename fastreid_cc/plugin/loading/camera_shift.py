@@ -21,9 +21,10 @@ IMAGES = 2000
 def follows_cameras(features: Tensor, cameras: np.ndarray, seed: int) -> bool:
     """Whether the 10 nearest images come from another camera less often than by chance.
 
-    No identity is read. Images of one camera alone tell nothing and count as following it. People
-    whom each camera took more than 10 times count too: their nearest images are of the same camera
-    however good the features are, and what is done about cameras then does little harm.
+    No identity is read. Images of one camera alone tell nothing and count as following it; so do
+    individuals whom each camera took more than 10 times, whose nearest images are of the same
+    camera however good the features are. 0.9 of chance lies between two sets of objects that want
+    it either way (docs/own-images.md).
 
     Args:
         features: f32 [N, D], by the statistics that a network brought along. cameras: i64 [N].

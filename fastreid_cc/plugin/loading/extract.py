@@ -81,11 +81,11 @@ def extract_features(
     are the same for any number of processes, and so are their statistics.
     """
     if cfg.CC.EXTRACT.BN == "auto":
-        running, by_camera = (with_statistics(cfg, name) for name in ("running", "camera"))
+        running = with_statistics(cfg, "running")
         features = extract_features(running, model, images, domains, tested=tested)
         if not follows_cameras(features, images.cameras, cfg.CC.SEED):
             return features
-        cfg = by_camera
+        cfg = with_statistics(cfg, "camera")
     share_buffers(model)
     per_camera = cfg.CC.EXTRACT.BN == "camera"
     batches = extraction_batches(

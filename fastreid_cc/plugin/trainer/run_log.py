@@ -145,7 +145,7 @@ def warn_of_kept_rows(cfg: Any, memory: Memory) -> None:
         return
     teacher = cfg.CC.TEACHER
     asked = {
-        "CC.EXTRACT.BN=camera": cfg.CC.EXTRACT.BN == "camera",
+        f"CC.EXTRACT.BN={cfg.CC.EXTRACT.BN}": cfg.CC.EXTRACT.BN != "running",
         "CC.EXTRACT.FLIP=True": cfg.CC.EXTRACT.FLIP,
         "CC.TEACHER.USE_FOR_LABELS=True": teacher.ENABLED and teacher.USE_FOR_LABELS,
     }
