@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -231,7 +232,9 @@ def linear_probe(features: np.ndarray, episodes: Episodes) -> np.ndarray:
     for support, query in zip(episodes.support, episodes.query, strict=True):
         classes = np.arange(len(support))
         model = LogisticRegression(max_iter=1000)
-        model.fit(features[support.ravel()], classes.repeat(support.shape[1]))
+        with warnings.catch_warnings():  # one shot: as many classes as images, and no regression
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            model.fit(features[support.ravel()], classes.repeat(support.shape[1]))
         told = model.predict(features[query.ravel()])
         found.append((told == classes.repeat(query.shape[1])).mean())
     return np.array(found)
