@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import build, config, digest, train, weights
+from tiny_runs import build, config, digest, metrics, train, weights
 from torch import nn
 
 from fastreid_cc.errors import BadConfig
@@ -121,6 +121,10 @@ def test_auto_freezes_where_features_do_not_follow_the_camera(
         keys = ("CC.TRAIN_BN", trained, "CC.EXTRACT.BN", extracted)
         train(config(tmp_path / name, *start, *keys))
     assert digest(weights(tmp_path / "auto")) == digest(weights(tmp_path / "told"))
+    (decided,) = {
+        line["cc/frozen_bn"] for line in metrics(tmp_path / "auto") if "cc/frozen_bn" in line
+    }
+    assert decided == is_frozen
 
 
 def test_what_auto_decided_outlives_a_resume(

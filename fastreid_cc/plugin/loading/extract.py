@@ -118,6 +118,7 @@ def with_statistics(cfg: Any, name: str) -> Any:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.CC.EXTRACT.BN = name
+    cfg.freeze()
     return cfg
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 from fastreid.engine.train_loop import HookBase
 
 from ...config.checks import starts_from_weights
 from ...parallel.collectives import unwrapped
 from ..loading.camera_shift import IMAGES, follows_cameras
 from ..loading.extract import extract_features, with_statistics
-from ..loading.target_images import ImageList, TargetImages
+from ..loading.target_images import ImageList
+from .comparison_hook import sample
+from .pseudo_label_hook import PseudoLabelHook
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
@@ -23,12 +24,13 @@ class BatchNormHook(HookBase):
     A batch of few clusters has statistics of its own: a network that learns by these, and makes
     labels and is measured by their mean, may lose more than it learns. Where cameras differ,
     though, the statistics of the start are what makes images of one camera alike, and must go. So
-    `auto` looks at the features of the start, once, without an identity; a checkpoint keeps what
-    was decided, and random weights have no statistics to keep. Scalar `cc/frozen_bn`.
+    `auto` looks at the features of the start, once, without an identity. A checkpoint keeps what
+    was decided; random weights have no statistics to keep. CC.EXTRACT.BN auto follows in training:
+    labels are made by the statistics kept, else by those of each camera. Scalar `cc/frozen_bn`.
 
     Args:
         cfg: with CC.TRAIN_BN frozen or auto.
-        images: the target's.
+        labelling: the hook that makes labels; its images are the target's.
 
     Attributes:
         is_frozen: None until it is decided.
@@ -38,8 +40,8 @@ class BatchNormHook(HookBase):
 
     is_frozen: bool | None = None
 
-    def __init__(self, cfg: Any, images: TargetImages) -> None:
-        self.cfg, self.images = cfg, images
+    def __init__(self, cfg: Any, labelling: PseudoLabelHook) -> None:
+        self.cfg, self.labelling = cfg, labelling
         if cfg.CC.TRAIN_BN == "frozen" or not starts_from_weights(cfg):
             self.is_frozen = cfg.CC.TRAIN_BN == "frozen"
 
@@ -47,13 +49,14 @@ class BatchNormHook(HookBase):
         """Decides, unless a checkpoint did."""
         network: Any = unwrapped(self.trainer.model)
         if self.is_frozen is None:
-            cameras, rows = self.images.cameras, np.arange(len(self.images.paths))
-            if len(rows) > IMAGES:
-                draw = np.random.default_rng(self.cfg.CC.SEED)
-                rows = np.sort(draw.choice(rows, IMAGES, replace=False))
-            some = ImageList([self.images.paths[row] for row in rows], cameras[rows])
+            images = self.labelling.images
+            rows = sample(len(images.paths), IMAGES, self.cfg.CC.SEED)
+            some = ImageList([images.paths[row] for row in rows], images.cameras[rows])
             features = extract_features(with_statistics(self.cfg, "running"), network, some)
             self.is_frozen = not follows_cameras(features, some.cameras, self.cfg.CC.SEED)
+        if self.cfg.CC.EXTRACT.BN == "auto":
+            chosen = "running" if self.is_frozen else "camera"
+            self.labelling.cfg = with_statistics(self.labelling.cfg, chosen)
         what = "kept as they are" if self.is_frozen else "learnt from the batches"
         logger.info(f"CC.TRAIN_BN={self.cfg.CC.TRAIN_BN}: batch norm's statistics are {what}")
         network.keeps_statistics = self.is_frozen

@@ -144,7 +144,7 @@ def build_hooks(stock: Any, self: Any) -> Any:
         logs = [PositivesHook(hook.images), FiguresHook(hook)]
         ours: list[Any] = [hook, *in_step, *logs, TargetBranchHook(hook)]
         if self.cfg.CC.TRAIN_BN in ("frozen", "auto"):
-            ours.insert(0, BatchNormHook(self.cfg, hook.images))
+            ours.insert(0, BatchNormHook(self.cfg, hook))
             self.checkpointer.checkpointables["cc_batch_norm"] = ours[0]
         if hook.images.sources is not None and hook.images.sources.held_out is not None:
             ours.append(SourceValidationHook(self.cfg, hook.images.sources.held_out, teacher))
