@@ -22,9 +22,10 @@ TARGETS = torch.tensor([0, 0, 1, 1, 2, -1, 2, 0, 3, 3, 1, 2])
 LABELS = torch.arange(30) % 6 - 1
 
 
-@given(seed=st.integers(0, 999), negatives=st.sampled_from([1, 4, 50]), k=st.sampled_from([2, 8]))
+@given(seed=st.integers(1, 999), negatives=st.sampled_from([1, 4, 50]), k=st.sampled_from([2, 8]))
 @settings(max_examples=12, deadline=None)
 def test_value_and_gradient_equal_loops(seed: int, negatives: int, k: int) -> None:
+    """Seed 0 draws the memory's rows: cosines would equal their reach, and rounding decide."""
     memory = memory_by_name("selective", reciprocal=k)
     x = (2 * unit_rows(12, 8, seed=seed)).requires_grad_()
     batch = make_batch(x, TARGETS, indices=torch.arange(12) * 7 % 30)
