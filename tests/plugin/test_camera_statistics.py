@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import build, config, digest, metrics, train, weights
+from tiny_runs import build, command, config, digest, metrics, run, torchrun, train, weights
 from torch import nn
 
 from fastreid_cc.errors import BadConfig
@@ -151,6 +151,20 @@ def test_what_auto_decided_outlives_a_resume(
     second.train()
     assert len(asked) == 1
     assert digest(weights(tmp_path / "whole")) == digest(weights(tmp_path / "parts"))
+
+
+def test_with_frozen_statistics_two_processes_train_what_one_does(
+    start: tuple[object, ...], tmp_path: Path, data_root: Path
+) -> None:
+    """Nothing of a batch depends on its other images any more, whichever process has them."""
+    keys = ("CC.TRAIN_BN", "frozen", "SOLVER.OPT", "SGD", "SOLVER.MAX_EPOCH", 1)
+    line = command(tmp_path / "two", *start, *keys)
+    done = run(data_root, torchrun(line))
+    assert done.returncode == 0, done.stdout
+    train(config(tmp_path / "one", *start, *keys))
+    one, two = (weights(tmp_path / name) for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_neighbours_say_whether_features_follow_the_camera() -> None:
