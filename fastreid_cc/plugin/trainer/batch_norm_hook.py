@@ -26,7 +26,8 @@ class BatchNormHook(HookBase):
     though, the statistics of the start are what makes images of one camera alike, and must go. So
     `auto` looks at the features of the start, once, without an identity. A checkpoint keeps what
     was decided; random weights have no statistics to keep. CC.EXTRACT.BN auto follows in training:
-    labels are made by the statistics kept, else by those of each camera. Scalar `cc/frozen_bn`.
+    labels are made by the statistics kept, else by those of each camera. A neck that the weights
+    did not bring keeps mean 0 and variance 1. Scalar `cc/frozen_bn`.
 
     Args:
         cfg: with CC.TRAIN_BN frozen or auto.
