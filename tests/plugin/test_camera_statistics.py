@@ -137,7 +137,7 @@ def test_what_auto_decided_outlives_a_resume(
 
     def follows(*_: Any) -> bool:
         asked.append(1)
-        return len(asked) % 2 == 0  # the whole run freezes, and so does the one to be cut off
+        return len(asked) % 2 == 0  # asked once it freezes, asked again it would not
 
     monkeypatch.setattr(batch_norm_hook, "follows_cameras", follows)
     keys = ("CC.TRAIN_BN", "frozen", "SOLVER.MAX_EPOCH", 2)
