@@ -15,6 +15,15 @@ def seed_words(*entropy: int, count: int = 1) -> list[int]:
     return [int(word) for word in np.random.SeedSequence(entropy).generate_state(count)]
 
 
+def sample_rows(total: int, count: int, seed: int) -> np.ndarray:
+    """`count` of `total` rows, i64, drawn by `seed`, in order; all if there are no more."""
+    rows = np.arange(total)
+    if total > count:
+        generator = np.random.default_rng(seed_words(seed))
+        rows = np.sort(generator.choice(rows, count, replace=False))
+    return rows
+
+
 def seed_globals(*entropy: int) -> None:
     """Seeds python's, numpy's and torch's global generators, CUDA's too."""
     torch.manual_seed(_seed_host(*entropy))

@@ -125,6 +125,12 @@ def test_auto_freezes_where_features_do_not_follow_the_camera(
         line["cc/frozen_bn"] for line in metrics(tmp_path / "auto") if "cc/frozen_bn" in line
     }
     assert decided == is_frozen
+    # a finished run's features are by what was decided, whatever would be now
+    from fastreid_cc.plugin.offline.run_features import training_features
+
+    monkeypatch.setattr(camera_shift, "cross_camera_share", lambda *_: 0.7 if is_frozen else 0.95)
+    one, other = (training_features(tmp_path / name)[0] for name in ("auto", "told"))
+    assert np.array_equal(one, other)
 
 
 def test_what_auto_decided_outlives_a_resume(

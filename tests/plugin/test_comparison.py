@@ -14,7 +14,8 @@ from test_no_label_leak import replace_identities
 from test_resume import same_end
 from tiny_runs import build, config, digest, metrics, train, weights
 
-from fastreid_cc.plugin.trainer.comparison_hook import ComparisonHook, sample
+from fastreid_cc.plugin.seeding import sample_rows
+from fastreid_cc.plugin.trainer.comparison_hook import ComparisonHook
 from fastreid_cc.structures import PseudoLabels
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -142,10 +143,10 @@ def test_identities_change_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_sample_is_drawn_once_in_the_order_of_the_data() -> None:
-    one, again = sample(50, 20, 1).tolist(), sample(50, 20, 1).tolist()
+    one, again = sample_rows(50, 20, 1).tolist(), sample_rows(50, 20, 1).tolist()
     assert one == again == sorted(set(one)) and len(one) == 20 and max(one) < 50
-    assert sample(50, 20, 2).tolist() != one
-    assert sample(50, 50, 1).tolist() == list(range(50))
+    assert sample_rows(50, 20, 2).tolist() != one
+    assert sample_rows(50, 50, 1).tolist() == list(range(50))
 
 
 def test_a_labelling_that_is_not_fit_is_said_when_it_is_made(

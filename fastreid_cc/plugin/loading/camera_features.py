@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...data.items import number
 from ...parallel.collectives import unwrapped
-from .extract import extract_features
+from .extract import extract_features, extraction_config
 from .target_images import ImageList
 
 
@@ -47,9 +47,7 @@ def by_camera(cfg: Any, model: nn.Module, data: Any) -> ExtractedFeatures:
 
 def extracted_as_tested(cfg: Any, model: nn.Module, images: ImageList) -> Tensor:
     """Features f32 [N, D] as evaluation takes them: TEST.BN, TEST.FLIP, MODEL.HEADS.TEST_FEAT."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.CC.EXTRACT.BN, cfg.CC.EXTRACT.FLIP = cfg.TEST.BN, cfg.TEST.FLIP.ENABLED
+    cfg = extraction_config(cfg, cfg.TEST.BN, flip=cfg.TEST.FLIP.ENABLED)
     return extract_features(cfg, unwrapped(model), images, tested=True)
 
 

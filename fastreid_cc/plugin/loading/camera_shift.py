@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...labels.feature_figures import cross_camera_share
+from ..seeding import sample_rows
 
 logger = logging.getLogger("fastreid.cc.engine")
 
@@ -16,6 +17,8 @@ logger = logging.getLogger("fastreid.cc.engine")
 LEAST = 0.9
 #: Images, at most, whose neighbours are looked at, among themselves.
 IMAGES = 2000
+#: CC.EXTRACT.BN auto in a training whose statistics are frozen, and in one where they are learnt.
+LABELLED_BY = {True: "running", False: "camera"}
 
 
 def follows_cameras(features: Tensor, cameras: np.ndarray, seed: int) -> bool:
@@ -31,9 +34,7 @@ def follows_cameras(features: Tensor, cameras: np.ndarray, seed: int) -> bool:
 
     Cost: 4·10^6·D multiplications at most, on the CPU.
     """
-    rows = np.arange(len(cameras))
-    if len(rows) > IMAGES:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, IMAGES, replace=False))
+    rows = sample_rows(len(cameras), IMAGES, seed)
     found = features[torch.from_numpy(rows).to(features.device)].cpu().numpy()
     share = cross_camera_share(found, cameras[rows])
     follows = not share >= LEAST  # one camera: no number

@@ -81,11 +81,11 @@ def extract_features(
     are the same for any number of processes, and so are their statistics.
     """
     if cfg.CC.EXTRACT.BN == "auto":
-        running = with_statistics(cfg, "running")
+        running = extraction_config(cfg, "running")
         features = extract_features(running, model, images, domains, tested=tested)
         if not follows_cameras(features, images.cameras, cfg.CC.SEED):
             return features
-        cfg = with_statistics(cfg, "camera")
+        cfg = extraction_config(cfg, "camera")
     share_buffers(model)
     per_camera = cfg.CC.EXTRACT.BN == "camera"
     batches = extraction_batches(
@@ -113,11 +113,13 @@ def extract_features(
     return features
 
 
-def with_statistics(cfg: Any, name: str) -> Any:
-    """A config whose CC.EXTRACT.BN is `name`."""
+def extraction_config(cfg: Any, statistics: str, *, flip: bool | None = None) -> Any:
+    """A config whose CC.EXTRACT.BN is `statistics`, and CC.EXTRACT.FLIP `flip` (None: as it is)."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.CC.EXTRACT.BN = name
+    cfg.CC.EXTRACT.BN = statistics
+    if flip is not None:
+        cfg.CC.EXTRACT.FLIP = flip
     cfg.freeze()
     return cfg
 

@@ -25,8 +25,9 @@ from ...labeling.links import Links
 from ...report.runs import Clustered, RunFeatures, TestSet
 from ..checkpoint_files import is_whole
 from ..loading.camera_features import by_camera, extracted_as_tested
+from ..loading.camera_shift import LABELLED_BY
 from ..loading.datasets import configure_from
-from ..loading.extract import extract_features
+from ..loading.extract import extract_features, extraction_config
 from ..loading.target_images import ImageList, collect_images
 from ..seeding import seed_globals
 from ..trainer.builders import build_linker
@@ -213,6 +214,9 @@ def _build(folder: Path, device: str, pairs: Sequence[str] = ()) -> tuple[Any, P
     own = ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.WEIGHTS", ""]
     cfg = read_config(folder, [*pairs, *own, *(["MODEL.DEVICE", device] if device else [])])
     checkpoint = find_checkpoint(folder)
+    decided = read_checkpoint(checkpoint).get("cc_batch_norm")
+    if decided is not None and cfg.CC.EXTRACT.BN == "auto":
+        cfg = extraction_config(cfg, LABELLED_BY[decided["is_frozen"]])
     return cfg, checkpoint, load_network(cfg, checkpoint)
 
 

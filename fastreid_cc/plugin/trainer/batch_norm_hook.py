@@ -9,10 +9,10 @@ from fastreid.engine.train_loop import HookBase
 
 from ...config.checks import starts_from_weights
 from ...parallel.collectives import unwrapped
-from ..loading.camera_shift import IMAGES, follows_cameras
-from ..loading.extract import extract_features, with_statistics
+from ..loading.camera_shift import IMAGES, LABELLED_BY, follows_cameras
+from ..loading.extract import extract_features, extraction_config
 from ..loading.target_images import ImageList
-from .comparison_hook import sample
+from ..seeding import sample_rows
 from .pseudo_label_hook import PseudoLabelHook
 
 logger = logging.getLogger("fastreid.cc.hooks")
@@ -51,13 +51,12 @@ class BatchNormHook(HookBase):
         network: Any = unwrapped(self.trainer.model)
         if self.is_frozen is None:
             images = self.labelling.images
-            rows = sample(len(images.paths), IMAGES, self.cfg.CC.SEED)
+            rows = sample_rows(len(images.paths), IMAGES, self.cfg.CC.SEED)
             some = ImageList([images.paths[row] for row in rows], images.cameras[rows])
-            features = extract_features(with_statistics(self.cfg, "running"), network, some)
+            features = extract_features(extraction_config(self.cfg, "running"), network, some)
             self.is_frozen = not follows_cameras(features, some.cameras, self.cfg.CC.SEED)
         if self.cfg.CC.EXTRACT.BN == "auto":
-            chosen = "running" if self.is_frozen else "camera"
-            self.labelling.cfg = with_statistics(self.labelling.cfg, chosen)
+            self.labelling.extract_by(LABELLED_BY[self.is_frozen])
         what = "kept as they are" if self.is_frozen else "learnt from the batches"
         logger.info(f"CC.TRAIN_BN={self.cfg.CC.TRAIN_BN}: batch norm's statistics are {what}")
         network.keeps_statistics = self.is_frozen

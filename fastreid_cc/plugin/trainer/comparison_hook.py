@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import torch
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
@@ -14,9 +13,9 @@ from torch import Tensor
 from ...labels.feature_figures import view_rank
 from ...labels.helped import is_worse, sentence, warning
 from ...parallel.collectives import unwrapped
-from ..loading.extract import Mirrored, extract_features
+from ..loading.extract import Mirrored, extract_features, extraction_config
 from ..loading.target_images import ImageList
-from ..seeding import seed_words
+from ..seeding import sample_rows
 from .kept_start import NAME, KeptStart, kept_message
 from .pseudo_label_hook import PseudoLabelHook
 from .run_log import log_results
@@ -62,12 +61,11 @@ class ComparisonHook(HookBase):
     is_kept = False
 
     def __init__(self, cfg: Any, labelling: PseudoLabelHook, teacher: TeacherHook | None) -> None:
-        self.cfg, self.labelling, self.teacher = cfg.clone(), labelling, teacher
-        self.cfg.defrost()
-        self.cfg.CC.EXTRACT.BN, self.cfg.CC.EXTRACT.FLIP = cfg.TEST.BN, False
+        self.cfg = extraction_config(cfg, cfg.TEST.BN, flip=False)
+        self.labelling, self.teacher = labelling, teacher
         self.first_epoch = Stages(cfg).source
         images = labelling.images
-        self.rows = sample(len(images.paths), cfg.CC.COMPARE_IMAGES, cfg.CC.SEED)
+        self.rows = sample_rows(len(images.paths), cfg.CC.COMPARE_IMAGES, cfg.CC.SEED)
         self.images = ImageList([images.paths[r] for r in self.rows], images.cameras[self.rows])
         self.start = KeptStart(cfg.OUTPUT_DIR, teacher) if cfg.CC.KEEP_START else None
 
@@ -145,12 +143,3 @@ class ComparisonHook(HookBase):
         self.start_features = state.get("features")
         if self.start is not None:
             self.start.state = state.get("start")
-
-
-def sample(total: int, count: int, seed: int) -> np.ndarray:
-    """`count` of `total` rows, drawn by `seed`, in order; all if there are no more."""
-    rows = np.arange(total)
-    if total > count:
-        generator = np.random.default_rng(seed_words(seed))
-        rows = np.sort(generator.choice(rows, count, replace=False))
-    return rows

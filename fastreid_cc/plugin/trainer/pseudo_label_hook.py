@@ -26,7 +26,7 @@ from ...structures import PseudoLabels
 from ..compat import close_loader, swap_loader
 from ..loading.collect_sources import source_centroids
 from ..loading.epoch_loader import epoch_loader
-from ..loading.extract import extract_features, reestimate_target_statistics
+from ..loading.extract import extract_features, extraction_config, reestimate_target_statistics
 from ..loading.target_images import TargetImages
 from ..loading.view_features import joined_with_views
 from ..seeding import seed_globals, seed_words
@@ -91,6 +91,10 @@ class PseudoLabelHook(UpdateHook):
         self.stages = Stages(cfg)
         self.is_joint = images.sources is not None and cfg.CC.SOURCES.MODE == "joint"
         self._restored: dict[str, Any] = {}  # of a checkpoint's entry, each until it is used
+
+    def extract_by(self, statistics: str) -> None:
+        """Labels are made by these statistics from now on, see CC.EXTRACT.BN."""
+        self.cfg = extraction_config(self.cfg, statistics)
 
     # ---- what the trainer calls -------------------------------------------------------------
 

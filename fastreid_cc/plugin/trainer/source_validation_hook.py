@@ -17,7 +17,7 @@ from torch import Tensor
 from ...data.sources import SourceImages
 from ...parallel.collectives import unwrapped
 from ..loading.collect_sources import BEST_SOURCE
-from ..loading.extract import extract_features
+from ..loading.extract import extract_features, extraction_config
 from .stages import Stages
 from .teacher_hook import TeacherHook
 
@@ -47,9 +47,8 @@ class SourceValidationHook(HookBase):
     """
 
     def __init__(self, cfg: Any, images: SourceImages, teacher: TeacherHook | None) -> None:
-        self.cfg, self.images, self.teacher = cfg.clone(), images, teacher
-        self.cfg.defrost()
-        self.cfg.CC.EXTRACT.BN, self.cfg.CC.EXTRACT.FLIP = "running", cfg.TEST.FLIP.ENABLED
+        self.cfg = extraction_config(cfg, "running", flip=cfg.TEST.FLIP.ENABLED)
+        self.images, self.teacher = images, teacher
         self.first_epoch = Stages(cfg).first_labels
         self.best, self.best_epoch = -math.inf, -1
 
