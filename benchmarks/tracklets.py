@@ -2,7 +2,8 @@
 
     python benchmarks/tracklets.py DATA_ROOT WEIGHTS [--output logs/tracklets]
                                    [--sets pku37 synthetic] [--rows none clean ...]
-                                   [--seeds 1 2 3] [--table-only] [--set KEY VALUE ...]
+                                   [--seeds 1 2 3] [--table-only] [--everyone]
+                                   [--set KEY VALUE ...]
 
 DATA_ROOT holds the folder pku37 (synthetic people are drawn below --output), WEIGHTS is an OSNet
 x0.25. Each row trains `OwnImages/cc_osnet_x0_25` on each set and seed by the command `train`, one
@@ -18,7 +19,8 @@ camera. Faults are made of them, drawn by the seed, into a table that CC.FOLDER.
 Times, which these images do not have, are made up: in a camera a track begins every half track.
 Printed: mAP and Rank-1 of the test people at the end, ARI and clusters of the last labelling, ARI
 of the first, means and standard deviations over seeds, and the gain in mAP over `none`, seed by
-seed.
+seed. With --everyone the final checkpoints are measured otherwise too: every test image asks, not
+those of one camera alone, by the statistics of training and by those of each camera.
 """
 
 from __future__ import annotations
@@ -58,6 +60,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
 }
 FIGURES = {"mAP": "mAP", "Rank-1": "Rank-1", "ARI": "cc/ari", "clusters": "cc/num_clusters"}
 FIRST = {"first ARI": "cc/ari"}  # of the network as it comes
+#: Every image of a test person asks; those of its own camera are left out of the answer.
+EVERYONE = (
+    *("CC.FOLDER.MEASURE", "leave-one-out", "CC.FOLDER.APART", "camera"),
+    *("CC.FOLDER.QUERY_CAMERAS", "()", "CC.FOLDER.GALLERY_CAMERAS", "()"),
+)
+STATISTICS = ("running", "camera")
+ON_CPU = ("MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0")
 STEP = 10.0  # frames between two images of a track
 
 
@@ -132,6 +141,42 @@ def keys_of(args: argparse.Namespace, name: str, seed: int) -> tuple[list[str], 
     return ["CC.FOLDER.ROOT", str(Path(root).resolve()), *keys], images
 
 
+def everyone(args: argparse.Namespace, name: str, row: str, seed: int) -> dict[str, float]:
+    """mAP of an ended run by each of `STATISTICS` where all test images ask; measured once."""
+    from fastreid_cc.commands import train
+
+    folder = args.output / name / row / str(seed)
+    file = folder / "everyone.json"
+    if not file.is_file():
+        words = ["--config-file", "OwnImages/cc_osnet_x0_25", "--eval-only", *ON_CPU]
+        words += ["MODEL.WEIGHTS", str(folder / "model_final.pth"), *keys_of(args, name, seed)[0]]
+        words += [*EVERYONE, "OUTPUT_DIR", str(folder / "everyone")]
+        found = {}
+        for statistics in STATISTICS:
+            line = train.parser().parse_intermixed_args([*words, "TEST.BN", statistics])
+            found[statistics] = train.worker(line)["mAP"]
+        with write_atomically(file) as part:
+            part.write_text(json.dumps(found) + "\n")
+    measured: dict[str, float] = json.loads(file.read_text())
+    return measured
+
+
+def print_everyone(args: argparse.Namespace) -> None:
+    """mAP by fold and the gain over `none`, where all test images ask."""
+    for name, statistics in product(args.sets, STATISTICS):
+        print(f"\n{name}, every test image asks, batch norm's statistics: {statistics}")
+        base: dict[int, float] = {}
+        for row in args.rows:
+            ended = [s for s in args.seeds if trained.ended(args.output / name / row / str(s))]
+            own = {seed: everyone(args, name, row, seed)[statistics] for seed in ended}
+            if not own:
+                continue
+            base = base or own
+            gains = " ".join(f"{own[s] - base[s]:+.1f}" for s in own if s in base)
+            each = ", ".join(f"{value:.1f}" for value in own.values())
+            print(f"| {row} | {each} | {_spread(list(own.values()))} | {gains} |")
+
+
 def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
     """Trains a row, unless it has ended before."""
     folder = args.output / name / row / str(seed)
@@ -148,10 +193,10 @@ def train(args: argparse.Namespace, name: str, row: str, seed: int) -> None:
             lines.writerows(with_faults(true_tracks(name, images), kind[0], seed))
         rule = f"file:{table.resolve()}"
         keys += ["CC.FOLDER.TRACKLET", rule, *(k.format(table=rule) for k in kind[1])]
-    words = ["--config-file", "OwnImages/cc_osnet_x0_25", "MODEL.DEVICE", "cpu"]
+    words = ["--config-file", "OwnImages/cc_osnet_x0_25", *ON_CPU]
     words += ["MODEL.BACKBONE.PRETRAIN_PATH", str(args.weights.resolve())]
     words += ["CC.OVERWRITE", "True", "CC.SEED", str(seed), "CC.EVAL_BEFORE", "False"]
-    words += ["CC.COMPARE_IMAGES", "0", "CC.KEEP_START", "False", "DATALOADER.NUM_WORKERS", "0"]
+    words += ["CC.COMPARE_IMAGES", "0", "CC.KEEP_START", "False"]
     trained.train(folder, [*words, *keys, *args.pairs], f"{name} {row} seed {seed}")
 
 
@@ -208,6 +253,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--world", type=int, default=2026, help="CC.SYNTHETIC.SEED")
     parser.add_argument("--table-only", action="store_true", help="train nothing")
+    parser.add_argument("--everyone", action="store_true", help="all test images ask, too")
     parser.add_argument("--set", nargs="*", default=[], dest="pairs", metavar="KEY VALUE")
     args = parser.parse_args()
     boot.activate()
@@ -216,6 +262,8 @@ def main() -> None:
         for seed, name, row in product(args.seeds, args.sets, args.rows):
             train(args, name, row, seed)
     print_table(args)
+    if args.everyone:
+        print_everyone(args)
 
 
 if __name__ == "__main__":

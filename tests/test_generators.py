@@ -97,7 +97,7 @@ def test_people_are_those_of_a_table_or_of_a_rule(tmp_path: Path) -> None:
     table.write_text(f"image,cluster,camera\n{paths[2]},7,0\n{paths[0]},3,0\n{paths[1]},-1,0\n")
     assert people_of(paths, str(table), "K").tolist() == [0, -1, 1, -1]
     for by, words in (
-        ("track(\\d+)", "names nobody on 4 images"),
+        ("track(\\d+)", "names nobody on 4 images, e.g. 't1/a.png'"),
         ("a(b", "no regex"),
         (str(tmp_path / "none.csv"), "No such file"),
         (paths[0].replace("png", "csv"), "No such file"),

@@ -27,7 +27,7 @@ def people_of(paths: Sequence[str], by: str, key: str) -> np.ndarray:
         BadConfig: if there is no such file or rule, or it says nothing of any image.
     """
     if by.lower().endswith(".csv"):
-        table = _clusters(Path(by).expanduser(), f"{key}={by!r}")
+        table, seen = _clusters(Path(by).expanduser(), f"{key}={by!r}"), list(paths)
         named = [table.get(os.path.abspath(path)) for path in paths]
     else:
         try:
@@ -35,10 +35,13 @@ def people_of(paths: Sequence[str], by: str, key: str) -> np.ndarray:
         except ValueError as error:
             raise BadConfig(str(error)) from error
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-        named = [rule(Path(os.path.relpath(path, folder)).as_posix()) for path in paths]
+        seen = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
+        named = [rule(path) for path in seen]
     known = np.array([name is not None for name in named])
     if not known.any():
-        raise BadConfig(f"{key}={by!r} names nobody on {len(paths)} images, e.g. {paths[0]!r}.")
+        raise BadConfig(
+            f"{key}={by!r} names nobody on {len(paths)} images, e.g. {printable(seen[0])!r}."
+        )
     people = np.full(len(paths), -1, np.int64)
     people[known] = number(name for name in named if name is not None)[0]
     return people

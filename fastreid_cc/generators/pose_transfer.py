@@ -222,15 +222,18 @@ class PoseTransfer(Generator):
         return {"L1": distance.detach(), "judge": judged.detach(), "maker": fooled.detach()}
 
     @torch.no_grad()
+    def in_poses(self, pixels: np.ndarray, poses: np.ndarray) -> np.ndarray:
+        """Images u8 [B, HEIGHT, WIDTH, 3] in poses f32 [B, 18, 3], key points in their pixels."""
+        seen = torch.cat([to_tensor(pixels, self.device), self._maps(poses)], 1)
+        return to_pixels(self.maker(seen))
+
     def draw(self, numbers: Sequence[int]) -> list[Drawn]:
         """View n is image n // VIEWS in pose n % VIEWS."""
         rows = [int(number) // self.views for number in numbers]
         kinds = [int(number) % self.views for number in numbers]
         size = self.height, self.width
         images = {row: read(self.sources[row], *size) for row in set(rows)}
-        pixels = np.stack([images[row] for row in rows])
-        seen = torch.cat([to_tensor(pixels, self.device), self._maps(self.canonical[kinds])], 1)
-        made = to_pixels(self.maker(seen))
+        made = self.in_poses(np.stack([images[row] for row in rows]), self.canonical[kinds])
         paths = [self.sources[row] for row in rows]
         return [
             Drawn(f"{Path(path).stem}_to_{kind + 1}.png", view, (path,), f"pose {kind + 1}")

@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from adaptation import differences
 from compare import cell, is_trained
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from tabulate import tabulate
 from trainings import ROOT, Training, cores, read_metrics, run_all
 
@@ -80,13 +80,18 @@ def training(
     return Training(f"{world} {name} seed {seed}", CONFIG, folder, tuple(options), start)
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Hidden figures and label-free criteria of a run, which is measured once and then thinned."""
+def measure(folder: Path, people: int) -> None:
+    """Writes hidden figures and label-free criteria of a run once, and then thins its folder.
+
+    Args:
+        folder: OUTPUT_DIR.
+        people: clusters of the criteria.
+    """
     file = folder / "measured.json"
     if not file.is_file():
         features, labels = training_features(folder)
-        found = criteria(features, clusters=PEOPLE, labels=labels)
-        published = criteria(features, clusters=PEOPLE, s=1.0, shares="paper")["fitness"]
+        found = criteria(features, clusters=people, labels=labels)
+        published = criteria(features, clusters=people, s=1.0, shares="paper")["fitness"]
         hidden = read_metrics(folder)
         row = {
             "mAP": hidden["mAP"],
@@ -102,8 +107,12 @@ def measure(folder: Path) -> dict[str, float]:
     for checkpoint in folder.glob("*.pth"):
         if checkpoint.name != "model_0004.pth" or folder.parent.name != ONES:
             checkpoint.unlink()  # 270 MB a run; the warm-up of `ones` is what others start from
-    loaded: dict[str, float] = json.loads(file.read_text())
-    return loaded
+
+
+def measured(folder: Path) -> dict[str, float]:
+    """What `measure` found."""
+    found: dict[str, float] = json.loads((folder / "measured.json").read_text())
+    return found
 
 
 def run(trainings: Sequence[Training], jobs: int) -> None:
@@ -113,43 +122,45 @@ def run(trainings: Sequence[Training], jobs: int) -> None:
         for first in range(0, len(todo), 4 * jobs):
             some = todo[first : first + 4 * jobs]
             run_all([one for one in some if not is_trained(one.output)], jobs)
-            list(pool.map(measure, [one.output for one in some]))
+            list(pool.map(measure, [one.output for one in some], repeat(PEOPLE)))
 
 
 def figures(world: str, names: Sequence[str], output: Path) -> dict[str, np.ndarray]:
     """Figure -> its mean over the seeds, one value for each genome."""
-    rows = [[measure(output / world / name / f"seed{s}") for s in SEEDS] for name in names]
+    rows = [[measured(output / world / name / f"seed{s}") for s in SEEDS] for name in names]
     return {
         key: np.array([np.mean([seed[key] for seed in row]) for row in rows]) for key in rows[0][0]
     }
 
 
 def correlation(x: np.ndarray, y: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Spearman's rho and the ends of its 95 % interval by bootstrap over the pairs."""
-    rng = np.random.default_rng(0)
-    drawn = (rng.integers(len(x), size=len(x)) for _ in range(draws))
-    found = [_rho(x[rows], y[rows]) for rows in drawn]
-    low, high = np.nanquantile(found, (0.025, 0.975))
-    return _rho(x, y), float(low), float(high)
+    """Spearman's rho and the ends of its 95 % interval by bootstrap over the pairs.
 
-
-def _rho(x: np.ndarray, y: np.ndarray) -> float:
-    if not np.isfinite(x).all() or len(set(x)) < 2 or len(set(y)) < 2:
-        return math.nan
-    return float(spearmanr(x, y).statistic)
+    Draws in which one of the two is constant tell nothing; nan where it is in all.
+    """
+    rows = np.random.default_rng(0).integers(len(x), size=(draws, len(x)))
+    rows = np.concatenate([[np.arange(len(x))], rows])
+    a, b = (rankdata(values[rows], axis=1) - (len(x) + 1) / 2 for values in (x, y))
+    length = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    told = length > 0
+    found = (a * b).sum(1)[told] / length[told]
+    if not told[0]:
+        return math.nan, math.nan, math.nan
+    low, high = np.quantile(found[1:], (0.025, 0.975))
+    return float(found[0]), float(low), float(high)
 
 
 def correlations(found: dict[str, dict[str, np.ndarray]]) -> list[list[str]]:
     """A line for each criterion: rho with mAP and ARI in each world, more = it chooses better."""
     lines = []
     for name, sign in CRITERIA.items():
-        line, least = [name], 1.0
+        line, follows = [name], True
         for columns in found.values():
             for hidden in ("mAP", "ARI"):
                 rho, low, high = correlation(sign * columns[name], columns[hidden])
                 line.append(f"{rho:+.2f} ({low:+.2f} to {high:+.2f})")
-                least = min(least, rho)
-        lines.append([*line, "" if least >= DECORATIVE else "decorative"])
+                follows &= rho >= DECORATIVE  # never of nan
+        lines.append([*line, "" if follows else "decorative"])
     return lines
 
 
@@ -176,7 +187,7 @@ def report(found: Any, chosen: Any, every: Any, output: Path) -> str:
     lines = []
     for world, best in chosen.items():
         ones, own = (
-            [measure(output / "full" / world / name / f"seed{s}")["mAP"] for s in FRESH_SEEDS]
+            [measured(output / "full" / world / name / f"seed{s}")["mAP"] for s in FRESH_SEEDS]
             for name in (ONES, "best")
         )
         weights = " ".join(f"{value:.2f}" for value in every[best])

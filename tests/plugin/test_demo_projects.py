@@ -15,6 +15,7 @@ from tiny_runs import PAIRS, plugin_at
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ROOT / "configs/quick/usl_tiny.yml"
 UDA = ROOT / "configs/demo/uda"
+MODULES = ("trainings", "compare", "adaptation", "fewshot", "search_criteria", "view_quality")
 SHORT = ("CC.ITERS_PER_EPOCH", "3", "SOLVER.WARMUP_ITERS", "2")
 
 
@@ -28,7 +29,7 @@ def demo(data_root, monkeypatch):
         import trainings
 
         yield trainings, compare
-    for name in ("trainings", "compare", "adaptation", "fewshot"):
+    for name in MODULES:
         sys.modules.pop(name, None)
 
 
@@ -119,6 +120,97 @@ def test_the_table_of_few_shots_holds_every_row_beside_its_control(demo, tmp_pat
     table = fewshot.table(results)
     assert "+10.0 +10.0" in table and "-10.0 -10.0" in table  # instance; what is compared with it
     assert all(row.text in table for row in fewshot.ROWS) and "at most ±" in table
+
+
+MEASURED = {
+    **{"mAP": 50.0, "ARI": 0.5, "silhouette": 0.1, "stability": 0.5, "rank": 9.0, "outliers": 0.1},
+    **{"KL, counts, s 0": 0.2, "KL, counts, s 1": 0.5, "KL as published, s 1": 0.6},
+}
+
+
+def test_the_search_of_weights_trains_what_a_genome_says_and_measures_it_once(demo, tmp_path):
+    import search_criteria
+
+    from fastreid_cc.plugin.offline.run_folder import read_config
+
+    config = tmp_path / "tiny.yml"
+    names = ", ".join(search_criteria.LOSSES)
+    config.write_text(f"_BASE_: {QUICK}\nMODEL: {{LOSSES: {{NAME: [{names}]}}}}\n")
+    search_criteria.CONFIG, search_criteria.PEOPLE = config, 4
+    every = search_criteria.genomes(2)
+    assert every["ones"] == (1.0,) * 5 and len(set(every["genome01"])) == 5
+    more = (*map(str, PAIRS), *SHORT)
+    ones, other = (
+        search_criteria.training("equal", name, every[name], 1, tmp_path, more)
+        for name in ("ones", "genome01")
+    )
+    assert other.start == ones.output / "model_0004.pth" and ones.start is None
+    assert ones.options[-2:] == ("SOLVER.CHECKPOINT_PERIOD", "5")
+    jobs = demo[0].cores()
+    search_criteria.run([replace(other, start=None)], jobs)
+    cfg = read_config(other.output)
+    used = [cfg.MODEL.LOSSES[name].SCALE for name in search_criteria.LOSSES]
+    assert tuple(used) == every["genome01"] and cfg.CC.SYNTHETIC.TAIL == 0
+    found = json.loads((other.output / "measured.json").read_text())
+    assert found.keys() == MEASURED.keys() and not list(other.output.glob("*.pth"))
+    search_criteria.run([other], jobs)  # trains nothing: there is no warm-up to start from
+
+
+def test_the_table_of_criteria_tells_which_follow_the_hidden_map(
+    demo, tmp_path, monkeypatch, capsys
+):
+    import search_criteria as script
+
+    every = script.genomes(6)
+    for world in script.WORLDS:
+        for i, name in enumerate(every):
+            for seed in (
+                script.SEEDS
+            ):  # the more mAP the more silhouette; the less outliers, and the less fitness
+                row = {"mAP": 50.0 + i, "ARI": 0.1 * i, "silhouette": 0.01 * i, "outliers": -i}
+                row |= {script.CHOOSES[world]: -0.1 * i, "rank": -float(i)}
+                write(tmp_path / world / name / f"seed{seed}", MEASURED | row)
+        for name, value in ((script.ONES, 50.0), ("best", 53.0)):
+            for seed in script.FRESH_SEEDS:
+                row = MEASURED | {"mAP": value + seed / 10}
+                write(tmp_path / "full" / world / name / f"seed{seed}", row)
+    words = ["search_criteria.py", "--genomes", "6", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    good = next(line for line in lines if "silhouette" in line)
+    assert good.count("+1.00 (") == 4 and "decorative" not in good
+    assert next(line for line in lines if "| rank" in line).count("-1.00") >= 4
+    assert "decorative" in next(line for line in lines if "stability" in line)  # all are equal
+    assert sum("+3.0 +3.0 +3.0" in line for line in lines) == 2
+    chosen = json.loads((tmp_path / "results.json").read_text())["winners"]
+    assert chosen == dict.fromkeys(script.WORLDS, "genome06")
+
+
+def write(folder, row):
+    folder.mkdir(parents=True)
+    (folder / "measured.json").write_text(json.dumps(row))
+
+
+def test_learnt_views_stand_beside_copying_and_the_mean(demo, tmp_path, monkeypatch, data_root):
+    import view_quality
+
+    from fastreid_cc import __main__ as cli
+
+    config = tmp_path / "tiny.yml"
+    node = "{HEIGHT: 32, WIDTH: 24, CHANNELS: 2, BLOCKS: 0, VIEWS: 2, STEPS: 2, BATCH: 2}"
+    config.write_text(
+        f"_BASE_: {ROOT}/configs/demo/pn-gan/generate.yml\nCC: {{SYNTHETIC: {{TRAIN_IDS: 3,"
+        f" TEST_IDS: 2, CAMERAS: 2}}, GENERATE: {{POSE_TRANSFER: {node}}}}}\n"
+    )
+    words = ["generate", str(config), "MODEL.DEVICE", "cpu", "--out", str(tmp_path / "made")]
+    assert cli.main([*words, "--count", "2"]) == 0
+    monkeypatch.setattr(view_quality, "CONFIG", config)
+    found = view_quality.measure(tmp_path / "made", data_root)
+    # 2 people, 2 cameras, 4 pictures of each: 48 ordered pairs, less those whose target is hidden
+    assert 0 < found["pairs"] <= 48 and found["pairs"] % 3 == 0
+    assert 0 < found["copy"] < found["view"]  # two steps teach nothing
+    assert 0 < found["mean of the pose"] and found["view below copy"] < 0.5
 
 
 def draw_data(path):
