@@ -40,7 +40,8 @@ from fastreid_cc.labeling import pseudo_labeler
 from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.kernels import num_threads, run_tasks
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
-from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
+from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
+from fastreid_cc.labeling.unit_rows import unit_rows
 from fastreid_cc.labels.numbering import number_by_first_image
 from fastreid_cc.registry import NEIGHBORS
 

@@ -18,9 +18,10 @@ from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling.eps import automatic_eps, stabilities
 from fastreid_cc.labeling.links import Links
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
-from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler, unit_rows
+from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
 from fastreid_cc.labeling.refiners.min_size import MinimumSize
 from fastreid_cc.labeling.refiners.self_paced import SelfPaced
+from fastreid_cc.labeling.unit_rows import unit_rows
 
 FEATURES = oracle.small_clouds(0, 240)
 SHORT = JaccardDistance(k1=12, k2=4)

@@ -15,7 +15,7 @@ from ..parallel.rank_zero import run_on_rank0
 from ..structures import FeatureRefiner, KnnGraph, Search
 from .neighbor_lists import find_neighbors
 from .neighbors.base import NeighborSearch
-from .pseudo_labeler import unit_rows
+from .unit_rows import unit_rows
 
 _ROWS = 512  # images refined together: N·k·D floats at once would be 5.3 GB for MSMT17
 

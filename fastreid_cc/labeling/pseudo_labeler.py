@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from torch import Tensor
 
-from ..parallel.collectives import rank
 from ..parallel.rank_zero import run_on_rank0
 from ..registry import CLUSTERERS, DISTANCES, NEIGHBORS
 from ..structures import KnnGraph, PseudoLabels, Search
@@ -30,73 +27,11 @@ from .memory_budget import explain_out_of_memory, refuse_if_too_large
 from .neighbor_lists import find_neighbors, widest
 from .neighbors.base import NeighborSearch
 from .refiners.base import Refiner
+from .stage_bars import StageBars
+from .unit_rows import unit_rows
 
 FAMILIES = (_neighbors, _distances, _clusterers, _refiners)  # importing them registers the parts
 AUTO_EPS_CUT = 0.9  # radius of the graph that the automatic eps is taken from
-_ROWS = 8192
-
-
-def unit_rows(features: np.ndarray | Tensor) -> Tensor:
-    """Float32 rows of unit length; the input itself if it is that already, else a copy.
-
-    Args:
-        features: floating point [N, D].
-    Raises:
-        ValueError: for another shape or dtype, or naming the rows that are zero or not finite.
-
-    >>> unit_rows(np.array([[3.0, 4.0]]))
-    tensor([[0.6000, 0.8000]])
-    """
-    rows = torch.as_tensor(features).detach()
-    if rows.ndim != 2 or not rows.dtype.is_floating_point:
-        raise ValueError(
-            f"features must be floating point [N, D], found {rows.dtype} {list(rows.shape)}"
-        )
-    norms = torch.cat(
-        [torch.linalg.vector_norm(part.double(), dim=1) for part in rows.split(_ROWS)]
-        or [torch.empty(0, dtype=torch.float64)]
-    )
-    bad = torch.nonzero(~torch.isfinite(norms) | (norms < 1e-30))[:, 0].tolist()
-    if bad:
-        raise ValueError(
-            f"features: {len(bad)} of {len(rows)} rows are zero or not finite: rows "
-            + ", ".join(map(str, bad[:10]))
-            + (", ..." if len(bad) > 10 else "")
-        )
-    if rows.dtype == torch.float32 and bool(((norms - 1).abs() < 1e-6).all()):
-        return rows.contiguous()
-    out = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    for at in range(0, len(rows), _ROWS):
-        part = slice(at, at + _ROWS)
-        out[part] = (rows[part].double() / norms[part, None]).float()
-    return out
-
-
-class _Bars:
-    """One tqdm bar per stage, on a terminal and on rank 0; otherwise nothing."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted and sys.stderr.isatty() and rank() == 0
-        self.bars: dict[str, Any] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if not self.wanted or total < 2:
-            return
-        if stage not in self.bars:
-            from tqdm import tqdm
-
-            self.bars[stage] = tqdm(total=total, desc=stage, leave=False, file=sys.stderr)
-        bar = self.bars[stage]
-        if done < bar.n or total != bar.total:
-            bar.reset(total)
-        bar.update(done - bar.n)
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for bar in self.bars.values():
-            bar.close()
 
 
 class PseudoLabeler:
@@ -209,7 +144,7 @@ class PseudoLabeler:
                 " clusterer that consumes distances"
             )
         images, size = (*np.shape(features), 0, 0)[:2]
-        with explain_out_of_memory(images, size), _Bars(progress) as bars:
+        with explain_out_of_memory(images, size), StageBars(progress) as bars:
             rows = unit_rows(features)
             if cameras is not None and np.shape(cameras) != (len(rows),):
                 raise ValueError(f"cameras must be [{len(rows)}], found {list(np.shape(cameras))}")
@@ -224,7 +159,7 @@ class PseudoLabeler:
         radii: Sequence[float | None],
         links: Links | None,
         previous: PseudoLabels | None,
-        bars: _Bars,
+        bars: StageBars,
     ) -> list[PseudoLabels]:
         """The labelling, step by step; each step uses only what the steps before gave.
 
