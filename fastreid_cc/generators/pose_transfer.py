@@ -53,6 +53,10 @@ class PoseTransfer(Generator):
     million weights, four times kept. At 128x64 a pair passes three times through 1.2 billion
     multiply-adds of the generator and about eight through 70 million of the discriminator.
 
+    Eight pairs are learnt by heart to L1 .043 in 1,400 steps (16 channels, 4 blocks, 64x32, 4 pairs
+    a step), but only if each goes both ways: images that are targets and never sources look made to
+    the discriminator, and L1 stays at .19. It is so where few images have a pose.
+
     Source: Qian et al., arXiv:1712.02225; the authors' training script was read: losses, Adam with
     beta (0.5, 0.999), the decay, and that the real images the discriminator sees are the sources.
     Differs: 32 channels and 6 blocks by default; poses are clustered by key points, not by VGG
