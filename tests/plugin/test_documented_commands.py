@@ -109,6 +109,7 @@ def generated(places: Places, command: Command) -> None:
     few += ["CC.SYNTHETIC.HEIGHT", "32", "CC.SYNTHETIC.WIDTH", "16", "MODEL.DEVICE", "cpu"]
     few += ["CC.SYNTHETIC.CAMERAS", "2", "CC.GENERATE.DCGAN.CHANNELS", "2"]
     few += ["CC.GENERATE.DCGAN.BATCH", "4", "CC.GENERATE.DCGAN.STEPS", "1"]
+    few += ["CC.GENERATE.POSE_TRANSFER.STEPS", "1"]
     assert "2 images by" in places.call("cli", words + few, command.page, command.env)
 
 
@@ -172,7 +173,8 @@ def small(places: Places, command: Command) -> None:
 def parsed(places: Places, command: Command) -> None:
     words = []
     for before, word in zip(command.words, command.words[1:], strict=False):
-        is_read = "/" in word and before != "--output"
+        is_made = before == "--output" or word.startswith("outputs/")
+        is_read = "/" in word and not is_made
         found = sorted(glob.glob(str(ROOT / word))) if is_read else [word]
         assert found, f"{command}: there is no {word}"
         words += found
