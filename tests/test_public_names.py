@@ -14,7 +14,7 @@ PARTS = {
     "neighbour search": "cells exact faiss_flat faiss_hnsw faiss_ivf",
     "distance": "ca_jaccard cosine jaccard",
     "clusterer": "components dbscan hdbscan infomap kmeans",
-    "refiner": "merge_proposals min_size self_paced single_camera",
+    "refiner": "cross_camera merge_proposals min_size self_paced single_camera",
     "memory": "bidirectional camera_proxy classifier cluster hybrid instance selective",
     "loss": "AMDIM AMSoftmax AdaSP AverageK BatchHardTriplet CameraProxyContrast ECN EasyPositive"
     " GraphCorrelation GraphPositives ImplicitExtension MemoryContrast MinedTriplet MpRL"

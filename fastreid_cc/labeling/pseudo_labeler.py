@@ -201,12 +201,12 @@ class PseudoLabeler:
 
             # 3. and 4. Clusters at all radii in one call on this graph; each refined in turn.
             own = [self.eps if eps is None else eps for eps in radii]
-            found = list(self._clustered(x, own, cameras, linked, seconds))
+            found = list(self._clustered(rows, x, own, cameras, linked, seconds))
 
             # 5. Recovery from a collapse: the same again, at the radii the policy allows.
             if self.collapse is not None:
                 others = self.collapse.radii_to_try(found[0], largest)
-                tried = self._clustered(x, others, cameras, linked, seconds)
+                tried = self._clustered(rows, x, others, cameras, linked, seconds)
                 found[0] = recover_from_collapse(found[0], tried, self.collapse, previous)
                 if linked is not None:  # labels before may have been made under other links
                     again = linked.labels(found[0].labels, found[0].eps)
@@ -236,6 +236,7 @@ class PseudoLabeler:
 
     def _clustered(
         self,
+        rows: Tensor,
         x: Tensor | KnnGraph | sp.csr_array,
         radii: Sequence[float | None],
         cameras: np.ndarray | None,
@@ -255,7 +256,7 @@ class PseudoLabeler:
                 at_offset = {o: linked.labels(v, eps and eps + o) for o, v in at_offset.items()}
             refined = at_offset[0.0]
             for refiner in self.refiners:
-                refined = refiner.refine(refined, at_offset, cameras)
+                refined = refiner.refine_with(rows, refined, at_offset, cameras)
             if self.refiners:
                 stages["refine"] = time.perf_counter() - start
             if linked is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from ...registry import REFINERS, Part
 from ...structures import Batch, MemoryLike
@@ -45,6 +46,20 @@ class Refiner(Part):
             i64 [N] in the same form; `number_by_first_image` closes the gaps.
         """
         raise NotImplementedError
+
+    def refine_with(
+        self,
+        features: Tensor,
+        labels: np.ndarray,
+        at_offset: LabelsAt,
+        cameras: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What a labelling calls: `refine`, unless a subclass looks at the features too.
+
+        Args:
+            features: f32 [N, D], unit rows that were clustered, on any device. Not kept.
+        """
+        return self.refine(labels, at_offset, cameras)
 
     def start(self, labels: np.ndarray) -> None:
         """Called before an epoch with the labels i64 [N] that are trained on from here."""
