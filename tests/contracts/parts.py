@@ -237,9 +237,12 @@ def refined(
     labels: np.ndarray,
     at_offset: Mapping[float, np.ndarray],
     cameras: np.ndarray | None = None,
+    features: torch.Tensor | None = None,
 ) -> np.ndarray:
-    """New labels."""
-    return refiner.refine(labels, at_offset, cameras=cameras)
+    """New labels; with features as a labelling asks for them."""
+    if features is None:
+        return refiner.refine(labels, at_offset, cameras=cameras)
+    return refiner.refine_with(features, labels, at_offset, cameras)
 
 
 def offsets_of(refiner: Any) -> tuple[float, ...]:

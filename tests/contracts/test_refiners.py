@@ -50,7 +50,8 @@ def at_offsets(refiner: Any, labels: np.ndarray) -> dict[float, np.ndarray]:
 
 
 def answer(refiner: Any, labels: np.ndarray, cameras: np.ndarray | None) -> np.ndarray:
-    return refined(refiner, labels.copy(), at_offsets(refiner, labels), cameras)
+    features = IMAGES.features[: len(labels)]
+    return refined(refiner, labels.copy(), at_offsets(refiner, labels), cameras, features)
 
 
 def trained(refiner: Any, labels: np.ndarray = CLUSTERS) -> Any:
@@ -94,6 +95,11 @@ def test_cameras_may_be_missing_or_one_or_the_key_is_named(
     assert is_valid(kept, 36)
 
 
+def test_without_features_labels_stay_labels(case: Case) -> None:
+    others = at_offsets(case.build(), CLUSTERS)
+    assert is_valid(refined(case.build(), CLUSTERS.copy(), others, IMAGES.cameras), 36)
+
+
 def test_the_names_of_the_cameras_do_not_matter(case: Case) -> None:
     renamed = np.array([71, 3, 40])[IMAGES.cameras]
     np.testing.assert_array_equal(
@@ -105,22 +111,24 @@ def test_permuting_the_images_permutes_the_answer(case: Case) -> None:
     order = np.random.default_rng(1).permutation(36)
     refiner = case.build()
     wanted = {k: by_first_image(v[order]) for k, v in at_offsets(refiner, CLUSTERS).items()}
-    moved = refined(refiner, by_first_image(CLUSTERS[order]), wanted, IMAGES.cameras[order])
+    features = IMAGES.features[torch.from_numpy(order)]
+    labels, cameras = by_first_image(CLUSTERS[order]), IMAGES.cameras[order]
+    moved = refined(refiner, labels, wanted, cameras, features)
     expected = by_first_image(answer(case.build(), CLUSTERS, IMAGES.cameras)[order])
     np.testing.assert_array_equal(moved, expected)
 
 
 def test_two_calls_give_the_same_bytes_and_leave_no_trace(case: Case) -> None:
-    labels, cameras = CLUSTERS.copy(), IMAGES.cameras.copy()
+    labels, cameras, features = CLUSTERS.copy(), IMAGES.cameras.copy(), IMAGES.features.clone()
     others = at_offsets(case.build(), labels)
 
     def epochs() -> list[np.ndarray]:
         refiner = case.build()
-        first = refined(refiner, labels, others, cameras)
+        first = refined(refiner, labels, others, cameras, features)
         trained(refiner, labels)
-        return [first, refined(refiner, labels, others, cameras)]
+        return [first, refined(refiner, labels, others, cameras, features)]
 
-    repeated(epochs, labels, cameras, others)
+    repeated(epochs, labels, cameras, others, features)
 
 
 def test_watching_a_batch_changes_neither_batch_nor_memory(case: Case) -> None:
