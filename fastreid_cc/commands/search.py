@@ -24,8 +24,9 @@ from ._frame import at_least_1, make_parser, table
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 HONEST = (
-    "No identity was read. Whether a low fitness means a high mAP on these images was not measured:"
-    "\ncompare the best with all weights at their upper end (trial 0) on whatever labels you have."
+    "No identity was read. Where it was measured, the fitness did not follow the hidden mAP, the"
+    " share of\noutliers did (docs/search.md): compare the best with all genes at their upper end"
+    " (trial 0) on\nwhatever labels you have."
 )
 
 

@@ -150,6 +150,18 @@ def correlation(x: np.ndarray, y: np.ndarray, draws: int = 2000) -> tuple[float,
     return float(found[0]), float(low), float(high)
 
 
+def agreement(world: str, names: Sequence[str], output: Path) -> tuple[float, float, float]:
+    """Rank correlation of the mAP of the genomes with one seed and with the other.
+
+    What one seed says of the other is about what any criterion can reach.
+    """
+    first, second = (
+        np.array([measured(output / world / name / f"seed{seed}")["mAP"] for name in names])
+        for seed in SEEDS
+    )
+    return correlation(first, second)
+
+
 def correlations(found: dict[str, dict[str, np.ndarray]]) -> list[list[str]]:
     """A line for each criterion: rho with mAP and ARI in each world, more = it chooses better."""
     lines = []
@@ -183,7 +195,12 @@ def report(found: Any, chosen: Any, every: Any, output: Path) -> str:
     text = [tabulate(correlations(found), ["criterion", *heads, ""], tablefmt="github"), ""]
     for world, columns in found.items():
         low, high = columns["mAP"].min(), columns["mAP"].max()
-        text.append(f"{world}: mAP of the genomes {low:.1f} to {high:.1f}.")
+        names = [name for name in every if name != ONES]
+        rho, least, most = agreement(world, names, output)
+        text.append(
+            f"{world}: mAP of the genomes {low:.1f} to {high:.1f}; of one seed with the other"
+            f" {rho:+.2f} ({least:+.2f} to {most:+.2f})."
+        )
     lines = []
     for world, best in chosen.items():
         ones, own = (

@@ -183,6 +183,7 @@ def test_the_table_of_criteria_tells_which_follow_the_hidden_map(
     assert next(line for line in lines if "| rank" in line).count("-1.00") >= 4
     assert "decorative" in next(line for line in lines if "stability" in line)  # all are equal
     assert sum("+3.0 +3.0 +3.0" in line for line in lines) == 2
+    assert sum("51.0 to 56.0; of one seed with the other +1.00" in line for line in lines) == 2
     chosen = json.loads((tmp_path / "results.json").read_text())["winners"]
     assert chosen == dict.fromkeys(script.WORLDS, "genome06")
 
