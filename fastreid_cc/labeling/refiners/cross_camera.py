@@ -31,6 +31,11 @@ class CrossCamera(Refiner):
 
     Cost for C clusters: some rounds of C² D multiplications, 4096·C floats.
     Source: our rule; mutual nearest clusters over cameras are an old idea in label-free re-ID.
+
+    >>> features = torch.nn.functional.normalize(torch.tensor([[5.0, 0], [5, 1], [5, 2], [0, 5]]))
+    >>> labels, cameras = np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1])
+    >>> CrossCamera().refine_with(features, labels, {}, cameras)
+    array([0, 0, 0, 1])
     """
 
     def refine(
