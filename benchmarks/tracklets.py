@@ -150,7 +150,7 @@ def everyone(args: argparse.Namespace, name: str, row: str, seed: int) -> dict[s
     if not file.is_file():
         words = ["--config-file", "OwnImages/cc_osnet_x0_25", "--eval-only", *ON_CPU]
         words += ["MODEL.WEIGHTS", str(folder / "model_final.pth"), *keys_of(args, name, seed)[0]]
-        words += [*EVERYONE, "OUTPUT_DIR", str(folder / "everyone")]
+        words += [*args.pairs, *EVERYONE, "OUTPUT_DIR", str(folder / "everyone")]
         found = {}
         for statistics in STATISTICS:
             line = train.parser().parse_intermixed_args([*words, "TEST.BN", statistics])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from oracles.labels import by_first_image
@@ -72,11 +73,12 @@ def test_it_goes_on_until_no_pair_is_left() -> None:
     assert joined(angles(0, 1, 10, 11, 30, 31), labels, cameras) == [0] * 6
 
 
-def test_outliers_stay_and_without_cameras_or_features_nothing_is_joined() -> None:
+def test_outliers_stay_and_without_features_or_cameras_nothing_is_joined() -> None:
     labels = np.array([0, 0, -1, 1, 1])
     features, cameras = angles(0, 2, 5, 10, 12), np.array([0, 0, 0, 1, 1])
     assert joined(features, labels, cameras) == [0, 0, -1, 0, 0]
-    assert CrossCamera().refine_with(features, labels, {}, None).tolist() == labels.tolist()
+    with pytest.raises(ValueError, match="cross_camera, which needs the cameras"):
+        CrossCamera().refine_with(features, labels, {}, None)
     assert CrossCamera().refine(labels, {}, cameras).tolist() == labels.tolist()
     assert joined(features, labels, np.zeros(5, np.int64)) == labels.tolist()
 

@@ -27,7 +27,7 @@ class CrossCamera(Refiner):
     Individuals that one camera alone saw stay alone unless two of them are like that. Outliers
     stay, and with links (tracklets, answers) those are honoured after it.
 
-    Needs features and cameras; without either of them, as with a single camera, labels stay.
+    With a single camera, and where `refine` is called without features, labels stay.
 
     Cost for C clusters: some rounds of C² D multiplications, 4096·C floats.
     Source: our rule; mutual nearest clusters over cameras are an old idea in label-free re-ID.
@@ -51,9 +51,18 @@ class CrossCamera(Refiner):
         at_offset: LabelsAt,
         cameras: np.ndarray | None = None,
     ) -> np.ndarray:
-        """See the base."""
+        """See the base; `cameras` are needed.
+
+        Raises:
+            ValueError: without cameras.
+        """
+        if cameras is None:
+            raise ValueError(
+                "CC.REFINE.NAMES holds cross_camera, which needs the cameras of the images."
+            )
         found, before = number_by_first_image(labels), labels.max(initial=-1) + 1
-        if cameras is None or len(np.unique(cameras)) < 2:
+        if len(np.unique(cameras)) < 2:
+            logger.info("cross_camera joins nothing: the images are of one camera")
             return found
         while len(pairs := mutual_pairs(features, found, cameras)):
             first = np.arange(found.max() + 1)
