@@ -29,6 +29,7 @@ from tabulate import tabulate
 from trainings import ROOT, Training, cores, read_metrics, run_all
 
 from fastreid_cc.config.evolution import Gene
+from fastreid_cc.files import write_atomically
 from fastreid_cc.labels.fitness import criteria
 from fastreid_cc.plugin.offline.run_features import training_features
 
@@ -101,9 +102,8 @@ def measure(folder: Path, people: int) -> None:
             "KL as published, s 1": published,
             **{name: found[name] for name in ("silhouette", "stability", "rank", "outliers")},
         }
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(row, indent=2) + "\n")
-        part.replace(file)
+        with write_atomically(file) as part:
+            part.write_text(json.dumps(row, indent=2) + "\n")
     for checkpoint in folder.glob("*.pth"):
         if checkpoint.name != "model_0004.pth" or folder.parent.name != ONES:
             checkpoint.unlink()  # 270 MB a run; the warm-up of `ones` is what others start from
