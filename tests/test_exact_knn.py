@@ -9,7 +9,11 @@ from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling.neighbors import _candidates
 from fastreid_cc.labeling.neighbors import exact as exact_module
 from fastreid_cc.labeling.neighbors._device_search import search_on_device
-from fastreid_cc.labeling.neighbors._precision import Operand, to_ordered16
+from fastreid_cc.labeling.neighbors._precision import (
+    Operand,
+    has_bfloat16_units,
+    to_ordered16,
+)
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
 
 PRECISIONS = ("float32", "bfloat16")
@@ -142,6 +146,24 @@ def test_more_neighbours_than_images_is_refused():
     features = torch.from_numpy(clouds(9, 5, 4))
     with pytest.raises(ValueError, match=r"k=6 neighbours asked of 5 images"):
         ExactKNN()(features, 6)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "host", "units"),
+    [
+        (True, True, "sapphirerapids", True),
+        (False, True, "emeraldrapids", False),  # has the instruction, at half of float32's pace
+        (False, True, "znver4", True),
+        (False, False, "znver3", False),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, amx, avx512, host, units):
+    import llvmlite.binding
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_name", lambda: host)
+    assert has_bfloat16_units(torch.device("cpu")) is units
 
 
 def test_an_unknown_precision_names_its_key():

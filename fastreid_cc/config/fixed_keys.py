@@ -223,7 +223,7 @@ FIXED_KEYS: dict[str, Key] = {
     "MODEL.BACKBONE.WINOGRAD": Key(
         False,
         "Compute 3x3 convolutions of 64 channels and more by Winograd's minimal filtering: a fifth"
-        " to three quarters of their time less on a CPU without AVX-512, no effect elsewhere.",
+        " to three quarters of their time less on an x86 CPU, no effect elsewhere.",
     ),
     "MODEL.BACKBONE.COMPILE": Key(
         "off",

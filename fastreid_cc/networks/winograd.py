@@ -145,7 +145,7 @@ def _from_tiles(tiles: Tensor, rows: Tensor, columns: Tensor, sides: tuple[int, 
 class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution that takes `winograd_conv3x3` where it was measured to pay.
 
-    On a CPU without AVX-512, outside autocast (the method needs float32), with at least 64 channels
+    On an x86 CPU, outside autocast (the method needs float32), with at least 64 channels
     on both sides (128 on maps of more than 128 places) and 32 rows in its products. Elsewhere, and
     in an exported or compiled network, it is the stock one.
     """
@@ -165,8 +165,8 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def pays() -> bool:
-    """Whether this processor is one that it was measured to pay on."""
-    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    """Whether it was measured to pay on such a processor: AVX2 (AMD), AVX-512 (Intel)."""
+    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2", "AVX512")
 
 
 def use_winograd(network: nn.Module) -> int:
