@@ -165,6 +165,16 @@ def test_the_way_through(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert status == 0 and out.count("\n") >= 2
 
 
+def test_groups_of_other_things_than_individuals_are_doubted(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "add", "store", "--names", "^([a-z]+)_", "--model", "net.onnx", "known")
+    _, by_individuals, _ = run(capsys, "calibrate", "store", "known", "--names", "^([a-z]+)_")
+    _, by_numbers, _ = run(capsys, "calibrate", "store", "known", "--names", r"_(\d)")
+    assert "`gallery calibrate store` alone" in by_numbers
+    assert "alone" not in by_individuals
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -28,6 +28,9 @@ from ._frame import (
 from ._names import add_names, named_images
 from .embed import features_of, find_images, readable
 
+#: Share of wrong answers, of known and of new individuals alike, from which the groups are doubted.
+MANY_WRONG = 1 / 6
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -191,7 +194,14 @@ def _set_threshold(
     facts.calibrated_on = what
     store.save()
     told = {**got._asdict(), "calibrated_on": what}
-    return told, f"{_rates(got)}\nby {printable(what)}: as true as those are"
+    text = f"{_rates(got)}\nby {printable(what)}: as true as those are"
+    if args.images and (got.false_match_rate + got.miss_rate) / 2 > MANY_WRONG:
+        text += (
+            ".\nSo many wrong answers: the groups are of other things than individuals, or the network"
+            f" tells few apart.\n`gallery calibrate {printable(store.folder)}` alone goes by the"
+            " individuals of the gallery itself"
+        )
+    return told, text
 
 
 def _rates(got: Calibrated) -> str:
