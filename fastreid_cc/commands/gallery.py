@@ -197,9 +197,9 @@ def _set_threshold(
     text = f"{_rates(got)}\nby {printable(what)}: as true as those are"
     if args.images and (got.false_match_rate + got.miss_rate) / 2 > MANY_WRONG:
         text += (
-            ".\nSo many wrong answers: the groups are of other things than individuals, or the network"
-            f" tells few apart.\n`gallery calibrate {printable(store.folder)}` alone goes by the"
-            " individuals of the gallery itself"
+            ".\nSo many wrong answers: the groups are of other things than individuals, or the"
+            f" network tells few apart.\n`gallery calibrate {printable(store.folder)}` alone goes"
+            " by the individuals of the gallery itself"
         )
     return told, text
 
