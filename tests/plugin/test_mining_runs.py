@@ -32,6 +32,7 @@ from fastreid_cc.config import faults
 from fastreid_cc.data.cut_out import CutOut
 from fastreid_cc.data.triplet_mining import NothingToMine
 from fastreid_cc.errors import BadConfig, ClearError
+from fastreid_cc.plugin.trainer import mining_hook
 from fastreid_cc.plugin.trainer.mining_hook import MiningHook
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -89,6 +90,24 @@ def test_the_mined_loss_moves_the_network_and_only_what_lies_before_it(tmp_path:
     assert any(name.startswith("backbone") for name in moved)
     assert "heads.bottleneck.0.weight" in moved
     assert "heads.weight" not in moved  # the classifier's stage is over
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_collapse_is_said_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    alike: bool,
+) -> None:
+    def extract(*_: Any) -> torch.Tensor:
+        noise = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+        return torch.nn.functional.normalize(noise + (10 if alike else 0))
+
+    monkeypatch.setattr(mining_hook, "extract_features", extract)
+    caplog.set_level(logging.WARNING)
+    train(config(tmp_path, *LABELLED, "CC.MINING.POOL", 24))
+    assert caplog.text.count("features have become alike") == alike
+    assert not alike or "CC.LOSS_STAGES" in caplog.text
 
 
 class Whole(NamedTuple):

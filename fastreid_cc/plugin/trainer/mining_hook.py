@@ -24,6 +24,9 @@ from .stages import Stages
 
 logger = logging.getLogger("fastreid.cc.hooks")
 
+#: Variance of a pool's unit features, at most 1, below which a warning says that they collapsed.
+ALIKE = 0.05
+
 
 class Labelled(Protocol):
     """The hook whose images and labels are mined: of true labels or of pseudo-labels.
@@ -64,8 +67,9 @@ class MiningHook(HookBase):
         self.options = from_config(cfg, TripletMining)
         self.stages = Stages(cfg) if cfg.CC.ENABLED else None
         self.round: Round | None = None
-        self.is_on = self._begins_epoch = False
+        self.is_on = self._begins_epoch = self._warned = False
         self._gaps: list[float] = []
+        self._variance = 1.0
 
     def before_epoch(self) -> None:
         """Says whether the epoch is one of mined triplets."""
@@ -98,6 +102,13 @@ class MiningHook(HookBase):
                 f"epoch {self.trainer.epoch}: {len(self._gaps)} rounds of mined triplets, squared"
                 f" distance to the positive less that to the negative {gap:.3f} on average"
             )
+            if self._variance < ALIKE and not self._warned:
+                self._warned = True
+                logger.warning(
+                    f"features have become alike: their variance is {self._variance:.3f} of at most"
+                    " 1. Hard triplets pull everything together as long as a network knows little:"
+                    " let classification go first, or longer (CC.LOSS_STAGES)."
+                )
 
     def _mine(self, step: int) -> np.ndarray:
         """Rows i64 [period * triplets, 3] of a round; the same on all processes."""
@@ -119,6 +130,7 @@ class MiningHook(HookBase):
         )
         q, p, n = features[torch.from_numpy(chosen).to(features.device)].unbind(1)
         self._gaps.append(float(2 * (q * (n - p)).sum(1).mean()))
+        self._variance = float(1 - features.mean(0).square().sum())
         if len(self._gaps) == 1:
             fit = len(np.unique(queries))
             sizes = np.bincount(labels)
