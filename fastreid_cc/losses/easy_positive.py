@@ -23,10 +23,10 @@ class EasyPositive(PairwiseLoss):
     thresholds of the AdaSP fork. Differs from it: 0 instead of NaN when no image is left.
 
     >>> from fastreid_cc.structures import Batch
-    >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+    >>> x = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.8, 0.6]])
     >>> batch = Batch.of(x, torch.tensor([0, 0, 1, 1]))
     >>> EasyPositive()(batch)
-    tensor(0.1269)
+    tensor(0.4100)
     """
 
     limits = {"temperature": "(0, inf)"}

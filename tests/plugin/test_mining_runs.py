@@ -342,7 +342,7 @@ def test_a_demo_config_has_one_practice_off_and_trains(path: Path, tmp_path: Pat
         return
     stages = "((0, ('CrossEntropyLoss',)), (1, ('MinedTriplet',)))"
     options = [*PAIRS, "CC.ITERS_PER_EPOCH", 2, "OUTPUT_DIR", tmp_path, "CC.MINING.TRIPLETS", 2]
-    options += ["DATALOADER.NUM_INSTANCE", 2]
+    options += ["DATALOADER.NUM_INSTANCE", 2, "MODEL.LOSSES.MinedTriplet.MARGIN", 5.0]  # never 0
     options += ["CC.LOSS_STAGES", stages] if cfg.CC.LOSS_STAGES else []
     cfg.merge_from_list([str(option) for option in options])
     trainer = train(cfg)
