@@ -134,7 +134,7 @@ def extraction(args: argparse.Namespace) -> dict[str, float]:
     every = {} if args.published else alone("extraction", args)
     for backbone, depth, size, shape in (
         ("build_resnet_backbone", "50x", 2048, (128, 64)),
-        ("build_osnet_backbone", "x0_25", 512, (256, 128)),
+        ("build_osnet_backbone", "x0_25", 128, (256, 128)),
     ):
         count = 32 if args.small else 256
         images = gallery(count)
