@@ -35,6 +35,7 @@ import gpu  # activates the plug-in
 import numpy as np
 import torch
 from fastreid.config import get_cfg
+from fastreid.data.build import _root
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer
@@ -167,7 +168,7 @@ def gallery(count: int) -> Any:
     """Paths of generated images with one camera, each as often as needed."""
     cfg = gpu.recipe("cc_R50", "cpu", False)
     configure_from(cfg)
-    data = DATASET_REGISTRY.get("SyntheticReID")(root=str(gpu.ROOT / "datasets"))
+    data = DATASET_REGISTRY.get("SyntheticReID")(root=_root)
     paths = list(itertools.islice(itertools.cycle(item[0] for item in data.train), count))
     return SimpleNamespace(paths=paths, cameras=np.zeros(count, np.int64))
 
