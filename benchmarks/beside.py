@@ -112,17 +112,7 @@ PARTS = {part.__name__: part for part in (mining, generators)}
 
 def main() -> None:
     """Runs the parts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS) + "; all")
-    parser.add_argument("--threads", type=int, default=1, help="of torch; 1")
-    parser.add_argument("--repeat", type=int, default=5, help="turns that count; 5")
-    parser.add_argument("--small", action="store_true", help="sizes of seconds: tries the command")
-    args = parser.parse_args()
-    if unknown := set(args.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    torch.set_num_threads(args.threads)
+    args = speed.arguments(__doc__ or "", PARTS, repeat=5)
     print(f"torch {torch.__version__}, {args.threads} thread(s)")
     for name in args.parts or PARTS:
         PARTS[name](args)

@@ -289,20 +289,26 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
 PARTS = {part.__name__: part for part in (step, extraction, epoch, loader)}
 
 
-def main() -> None:
-    """Runs the parts."""
+def arguments(text: str, parts: Work, repeat: int) -> argparse.Namespace:
+    """The command line of a benchmark in parts; sets the threads."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=text, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS) + "; all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts) + "; all")
     parser.add_argument("--threads", type=int, default=1, help="of torch; 1")
-    parser.add_argument("--repeat", type=int, default=7, help="turns that count; 7")
+    parser.add_argument("--repeat", type=int, default=repeat, help=f"turns that count; {repeat}")
     parser.add_argument("--small", action="store_true", help="sizes of seconds: tries the command")
     parser.add_argument("--published", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if unknown := set(args.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if unknown := set(args.parts) - set(parts):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     torch.set_num_threads(args.threads)
+    return args
+
+
+def main() -> None:
+    """Runs the parts."""
+    args = arguments(__doc__ or "", PARTS, repeat=7)
     if args.published:
         print(json.dumps(PARTS[args.parts[0]](args)))
         return
