@@ -16,6 +16,8 @@ camera. Faults are made of them, drawn by the seed, into a table that CC.FOLDER.
 * switch10, switch20: that share of a camera's tracks exchange their ends, two by two, at any image;
 * fragments: every track is two, parted at any image.
 
+Rows that end in -across have the refiner cross_camera too.
+
 Times, which these images do not have, are made up: in a camera a track begins every half track.
 Printed: mAP and Rank-1 of the test people at the end, ARI and clusters of the last labelling, ARI
 of the first, means and standard deviations over seeds, and the gain in mAP over `none`, seed by
@@ -45,6 +47,8 @@ from fastreid_cc.files import write_atomically
 
 SETS = ("pku37", "synthetic")
 UNCUT, TIMES = ("CC.LINKS.CUT", "0.0"), ("CC.FOLDER.TIME", "{table}")
+ACROSS = ("CC.REFINE.NAMES", "('cross_camera',)")  # as in OwnImages/cc-tracklets_osnet_x0_25
+FAULTS = ("clean", "switch10", "switch20", "fragments")
 #: Row -> fault of its tracks, and keys beside CC.FOLDER.TRACKLET; None = without tracklets.
 ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "none": None,
@@ -57,6 +61,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "switch20-uncut": ("switch20", UNCUT),
     "switch20-times": ("switch20", TIMES),
     "fragments": ("fragments", ()),
+    **{f"{fault}-across": (fault, ACROSS) for fault in FAULTS},
 }
 FIGURES = {"mAP": "mAP", "Rank-1": "Rank-1", "ARI": "cc/ari", "clusters": "cc/num_clusters"}
 FIRST = {"first ARI": "cc/ari"}  # of the network as it comes

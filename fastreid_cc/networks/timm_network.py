@@ -29,7 +29,7 @@ class TimmNetwork(Part, nn.Module):
         name: of `timm.list_models()`, e.g. "vit_small_patch14_dinov2.lvd142m".
         features: "map": [B, C, H, W]; "class": the first token; "mean": the mean of the patch
             tokens; "pooled": what the network itself pools; "auto": the map of a network that has
-            one, else "pooled".
+            one, else "pooled". Parameters behind what is asked for are frozen.
         pixels: "config": images are normalised by MODEL.PIXEL_MEAN and PIXEL_STD; "model": by the
             mean and deviation that the weights were trained with.
         arguments: further arguments of the network, as "name=value", e.g. "drop_path_rate=0.1".
@@ -85,8 +85,6 @@ class TimmNetwork(Part, nn.Module):
                 )
             more["embed_layer"] = IcsStem
         self.model = _create(name, image_size, download, more)
-        if checkpointing:
-            self.model.set_grad_checkpointing()
         with torch.no_grad():
             found = self._forward_features(image_size)
         has_map = found.ndim == 4
@@ -103,12 +101,29 @@ class TimmNetwork(Part, nn.Module):
         mean, std, own_mean, own_std = (torch.tensor(three).view(-1, 1, 1) for three in values)
         self.register_buffer("scale", std / 255 / own_std, persistent=False)
         self.register_buffer("shift", (mean / 255 - own_mean) / own_std, persistent=False)
+        self._freeze_unused(image_size)
+        if checkpointing:
+            self.model.set_grad_checkpointing()
 
     def _forward_features(self, image_size: tuple[int, int]) -> Tensor:
         image = torch.zeros(1, 3, *image_size, device=next(self.model.parameters()).device)
         found: Tensor = self.model.eval().forward_features(image)
         self.model.train()
         return found
+
+    def _freeze_unused(self, image_size: tuple[int, int]) -> None:
+        """Parameters that these features do not pass learn nothing.
+
+        Without this, several processes would wait for their gradients.
+        """
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        self.eval()
+        with torch.enable_grad():
+            found = self(torch.zeros(1, 3, *image_size, device=learning[0].device)).sum()
+            gradients = torch.autograd.grad(found, learning, allow_unused=True)
+        self.train()
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W], normalised by `given_pixels` -> [B, C, h, w] or [B, C, 1, 1]."""

@@ -50,11 +50,11 @@ def test_the_key_asks_for_it_on_a_cpu(
     on: bool, device: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fastreid.config import get_cfg
-    from torch import nn
 
     called: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: device != "cpu")
     monkeypatch.setattr(fast_backbone, "keep_freed_memory", lambda: called.append(1))
     cfg = get_cfg()
     cfg.merge_from_list(["CC.KEEP_FREED_MEMORY", on, "MODEL.DEVICE", device])
-    fast_backbone.speed_up(nn.Identity(), cfg)
+    fast_backbone.prepare_processor(cfg)
     assert len(called) == times

@@ -1,4 +1,5 @@
-"""Networks of timm as backbones: every family learns without labels, resumes, exports; faults."""
+"""Networks of timm as backbones: every family learns without labels, in one process and in two,
+is measured, resumes and is exported; faults."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from gloo import run_in_two
 from test_resume import same_end
-from tiny_runs import CLIP_PAIRS, build, config
+from tiny_runs import CLIP_PAIRS, build, config, digest, metrics, plugin_at
 
 from fastreid_cc.errors import BadConfig, MissingWeights
 from fastreid_cc.networks.timm_network import TimmNetwork, load_timm
@@ -131,6 +134,18 @@ def test_tokens_are_those_asked_for(features: str) -> None:
         torch.testing.assert_close(model(images)[..., 0, 0], wanted[features])
 
 
+@pytest.mark.parametrize(
+    "family, features", [("SigLIP", "class"), ("SigLIP", "auto"), ("ConvNeXt", "auto")]
+)
+def test_what_the_features_do_not_pass_is_frozen(family: str, features: str) -> None:
+    model = network(family, features=features)
+    model(torch.randn(4, 3, *SIZE)).square().sum().backward()
+    learns = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learns == {name for name, p in model.named_parameters() if p.grad is not None}
+    is_whole = (family, features) == ("SigLIP", "auto")  # its pooling of tokens is used
+    assert (len(learns) == len(list(model.parameters()))) == is_whole
+
+
 def test_pixels_of_the_model() -> None:
     """Images normalised by the config come as if normalised by the network's own values."""
     plain, own = network("SigLIP"), network("SigLIP", pixels="model")
@@ -186,11 +201,39 @@ def test_layers_learn_at_rates_that_fall_towards_the_pixels(kind: str, tmp_path:
     assert rates[f"backbone.{first}"] == pytest.approx(found[0] / 2)
 
 
-@pytest.mark.parametrize("family", ["ViT", "ConvNeXt"])
-def test_a_resumed_run_ends_with_the_same_bytes(
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_is_measured_and_resumes_to_the_same_bytes(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same_end(tmp_path, monkeypatch, 3, *pairs(family, "SOLVER.MAX_EPOCH", 3))
+    same_end(tmp_path, monkeypatch, 3, *pairs(family, "DATASETS.TESTS", "('SyntheticReID',)"))
+    ends = [metrics(tmp_path / part)[-1]["mAP"] for part in ("whole", "parts")]
+    assert ends[0] == ends[1] and 0 < ends[0] < 100
+
+
+def train_families(folder: Path, data_root: Path) -> dict[str, tuple[str, float]]:
+    """Family -> the digest of a process' network after an epoch, and how far it moved."""
+    from fastreid.utils import comm
+
+    found, once = {}, ("SOLVER.MAX_EPOCH", 1, "SOLVER.CHECKPOINT_PERIOD", 100)
+    comm._LOCAL_PROCESS_GROUP = dist.new_group()
+    with plugin_at(data_root):
+        for family in FAMILIES:
+            trainer = build(config(folder / family, *pairs(family, *once)))
+            before = [p.detach().clone() for p in trainer.model.parameters()]
+            trainer.train()
+            moved = [
+                (a - b).abs().max().item()
+                for a, b in zip(before, trainer.model.parameters(), strict=True)
+            ]
+            found[family] = digest(trainer.model.state_dict()), max(moved)
+    comm._LOCAL_PROCESS_GROUP = None
+    return found
+
+
+def test_two_processes_end_with_one_network(tmp_path: Path, data_root: Path) -> None:
+    first, second = run_in_two(train_families, tmp_path, data_root, timeout=300)
+    assert list(first) == list(FAMILIES) and first == second
+    assert all(0 < moved < 1 for _, moved in first.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,7 +18,7 @@ from ...requirements import require_extra
 from ..checkpoint_files import load_file
 from ..compat.patching import wrap
 from ..weight_layouts import find_weights
-from .fast_backbone import speed_up
+from .fast_backbone import prepare_processor, speed_up
 
 N = TypeVar("N", bound=nn.Module)
 logger = logging.getLogger("fastreid.cc.modeling")
@@ -116,6 +116,7 @@ def _read(network: N, node: Any, load: Callable[[N, Mapping[str, Tensor]], str])
 
 def _build(stock: Any, cfg: Any) -> nn.Module:
     """Around `build_backbone`: what MODEL.BACKBONE.FROZEN names never learns; how it computes."""
+    prepare_processor(cfg)
     backbone: nn.Module = stock(cfg)
     for pattern in cfg.MODEL.BACKBONE.FROZEN:
         found = [(k, p) for k, p in backbone.named_parameters() if re.match(pattern, k)]

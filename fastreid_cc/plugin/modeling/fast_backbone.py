@@ -20,8 +20,21 @@ from .page_faults import keep_freed_memory
 logger = logging.getLogger("fastreid.cc.modeling")
 
 
+def prepare_processor(cfg: Any) -> None:
+    """Applies CC.FLUSH_DENORMALS and CC.KEEP_FREED_MEMORY, on a CPU and for the whole process.
+
+    Before a network is built: threads that compute take over how the one that starts them rounds.
+    """
+    if str(cfg.MODEL.DEVICE).startswith("cuda") and torch.cuda.is_available():
+        return
+    if cfg.CC.FLUSH_DENORMALS:
+        torch.set_flush_denormal(True)
+    if cfg.CC.KEEP_FREED_MEMORY:
+        keep_freed_memory()
+
+
 def speed_up(backbone: nn.Module, cfg: Any) -> None:
-    """Applies MODEL.BACKBONE.CHANNELS_LAST, WINOGRAD, COMPILE, TEST.AMP, CC.KEEP_FREED_MEMORY.
+    """Applies MODEL.BACKBONE.CHANNELS_LAST, WINOGRAD, COMPILE and TEST.AMP.
 
     Values change by rounding; with TEST.AMP by that of the format, for labels too. Training, DDP,
     copies of the network and checkpoints are as without.
@@ -29,8 +42,6 @@ def speed_up(backbone: nn.Module, cfg: Any) -> None:
     Raises:
         BadConfig: to compile where the batch norm of a batch is chosen from outside.
     """
-    if cfg.CC.KEEP_FREED_MEMORY and not str(cfg.MODEL.DEVICE).startswith("cuda"):
-        keep_freed_memory()
     if cfg.MODEL.BACKBONE.CHANNELS_LAST and not _breaks_memory(backbone):
         backbone.register_forward_pre_hook(_channels_last)
     if cfg.MODEL.BACKBONE.WINOGRAD:
