@@ -7,7 +7,8 @@ The pretrained OSNet x0.25 of WEIGHTS as it comes, nothing is trained; features 
 
 * new or known: a half of the individuals, without identities, gives clusters (CC.DISTANCE K1 16,
   eps 0.5, as in configs/OwnImages) and these the threshold. Of the others a half is enrolled by
-  half of its images. Accuracy is the mean over known individuals (named, and rightly) and over new
+  half of its images; where the clusters are doubtful these give the threshold, as in the command
+  `gallery calibrate`. Accuracy is the mean over known individuals (named, and rightly) and over new
   ones (called new); "hindsight" is that of the best threshold for the very images that asked.
 * count: of every individual a quarter to all images are drawn; a half of the individuals is named,
   and of the rest three fifths to all are counted.
@@ -31,7 +32,12 @@ from fastreid_cc.labeling.clusterers.dbscan import DBSCAN
 from fastreid_cc.labeling.dense import count_unnamed
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
-from fastreid_cc.labels.open_set import calibrate, nearest_cosines, separate_open_set
+from fastreid_cc.labels.open_set import (
+    calibrate,
+    is_doubtful,
+    nearest_cosines,
+    separate_open_set,
+)
 
 #: Set -> rule for the individual.
 SETS = {
@@ -105,7 +111,7 @@ def open_set(
     seen = np.isin(ids, unlabelled)
     x = features[seen]
     groups = clusters(x) if tracklets is None else tracklets[seen]
-    got = calibrate(separate_open_set(x, groups, seed=seed))
+    apart = separate_open_set(x, groups, seed=seed)
     truth = np.unique(ids[seen], return_inverse=True)[1]
     named = calibrate(separate_open_set(x, truth, seed=seed)).threshold
     known = others[: (len(others) + 1) // 2]
@@ -124,11 +130,13 @@ def open_set(
         return 50 * float((given & right)[is_known].mean() + (~given)[~is_known].mean())
 
     hindsight = max(accuracy(value) for value in [*np.unique(best), 2.0])
+    who = np.unique(ids[enrolled], return_inverse=True)[1]
+    own = calibrate(separate_open_set(features[enrolled], who, seed=seed))
+    got = own if tracklets is None and is_doubtful(apart) else calibrate(apart)
     strangers = float((best >= got.threshold)[~is_known].mean())
     rates = got.false_match_rate, strangers
-    who = np.unique(ids[enrolled], return_inverse=True)[1]
-    own = calibrate(separate_open_set(features[enrolled], who, seed=seed)).threshold
-    return OpenSet(accuracy(got.threshold), hindsight, *rates, accuracy(named), accuracy(own))
+    accuracies = [accuracy(value) for value in (named, own.threshold)]
+    return OpenSet(accuracy(got.threshold), hindsight, *rates, *accuracies)
 
 
 def row_of(name: str, draws: list[OpenSet]) -> str:

@@ -1,6 +1,7 @@
 """Times a step, an extraction, an epoch and the loader beside what they are to be compared with.
 
     python benchmarks/speed.py [step extraction epoch loader] [--threads 1] [--repeat 7] [--small]
+    python benchmarks/speed.py denormals --weights WEIGHTS
 
 step        ResNet-50, 128x64, batch 32: ours in each format that the processor has, a plain loop
             over the same network, and the published procedure in float32 (losses and memory
@@ -11,10 +12,11 @@ epoch       a label-free epoch without its labels, beside fastreid's own with tr
             images, network, losses of as many steps
 loader      images a second of one worker at 256x128, beside decoding and the same transforms of
             torchvision; and what it costs to start an epoch's workers
+denormals   OSNet x0.25 256x128 with trained WEIGHTS and with random ones, by CC.FLUSH_DENORMALS
 
 All rows of a part are taken in turn, `--repeat` times; medians, and ratios within the part. The
 published procedure has a process of its own, with the memory that a process has by default, before
-(ours: CC.KEEP_FREED_MEMORY). Nothing else may run on the machine.
+(ours: CC.KEEP_FREED_MEMORY, CC.FLUSH_DENORMALS). Nothing else may run on the machine.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ from fastreid_cc.plugin.loading.extract import extract_features
 Work = dict[str, Callable[[], Any]]
 LAST = ("MODEL.BACKBONE.CHANNELS_LAST", "True")
 FILTERED = (*LAST, "MODEL.BACKBONE.WINOGRAD", "True")
-STOCK = ("CC.KEEP_FREED_MEMORY", "False")
+STOCK = ("CC.KEEP_FREED_MEMORY", "False", "CC.FLUSH_DENORMALS", "False")
 LOW = ("SOLVER.AMP.ENABLED", "True", "TEST.AMP", "True")
 COMPILED = ("MODEL.BACKBONE.COMPILE", "inductor")
 
@@ -237,7 +239,7 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
 
     cfg = gpu.recipe("cc_R50", "cpu", False)
     cfg.merge_from_list(["INPUT.SIZE_TRAIN", "[256,128]"])
-    count = 64 if args.small else 512
+    count = 64 if args.small else 1024
     images = gallery(count)
     folder = tempfile.TemporaryDirectory()
     paths = []
@@ -271,22 +273,57 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
     work: Work = {
         "ours, in the process": lambda: ours(0, batches),
         "ours, one worker": lambda: ours(1, batches),
+        "the same images three times": lambda: ours(1, batches * 3),
         "torchvision, bare": plain,
         "starting 4 workers, one batch": lambda: ours(4, batches[:4]),
         "the same batches in the process": lambda: ours(0, batches[:4]),
     }
     found = medians(work, args.repeat)
-    speeds = {name: count / found[name] for name in list(work)[:3]}
+    speeds = {name: count / found[name] for name in list(work)[:2]}
+    running = found["the same images three times"] - found["ours, one worker"]
+    speeds["ours, one worker once it runs"] = 2 * count / running
+    speeds["torchvision, bare"] = count / found["torchvision, bare"]
     rows = [[n, f"{v:.0f}", f"{v / speeds['torchvision, bare']:.2f}"] for n, v in speeds.items()]
     print("\nLoader, 256x128\n")
     print(tabulate(rows, ["", "images/s", "over bare"], tablefmt="github", disable_numparse=True))
-    for name in list(work)[3:]:
+    for name in list(work)[4:]:
         print(f"{name}: {found[name]:.3f} s")
     folder.cleanup()
     return found
 
 
-PARTS = {part.__name__: part for part in (step, extraction, epoch, loader)}
+def denormals(args: argparse.Namespace) -> dict[str, float]:
+    """A step's forward and backward pass and an extraction's forward pass, numbers below 1.2e-38
+    kept or flushed."""
+    cfg = get_cfg()
+    cfg.merge_from_file("OwnImages/cc_osnet_x0_25")
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"])
+    shape = (8, 3, 64, 32) if args.small else (64, 3, 256, 128)
+    images, work = torch.randn(shape, generator=torch.Generator().manual_seed(0)), {}
+
+    def turn(backbone: Any, flush: bool, learn: bool) -> None:
+        torch.set_flush_denormal(flush)  # of this thread
+        with torch.set_grad_enabled(learn):
+            found = backbone.train(learn)(images)
+            if learn:
+                found.mean().backward()
+
+    for weights in ("random", *([args.weights] if args.weights else [])):
+        if weights != "random":
+            cfg.merge_from_list(["MODEL.BACKBONE.PRETRAIN", "True"])
+            cfg.MODEL.BACKBONE.PRETRAIN_PATH = weights
+        backbone = build_model(cfg).backbone
+        for learn, flush in itertools.product((False, True), (False, True)):
+            name = "forward and backward" if learn else "forward"
+            text = f"{name}, {'random' if weights == 'random' else 'trained'} weights, "
+            text += "flushed" if flush else "kept"
+            work[text] = partial(turn, backbone, flush, learn)
+    found = medians(work, args.repeat)
+    table(f"OSNet x0.25, {' x '.join(map(str, shape))}", found, 1e3, "ms", *list(found)[:1])
+    return found
+
+
+PARTS = {part.__name__: part for part in (step, extraction, epoch, loader, denormals)}
 
 
 def arguments(text: str, parts: Work, repeat: int) -> argparse.Namespace:
@@ -298,6 +335,7 @@ def arguments(text: str, parts: Work, repeat: int) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch; 1")
     parser.add_argument("--repeat", type=int, default=repeat, help=f"turns that count; {repeat}")
     parser.add_argument("--small", action="store_true", help="sizes of seconds: tries the command")
+    parser.add_argument("--weights", default="", help="of an OSNet x0.25, for denormals")
     parser.add_argument("--published", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if unknown := set(args.parts) - set(parts):

@@ -165,14 +165,33 @@ def test_the_way_through(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert status == 0 and out.count("\n") >= 2
 
 
-def test_groups_of_other_things_than_individuals_are_doubted(
+def test_clusters_of_other_things_than_individuals_give_way_to_the_gallery(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def told(*words: object) -> dict[str, Any]:
+        return json.loads(run(capsys, "calibrate", "store", *words, "--json")[1])
+
     run(capsys, "add", "store", "--names", "^([a-z]+)_", "--model", "net.onnx", "known")
-    _, by_individuals, _ = run(capsys, "calibrate", "store", "known", "--names", "^([a-z]+)_")
-    _, by_numbers, _ = run(capsys, "calibrate", "store", "known", "--names", r"_(\d)")
-    assert "`gallery calibrate store` alone" in by_numbers
-    assert "alone" not in by_individuals
+    images = sorted((photos / "known").iterdir())
+    for name, part in (("people", slice(0, 3)), ("numbers", slice(4, 5))):
+        rows = [("image", "cluster"), *((image, image.stem[part]) for image in images)]
+        with open(f"{name}.csv", "w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    own, what = told(), "6 groups of numbers.csv"
+    assert told("people.csv")["doubted"] == ""
+    assert told("numbers.csv") == {**own, "doubted": what}
+    trusted = told("numbers.csv", "--trust")
+    assert (trusted["doubted"], trusted["calibrated_on"]) == ("", what)
+    assert trusted["false_match_rate"] > own["false_match_rate"]
+    by_rule = told("known", "--names", r"_(\d)")  # what a tracker says is not doubted
+    assert by_rule == {**trusted, "calibrated_on": "6 groups of known"}
+    fixed = told("people.csv", "--max-false-matches", "0")
+    assert fixed["doubted"] == "", "the rate asked for is no reason to doubt"
+    assert "--trust goes by them\n" in run(capsys, "calibrate", "store", "numbers.csv")[1]
+    for who in ("bob", "cid", "dee", "eve", "fay"):
+        run(capsys, "remove", "store", "--name", who)
+    alone = told("numbers.csv")
+    assert alone["doubted"] == alone["calibrated_on"] == what
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "rows"),
     [
         (("speed.py", "extraction"), ("published", "bare forward, float32", "ours, float32")),
+        (("speed.py", "denormals"), ("forward, random weights, flushed",)),
         (("beside.py",), ("choosing 128 triplets", "dcgan: drawing 64", "blend: drawing 64")),
     ],
 )

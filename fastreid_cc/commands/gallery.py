@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 from ..errors import ClearError, WrongUse, printable
 from ..files import write_atomically
 from ..gallery.store import Facts, Store, sha256
-from ..labels.open_set import Calibrated, calibrate, separate_open_set
+from ..labels.open_set import Calibrated, calibrate, is_doubtful, separate_open_set
+from ..labels.similarities import Separation
 from ..requirements import require_extra
 from ._frame import (
     STATUSES,
@@ -28,8 +28,7 @@ from ._frame import (
 from ._names import add_names, named_images
 from .embed import features_of, find_images, readable
 
-#: Share of wrong answers, of known and of new individuals alike, from which the groups are doubted.
-MANY_WRONG = 1 / 6
+OWN = "the gallery's own individuals"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     add_names(more, "cluster or tracklet", "")
     told = "expected share of new individuals given a name (default: fewest errors of both kinds)"
     more.add_argument("--max-false-matches", type=float, metavar="SHARE", help=told)
+    told = "go by clusters also where they are doubtful"
+    more.add_argument("--trust", action="store_true", help=told)
     ask = action("query", "Says who is on images, or that they show somebody new.")
     ask.add_argument("--top", type=at_least_1, default=3, metavar="N", help="answers an image")
     ask.add_argument("--csv", type=Path, metavar="FILE", help="also write a table")
@@ -152,12 +153,10 @@ def add(args: argparse.Namespace, store: Store) -> Told:
 
 
 def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
-    """Sets the threshold by clusters or tracklets."""
-    facts = store.known()
+    """Sets the threshold by clusters, by the gallery where these are doubtful, or by tracklets."""
     if not args.images:
-        features, names, _ = _kept(store)
-        labels, what = np.unique(names, return_inverse=True)[1], "the gallery's own individuals"
-        return _set_threshold(args, store, features, labels, what)
+        return _set_threshold(args, store, _own(store), OWN)
+    facts = store.known()
     if (args.images[0] / "config.yaml").is_file():
         from .. import boot
         from .clusters import read
@@ -170,7 +169,18 @@ def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
         labels = np.unique(names, return_inverse=True)[1]
         what = f"{len(set(names))} groups of {', '.join(map(str, args.images))}"
     features, rows = embedded(args, facts, paths)
-    return _set_threshold(args, store, features, np.asarray(labels)[rows], what)
+    found = _apart(features, np.asarray(labels)[rows])
+    if args.names or args.trust or not is_doubtful(found):
+        return _set_threshold(args, store, found, what)
+    text = f"with {printable(what)} more than one answer in six is wrong by any threshold:\nthey"
+    text += " are of other things than individuals, or the network tells few apart; "
+    try:
+        told, rates = _set_threshold(args, store, _own(store), OWN)
+        text += "--trust goes by them\n"
+    except ClearError:  # too few
+        told, rates = _set_threshold(args, store, found, what)
+        text += "the gallery has too few images to go by\n"
+    return {**told, "doubted": what}, text + rates
 
 
 def _kept(store: Store) -> tuple[np.ndarray, list[str], list[str]]:
@@ -181,27 +191,26 @@ def _kept(store: Store) -> tuple[np.ndarray, list[str], list[str]]:
     return found, [who for _, who, _ in kept], [image for _, _, image in kept]
 
 
-def _set_threshold(
-    args: argparse.Namespace, store: Store, features: np.ndarray, labels: np.ndarray, what: str
-) -> Told:
-    facts = store.known()
+def _own(store: Store) -> Separation:
+    features, names, _ = _kept(store)
+    return _apart(features, np.unique(names, return_inverse=True)[1])
+
+
+def _apart(features: np.ndarray, labels: np.ndarray) -> Separation:
     try:
-        found = separate_open_set(features, labels)
+        return separate_open_set(features, labels)
     except ValueError as error:
         raise ClearError(f"nothing to calibrate with: {error}") from error
+
+
+def _set_threshold(args: argparse.Namespace, store: Store, found: Separation, what: str) -> Told:
+    facts = store.known()
     got = calibrate(found, max_false_match_rate=args.max_false_matches)
     facts.threshold, facts.false_match_rate, facts.miss_rate = map(float, got)
     facts.calibrated_on = what
     store.save()
-    told = {**got._asdict(), "calibrated_on": what}
-    text = f"{_rates(got)}\nby {printable(what)}: as true as those are"
-    if args.images and (got.false_match_rate + got.miss_rate) / 2 > MANY_WRONG:
-        text += (
-            ".\nSo many wrong answers: the groups are of other things than individuals, or the"
-            f" network tells few apart.\n`gallery calibrate {printable(store.folder)}` alone goes"
-            " by the individuals of the gallery itself"
-        )
-    return told, text
+    told = {**got._asdict(), "calibrated_on": what, "doubted": ""}
+    return told, f"{_rates(got)}\nby {printable(what)}: as true as those are"
 
 
 def _rates(got: Calibrated) -> str:
@@ -288,10 +297,9 @@ def count(args: argparse.Namespace, store: Store) -> Told:
     except ValueError as error:
         raise ClearError(f"cannot count: {error}") from error
     told = {"images": len(unnamed), "named": len(set(names.tolist())), **found._asdict()}
-    low, high = math.floor(found.low), math.ceil(found.high)
     return told, (
-        f"about {found.estimate:.0f} individuals, {low} to {high} (meant to hold 9 times in 10), on"
-        f" {len(unnamed):,} images,\nif they were photographed like the"
+        f"about {found.estimate:.0f} individuals, {found.low} to {found.high} (meant to hold 9"
+        f" times in 10), on {len(unnamed):,} images,\nif they were photographed like the"
         f" {told['named']:,} individuals of the gallery"
     )
 

@@ -9,6 +9,7 @@ tell which cuts are good, and how wrong they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,11 +24,14 @@ NORMAL = 1.645  # standard deviations either side that hold 90 %
 
 
 class Count(NamedTuple):
-    """Number of individuals: the estimate, and ends of an interval meant to hold it in 9 of 10."""
+    """Number of individuals: the estimate, and ends of an interval meant to hold it in 9 of 10.
+
+    The ends are counts themselves: the outermost whole numbers that it holds.
+    """
 
     estimate: float
-    low: float
-    high: float
+    low: int
+    high: int
 
 
 def cosine_distances(features: np.ndarray) -> np.ndarray:
@@ -81,7 +85,9 @@ def count_individuals(
     estimate = float(np.exp(np.log(tried[best]).mean()))
     unit = float(np.sqrt((by_cut[:, best].mean(axis=1) ** 2).mean()))
     spread = unit * np.sqrt(1 / len(people) + 1 / max(1.0, estimate))
-    return Count(estimate, *(estimate * float(np.exp(x * NORMAL * spread)) for x in (-1, 1)))
+    low, high = (estimate * math.exp(side * NORMAL * spread) for side in (-1, 1))
+    nearest = round(estimate)
+    return Count(estimate, min(math.ceil(low), nearest), max(math.floor(high), nearest))
 
 
 def _heights(distance: np.ndarray, rows: np.ndarray) -> np.ndarray:

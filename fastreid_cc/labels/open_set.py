@@ -15,6 +15,8 @@ from .similarities import Separation
 
 PLATEAU = 0.01  # thresholds this near to the best accuracy count as good; their middle is taken
 BLOCK = 4096
+#: Share of wrong answers, of known and of new individuals alike, from which groups are doubted.
+MANY_WRONG = 1 / 6
 
 
 class Calibrated(NamedTuple):
@@ -109,3 +111,13 @@ def calibrate(found: Separation, *, max_false_match_rate: float | None = None) -
     else:
         threshold = found.threshold(max_false_match_rate)
     return Calibrated(threshold, found.false_match_rate(threshold), found.miss_rate(threshold))
+
+
+def is_doubtful(found: Separation) -> bool:
+    """Whether groups are rather of poses or places, or the network tells few of them apart.
+
+    Even by the best threshold more than a sixth of the answers would be wrong. The limit was chosen
+    on four folders: three of clusters that mean something, one of clusters that do not.
+    """
+    best = calibrate(found)
+    return (best.false_match_rate + best.miss_rate) / 2 > MANY_WRONG
