@@ -33,10 +33,11 @@ from fastreid_cc.labeling.dense import count_unnamed
 from fastreid_cc.labeling.distances.jaccard import JaccardDistance
 from fastreid_cc.labeling.pseudo_labeler import PseudoLabeler
 from fastreid_cc.labels.open_set import (
+    MANY_WRONG,
     calibrate,
-    is_doubtful,
     nearest_cosines,
     separate_open_set,
+    wrong_answers,
 )
 
 #: Set -> rule for the individual.
@@ -132,7 +133,7 @@ def open_set(
     hindsight = max(accuracy(value) for value in [*np.unique(best), 2.0])
     who = np.unique(ids[enrolled], return_inverse=True)[1]
     own = calibrate(separate_open_set(features[enrolled], who, seed=seed))
-    got = own if tracklets is None and is_doubtful(apart) else calibrate(apart)
+    got = own if tracklets is None and wrong_answers(apart) > MANY_WRONG else calibrate(apart)
     strangers = float((best >= got.threshold)[~is_known].mean())
     rates = got.false_match_rate, strangers
     accuracies = [accuracy(value) for value in (named, own.threshold)]

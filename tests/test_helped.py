@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from fastreid_cc.labels.feature_figures import view_rank
-from fastreid_cc.labels.helped import MARGIN, early_warning, is_worse, sentence, warning
+from fastreid_cc.labels.helped import (
+    MARGIN,
+    early_warning,
+    is_worse,
+    sentence,
+    start_warning,
+    warning,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -37,6 +44,10 @@ def test_features_that_confuse_images_are_warned_of_and_others_are_not() -> None
 )
 def test_a_fall_within_the_margin_is_none(after: float, is_said: bool) -> None:
     assert is_worse(0.9, after) is is_said
+
+
+def test_first_clusters_that_cannot_be_told_apart_are_warned_of() -> None:
+    assert start_warning(0.15) == "" and "21 % of the answers" in start_warning(0.21)
 
 
 def test_labels_that_are_nearly_all_outliers_or_never_alike_are_warned_of_early() -> None:

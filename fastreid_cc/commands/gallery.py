@@ -13,7 +13,13 @@ import numpy as np
 from ..errors import ClearError, WrongUse, printable
 from ..files import write_atomically
 from ..gallery.store import Facts, Store, sha256
-from ..labels.open_set import Calibrated, calibrate, is_doubtful, separate_open_set
+from ..labels.open_set import (
+    MANY_WRONG,
+    Calibrated,
+    calibrate,
+    separate_open_set,
+    wrong_answers,
+)
 from ..labels.similarities import Separation
 from ..requirements import require_extra
 from ._frame import (
@@ -170,7 +176,7 @@ def calibrate_store(args: argparse.Namespace, store: Store) -> Told:
         what = f"{len(set(names))} groups of {', '.join(map(str, args.images))}"
     features, rows = embedded(args, facts, paths)
     found = _apart(features, np.asarray(labels)[rows])
-    if args.names or args.trust or not is_doubtful(found):
+    if args.names or args.trust or wrong_answers(found) <= MANY_WRONG:
         return _set_threshold(args, store, found, what)
     text = f"with {printable(what)} more than one answer in six is wrong by any threshold:\nthey"
     text += " are of other things than individuals, or the network tells few apart; "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .open_set import MANY_WRONG
+
 #: Above this share of outliers there is little to learn from.
 MOST_OUTLIERS = 0.65
 #: Labels less alike than this from one labelling to the next (ARI) tell nothing; from the third
@@ -38,6 +40,23 @@ def warning(before: float, after: float) -> str:
         f" {MARGIN}). Lower SOLVER.BASE_LR or SOLVER.MAX_EPOCH, or keep the starting weights; look"
         " at both by `report`. How far it fell does not tell how much was lost, it may miss harm"
         " and be wrong: docs/own-images.md says what was measured."
+    )
+
+
+def start_warning(wrong: float) -> str:
+    """What is said of first clusters that given weights cannot tell apart; "" if they can.
+
+    Args:
+        wrong: `open_set.wrong_answers` of the features that training starts from.
+    """
+    if wrong <= MANY_WRONG:
+        return ""
+    return (
+        "The first clusters may not be of individuals: were half of them enrolled by half of their"
+        f" images, {100 * wrong:.0f} % of the answers to the others would be wrong by the best"
+        " threshold (7 to 15 % in folders where training helped). They may be of poses or places,"
+        " or the starting weights know nobody here, and training then learns that: look at"
+        " `report`, measure a few individuals, or start from weights of more similar images."
     )
 
 

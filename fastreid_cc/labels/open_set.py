@@ -15,7 +15,7 @@ from .similarities import Separation
 
 PLATEAU = 0.01  # thresholds this near to the best accuracy count as good; their middle is taken
 BLOCK = 4096
-#: Share of wrong answers, of known and of new individuals alike, from which groups are doubted.
+#: Share of `wrong_answers` from which groups are doubted.
 MANY_WRONG = 1 / 6
 
 
@@ -113,11 +113,12 @@ def calibrate(found: Separation, *, max_false_match_rate: float | None = None) -
     return Calibrated(threshold, found.false_match_rate(threshold), found.miss_rate(threshold))
 
 
-def is_doubtful(found: Separation) -> bool:
-    """Whether groups are rather of poses or places, or the network tells few of them apart.
+def wrong_answers(found: Separation) -> float:
+    """Share of wrong answers by the best threshold, known and new individuals asking equally often.
 
-    Even by the best threshold more than a sixth of the answers would be wrong. The limit was chosen
-    on four folders: three of clusters that mean something, one of clusters that do not.
+    Above `MANY_WRONG` the groups are rather of poses or places than of individuals, or the network
+    tells few of these apart. The limit was chosen on four folders, on three of which clusters meant
+    something; docs/own-images.md has a fifth.
     """
     best = calibrate(found)
-    return (best.false_match_rate + best.miss_rate) / 2 > MANY_WRONG
+    return (best.false_match_rate + best.miss_rate) / 2

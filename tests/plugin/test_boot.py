@@ -68,7 +68,7 @@ def test_two_processes_train_the_stock_script(two_processes):
     assert answer.returncode == 0, answer.stderr[-3000:]
     log = (folder / "out" / "log.txt").read_text()
     assert "Rank of current process: 0. World size: 2" in log
-    assert "mAP" in answer.stdout
+    assert "mAP" in answer.stdout and "broadcast_buffers" not in answer.stderr
     assert (folder / "out" / "model_final.pth").is_file()
     first = json.loads((folder / "out" / "metrics.json").read_text().splitlines()[0])
     assert first["total_loss"] > 0

@@ -80,6 +80,25 @@ def test_a_network_that_lost_its_features_is_warned_of(
 KEPT = (*ON, "CC.KEEP_START", True)
 
 
+def test_first_clusters_that_given_weights_cannot_tell_apart_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of weights that learnt for four steps; random ones are not asked."""
+
+    def wrong(name: str) -> list[float]:
+        lines = metrics(tmp_path / name)
+        return [line["start/wrong_answers"] for line in lines if "start/wrong_answers" in line]
+
+    train(config(tmp_path / "random", *KEPT))
+    assert wrong("random") == [] and "first clusters" not in caplog.text
+    learnt = tmp_path / "random/model_final.pth"
+    train(config(tmp_path / "given", *KEPT, "MODEL.WEIGHTS", learnt))
+    (found,) = wrong("given")
+    assert 0.17 < found <= 1
+    (said,) = [r for r in caplog.records if "first clusters" in r.getMessage()]
+    assert said.levelno == logging.WARNING and f"{100 * found:.0f} % of the" in said.getMessage()
+
+
 @pytest.mark.parametrize("is_taught", [False, True])
 def test_where_training_harmed_the_start_is_kept(
     is_taught: bool,

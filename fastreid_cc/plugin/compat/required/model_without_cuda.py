@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -33,19 +34,25 @@ def distribute_models_on_the_cpu() -> None:
     """Wraps a model on the CPU in DistributedDataParallel without `device_ids`.
 
     Breaks: `device_ids=[local rank]` with it is a ValueError, device_ids must be None for CPU
-    modules. Does: None there. Test: test_boot.py::test_two_processes_train_the_stock_script. May
-    go: when fastreid checks this.
+    modules. Does: None there; and torch 2.15's warning of fastreid's `broadcast_buffers=False`,
+    which means what it did, is not shown. Test:
+    test_boot.py::test_two_processes_train_the_stock_script. May go: when fastreid checks this.
     """
     parallel = nn.parallel.DistributedDataParallel
 
+    def wrapped(model: nn.Module, **kwargs: Any) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return parallel(model, **kwargs)
+
     def distribute(model: nn.Module, device_ids: Any = None, **kwargs: Any) -> nn.Module:
         if next(model.parameters()).is_cuda:
-            return parallel(model, device_ids=device_ids, **kwargs)
+            return wrapped(model, device_ids=device_ids, **kwargs)
         if torch.distributed.get_backend() == "nccl":
             raise ValueError(
                 "MODEL.DEVICE='cpu' with --num-gpus > 1 on a machine with CUDA: hide the GPUs, "
                 "CUDA_VISIBLE_DEVICES='' python ..., so that the processes talk over gloo."
             )
-        return parallel(model, device_ids=None, **kwargs)
+        return wrapped(model, device_ids=None, **kwargs)
 
     assign(defaults, "DistributedDataParallel", distribute)
