@@ -47,7 +47,7 @@ def test_a_fall_within_the_margin_is_none(after: float, is_said: bool) -> None:
 
 
 def test_first_clusters_that_cannot_be_told_apart_are_warned_of() -> None:
-    assert start_warning(0.15) == "" and "21 % of the answers" in start_warning(0.21)
+    assert start_warning(0.134) == "" and "21 % of the answers" in start_warning(0.21)
 
 
 def test_labels_that_are_nearly_all_outliers_or_never_alike_are_warned_of_early() -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import torch
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from torch import Tensor
 
-from ...config.checks import starts_from_weights
 from ...labels.feature_figures import view_rank
-from ...labels.helped import is_worse, sentence, start_warning, warning
-from ...labels.open_set import separate_open_set, wrong_answers
+from ...labels.helped import is_worse, sentence, warning
 from ...parallel.collectives import unwrapped
 from ..loading.extract import Mirrored, extract_features, extraction_config
 from ..loading.target_images import ImageList
@@ -40,9 +37,7 @@ class ComparisonHook(HookBase):
     sees a figure.
 
     With CC.KEEP_START a network that is worse is not the result: at the end of the last epoch,
-    before it is measured and saved, it gets its weights of the start again. And first clusters that
-    these weights, if they are not random, cannot tell apart are warned of: scalar
-    `start/wrong_answers`.
+    before it is measured and saved, it gets its weights of the start again.
 
     Cost: at the start and at the end the extraction of CC.COMPARE_IMAGES images, at most, and of
     their mirror images, and for N of them N^2 D multiplications on the CPU of every process. The
@@ -80,20 +75,6 @@ class ComparisonHook(HookBase):
             self.start_features = self._features()
             if self.start is not None:
                 self.start.remember(self.trainer.model)
-                self._doubt_first_clusters(self.start_features[0].numpy())
-
-    def _doubt_first_clusters(self, features: np.ndarray) -> None:
-        labels = self.labelling.labels
-        if labels is None or not starts_from_weights(self.cfg):
-            return
-        try:
-            wrong = wrong_answers(separate_open_set(features, labels.labels[self.rows]))
-        except ValueError:  # fewer than two clusters are a fault of their own
-            return
-        self.trainer.storage.iter = self.trainer.iter  # else the writer takes it for written
-        self.trainer.storage.put_scalar("start/wrong_answers", wrong, smoothing_hint=False)
-        if (told := start_warning(wrong)) and comm.is_main_process():
-            logger.warning(told)
 
     def after_epoch(self) -> None:
         """With CC.KEEP_START, after the last epoch: measures, and puts the start back if worse."""
@@ -138,7 +119,7 @@ class ComparisonHook(HookBase):
         pairs = (self.start_features.numpy(), self._features().numpy())
         before, after = (view_rank(plain, mirrored, groups) for plain, mirrored in pairs)
         self.before, self.after = before, after
-        self.trainer.storage.iter = self.trainer.iter  # as above
+        self.trainer.storage.iter = self.trainer.iter  # else the writer takes it for written
         both = {"start/mirror_rank": before, "mirror_rank": after}
         self.trainer.storage.put_scalars(**both, smoothing_hint=False)
         return before, after

@@ -48,6 +48,7 @@ from .checkpoint_state import (
     state_of,
 )
 from .run_log import (
+    doubt_first_labels,
     forget_losses,
     log_labelling,
     log_plain_labels,
@@ -229,6 +230,8 @@ class PseudoLabelHook(UpdateHook):
         total = time.perf_counter() - start
         seconds = {"extracted": extracted, "total": total}
         log_labelling(self.trainer, self.images, self.labels, previous=previous, **seconds)
+        if previous is None:
+            doubt_first_labels(self.trainer, features, self.labels.labels)
 
     def _cluster(self, features: Tensor, epoch: int) -> PseudoLabels:
         """Labels the images, and tells the refiners what is trained on from here."""

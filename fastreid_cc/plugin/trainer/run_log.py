@@ -12,6 +12,7 @@ from fastreid.utils import comm
 from torch import Tensor
 
 from ...config import source_names
+from ...config.checks import starts_from_weights
 from ...config.published_batches import (
     Setting,
     difference_from_published,
@@ -24,10 +25,12 @@ from ...data.items import cameras_in_words
 from ...labeling.pseudo_labeler import PseudoLabeler
 from ...labeling.tracklets import Linker
 from ...labels.diagnostics import stability, summarize, summary_line
-from ...labels.helped import early_warning
+from ...labels.helped import early_warning, start_warning
+from ...labels.open_set import separate_open_set, wrong_answers
 from ...memories.base import Memory
 from ...structures import PseudoLabels
 from ..loading.target_images import TargetImages
+from ..seeding import sample_rows
 
 logger = logging.getLogger("fastreid.cc.hooks")
 WINDOW = 20  # values in the median that fastreid writes of a noisy scalar
@@ -105,6 +108,30 @@ def log_labelling(
         scalars["cc/eps"] = float(found.eps)
     trainer.storage.iter = trainer.iter  # else the writer takes them for written already
     trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+def doubt_first_labels(trainer: Any, features: Tensor, labels: np.ndarray) -> None:
+    """Warns of clusters that the weights given cannot tell apart: scalar "start/wrong_answers".
+
+    Asked where training is not to harm (CC.KEEP_START), of CC.COMPARE_IMAGES images at most. Random
+    weights are not asked: they may know nobody, and learn.
+
+    Args:
+        trainer: its config and storage are used.
+        features: f32 [N, D], unit rows, that were clustered.
+        labels: i64 [N], the first ones.
+    """
+    cfg = trainer.cfg
+    if not (cfg.CC.KEEP_START and starts_from_weights(cfg)):
+        return
+    rows = sample_rows(len(labels), cfg.CC.COMPARE_IMAGES, cfg.CC.SEED)
+    try:
+        wrong = wrong_answers(separate_open_set(features[rows].cpu().numpy(), labels[rows]))
+    except ValueError:  # fewer than two clusters; a collapse is said elsewhere
+        return
+    trainer.storage.put_scalar("start/wrong_answers", wrong, smoothing_hint=False)
+    if told := start_warning(wrong):
+        logger.warning(told)
 
 
 def log_plain_labels(
