@@ -47,7 +47,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch.nn import functional as F
 
-from fastreid_cc.labeling.neighbors._precision import has_bfloat16_units
+from fastreid_cc.parallel.processor import has_bfloat16_units
 from fastreid_cc.plugin.loading.dataset import ContrastDataset, build_loader
 from fastreid_cc.plugin.loading.datasets import configure_from
 from fastreid_cc.plugin.loading.extract import extract_features

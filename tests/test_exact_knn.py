@@ -9,12 +9,9 @@ from fastreid_cc.labeling import kernels
 from fastreid_cc.labeling.neighbors import _candidates
 from fastreid_cc.labeling.neighbors import exact as exact_module
 from fastreid_cc.labeling.neighbors._device_search import search_on_device
-from fastreid_cc.labeling.neighbors._precision import (
-    Operand,
-    has_bfloat16_units,
-    to_ordered16,
-)
+from fastreid_cc.labeling.neighbors._precision import Operand, to_ordered16
 from fastreid_cc.labeling.neighbors.exact import ExactKNN
+from fastreid_cc.parallel.processor import has_bfloat16_units
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -1,7 +1,8 @@
-"""Numbers too small for the processor's fast path count as 0, on every thread that computes."""
+"""A process on a CPU: numbers too small are 0 on every thread, and what it frees stays its own."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import config, environment
+
+from fastreid_cc.parallel import processor
+from fastreid_cc.parallel.processor import keep_freed_memory
+from fastreid_cc.plugin.modeling import fast_backbone
 
 SMALL = """
 import sys, torch
@@ -48,3 +53,50 @@ def test_exported_weights_that_decayed_to_nothing_are_zero(plugin: None, tmp_pat
         assert torch.equal(found[1:], weight[1:]), "others are as they were"
         assert weight[0].count_nonzero() == weight[0].numel(), "it is a copy"
         assert torch.equal(fused(embedder)(images), before)
+
+
+FAULTS = """
+import resource, runpy, sys
+import numpy
+if sys.argv[1] == "keep":
+    assert runpy.run_path(sys.argv[2])["keep_freed_memory"]()
+count = []
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones(10 * 2**20, numpy.float32)  # 40 MB
+    count.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(count[1:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_a_map_of_the_size_of_the_last_costs_no_page_faults() -> None:
+    paged = {}
+    for mode in ("stock", "keep"):
+        line = [sys.executable, "-c", FAULTS, mode, processor.__file__]
+        ended = subprocess.run(line, capture_output=True, text=True, check=True)
+        paged[mode] = int(ended.stdout)
+    assert paged["keep"] <= 2
+    assert paged["stock"] >= 10, "nothing to gain here (pages of 2 MB or less): the key can go"
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(("on", "device", "times"), [
+    (True, "cpu", 1), (False, "cpu", 0), (True, "cuda:0", 0),
+])  # fmt: skip
+def test_the_key_asks_for_it_on_a_cpu(
+    on: bool, device: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastreid.config import get_cfg
+
+    called: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: device != "cpu")
+    monkeypatch.setattr(fast_backbone, "keep_freed_memory", lambda: called.append(1))
+    cfg = get_cfg()
+    cfg.merge_from_list(["CC.KEEP_FREED_MEMORY", on, "MODEL.DEVICE", device])
+    fast_backbone.prepare_processor(cfg)
+    assert len(called) == times

@@ -10,29 +10,11 @@ from __future__ import annotations
 
 import threading
 
-import llvmlite.binding
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..kernels import jit, run_chunks
-
-
-def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32 ones.
-
-    AMX does, and AVX-512's instructions do on AMD (Zen 4); on Intel those alone take twice as long
-    as float32 (Emerald Rapids without AMX: 90 against 168 GFLOP/s a core).
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type != "cpu":
-        return False
-    amx, avx512 = (
-        bool(getattr(torch.cpu, probe, bool)())
-        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
-    return amx or (avx512 and llvmlite.binding.get_host_cpu_name().startswith("znver"))
 
 
 @jit

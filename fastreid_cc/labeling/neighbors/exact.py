@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...parallel.processor import has_bfloat16_units
 from ...registry import NEIGHBORS
 from ...structures import KnnGraph, Progress
 from ..kernels import num_threads, run_chunks, run_tasks
 from . import _candidates as kernels
 from ._device_search import search_on_device
-from ._precision import Operand, has_bfloat16_units
+from ._precision import Operand
 from ._ranking import rank, rank_all
 from .base import Array, NeighborSearch, Rows
 

@@ -10,7 +10,7 @@ import torch
 from fastreid.engine import train_loop
 from fastreid.utils.params import ContiguousParams
 
-from fastreid_cc.labeling.neighbors._precision import has_bfloat16_units
+from fastreid_cc.parallel.processor import has_bfloat16_units
 
 from ..patching import replace
 
