@@ -85,6 +85,13 @@ def test_harm_is_seen_without_identities_where_there_is_no_map(
     assert judge(run).findings == []
 
 
+@pytest.mark.parametrize(("wrong", "is_said"), [(0.21, True), (0.134, False)])
+def test_first_clusters_of_other_things_are_said(run: Run, wrong: float, is_said: bool) -> None:
+    run.scalars["start/wrong_answers"] = (np.array([0]), np.array([wrong]))
+    assert [found.advice for found in judge(run).findings] == [ADVICE["foreign"]] * is_said
+    assert ("21 % wrong answers by the first clusters" in build_page([run])) is is_said
+
+
 def test_one_camera_is_no_sign(run: Run) -> None:
     put(run, cameras_per_cluster=1.0)
     assert judge(run).findings == [] and "camera" not in " ".join(judge(run).figures)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..labels.helped import is_worse
+from ..labels.helped import MOST_WRONG, is_worse
 from .runs import Run
 
 # Rules of thumb, from which a sign is said to show.
@@ -56,6 +56,11 @@ ADVICE = {
         "`mirror_rank` well below that of the start, no mAP",
         "images are confused that were not: training probably harms",
         "a lower rate, fewer epochs, or the weights it started from",
+    ),
+    "foreign": Advice(
+        "`start/wrong_answers` above 0.15",
+        "the starting weights know nobody here: clusters of poses or places",
+        "weights of more similar images, `CC.FOLDER.CAMERA`, a few individuals to measure",
     ),
 }
 
@@ -139,3 +144,7 @@ def _findings(run: Run) -> Iterator[Finding]:
             yield Finding(f"mAP went from {before:.1f} to {after:.1f} %", ADVICE["harm"])
     elif (ranks := _mirror_ranks(run)) is not None and is_worse(*ranks):
         yield Finding("mirror_rank went from {:.3f} to {:.3f}".format(*ranks), ADVICE["less"])
+    wrong = run.last("start/wrong_answers")
+    if wrong is not None and wrong > MOST_WRONG:
+        text = f"{100 * wrong:.0f} % wrong answers by the first clusters"
+        yield Finding(text, ADVICE["foreign"])
