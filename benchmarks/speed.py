@@ -293,8 +293,7 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
 
 
 def denormals(args: argparse.Namespace) -> dict[str, float]:
-    """A step's forward and backward pass and an extraction's forward pass, numbers below 1.2e-38
-    kept or flushed."""
+    """Passes of an OSNet in training and in evaluation, numbers below 1.2e-38 kept or flushed."""
     cfg = get_cfg()
     cfg.merge_from_file("OwnImages/cc_osnet_x0_25")
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False"])
