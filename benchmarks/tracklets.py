@@ -48,6 +48,7 @@ from fastreid_cc.files import write_atomically
 SETS = ("pku37", "synthetic")
 UNCUT, TIMES = ("CC.LINKS.CUT", "0.0"), ("CC.FOLDER.TIME", "{table}")
 ACROSS = ("CC.REFINE.NAMES", "('cross_camera',)")  # as in OwnImages/cc-tracklets_osnet_x0_25
+UNPOOLED = ("CC.LINKS.POOL", "0.0")
 FAULTS = ("clean", "switch10", "switch20", "fragments")
 #: Row -> fault of its tracks, and keys beside CC.FOLDER.TRACKLET; None = without tracklets.
 ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
@@ -55,13 +56,14 @@ ROWS: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "clean": ("clean", ()),
     "clean-times": ("clean", TIMES),
     "clean-drawn": ("clean", ("CC.SAMPLER.TRACKLET_AWARE", "True")),
-    "clean-unpooled": ("clean", ("CC.LINKS.POOL", "0.0")),
+    "clean-unpooled": ("clean", UNPOOLED),
     "switch10": ("switch10", ()),
     "switch20": ("switch20", ()),
     "switch20-uncut": ("switch20", UNCUT),
     "switch20-times": ("switch20", TIMES),
     "fragments": ("fragments", ()),
     **{f"{fault}-across": (fault, ACROSS) for fault in FAULTS},
+    **{f"{fault}-unpooled-across": (fault, (*ACROSS, *UNPOOLED)) for fault in FAULTS},
 }
 FIGURES = {"mAP": "mAP", "Rank-1": "Rank-1", "ARI": "cc/ari", "clusters": "cc/num_clusters"}
 FIRST = {"first ARI": "cc/ari"}  # of the network as it comes
