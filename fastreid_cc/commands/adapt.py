@@ -13,12 +13,14 @@ from ..requirements import require_extra
 from ._frame import make_parser, require_folder_of
 
 ACTIVATES = False
-#: How the names that `crops` gives are read; and more neighbours than the crops of one tracklet (8)
-#: and of a second visit before the same camera, which would else be all that an image finds.
+#: How the names that `crops` gives are read; more neighbours than the crops of one tracklet (8) and
+#: of a second visit before the same camera, which would else be all that an image finds; and pooled
+#: tracklets, for an individual has few.
 NAMES = (
     *("CC.FOLDER.CAMERA", "folder:0"),
     *("CC.FOLDER.TRACKLET", r"_(t\d+)_", "CC.FOLDER.TIME", r"_f(\d+)"),
     *("CC.DISTANCE.JACCARD.K1", "32", "CC.DISTANCE.JACCARD.K2", "6"),
+    *("CC.LINKS.POOL", "0.5"),
 )
 
 

@@ -32,8 +32,10 @@ class LinkOptions(Part):
         tracklets: images of a tracklet must share a cluster.
         overlap: tracklets of one camera that overlap in time must not.
         pool: features of images that belong together, by tracklets or answers, are drawn this far
-            to their mean before they are clustered; 0 = not at all. For tracklets to find each
-            other CC.DISTANCE.JACCARD.K1 should be twice their length.
+            to their mean before they are clustered; 0 = not at all. Where an individual has few and
+            long tracklets, first labels are far better with 0.5; where it has many and short ones,
+            cameras then stay apart (docs/own-images.md). For tracklets to find each other
+            CC.DISTANCE.JACCARD.K1 should be twice their length.
         cut: a tracklet is cut where its images change most, if the parts before and after are less
             alike than this share of such parts of different tracklets of a camera; 0 = never. What
             is cut stays cut: a network learns to see a wrong tracklet as one individual.
@@ -46,7 +48,7 @@ class LinkOptions(Part):
 
     tracklets: bool = True
     overlap: bool = True
-    pool: float = 0.5
+    pool: float = 0.0
     cut: float = 0.9
     file: str = ""
 
